@@ -1,0 +1,137 @@
+# One target for each folder. The sources of a folder are listed in its CMakeLists.txt.
+#
+#   muster_library(NAME SOURCES ... [DEPS ...] [THIRD_PARTY ...])
+#     DEPS are Muster's own targets and are public; THIRD_PARTY libraries are private to the folder.
+#   muster_program(NAME SOURCES ... [DEPS ...] [THIRD_PARTY ...])
+#     a program in bin/, installed.
+#   muster_test(NAME SOURCES ... [DEPS ...] [THIRD_PARTY ...] [LABELS ...] [TIMEOUT s] [SERIAL])
+#     a GoogleTest program, registered as one ctest entry. SERIAL: nothing else runs beside it.
+#   muster_script_test(NAME COMMAND ... [LABELS ...] [TIMEOUT s] [SERIAL])
+#     any other test, for example a Python script: COMMAND ${MUSTER_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/x_test.py.
+#     It finds the programs by the environment variables MUSTER_BUILD_DIR and MUSTER_SOURCE_DIR.
+#   muster_fuzz(NAME SOURCES ... [DEPS ...] [THIRD_PARTY ...] [CORPUS DIR] [DICT FILE])
+#     SOURCES define LLVMFuzzerTestOneInput. With MUSTER_FUZZ a libFuzzer program that the test run gives FUZZ_SECONDS
+#     (label fuzz); otherwise the same function over the corpus and some changed copies of it (label corpus).
+
+add_library(muster_flags INTERFACE)
+target_include_directories(muster_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(muster_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-qual
+                                              -Wconversion -Wno-sign-conversion -fno-omit-frame-pointer)
+# The standard library's own bounds checks stay on in every build, as MUSTER_CHECK does.
+target_compile_definitions(muster_flags INTERFACE _GLIBCXX_ASSERTIONS)
+if(MUSTER_WERROR)
+  target_compile_options(muster_flags INTERFACE -Werror)
+endif()
+if(MUSTER_SANITIZE)
+  target_compile_options(muster_flags INTERFACE -fsanitize=${MUSTER_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(muster_flags INTERFACE -fsanitize=${MUSTER_SANITIZE})
+endif()
+if(MUSTER_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "MUSTER_FUZZ needs clang: use the preset fuzz")
+  endif()
+  target_compile_options(muster_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# Compiler launcher: ccache where it is installed, unless the caller chose one.
+find_program(MUSTER_CCACHE ccache)
+if(MUSTER_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${MUSTER_CCACHE})
+  # ccache must be told that a changed time stamp of a precompiled header's source is no change, and that two build
+  # folders of one tree may share objects.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+      CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${MUSTER_CCACHE})
+endif()
+
+function(muster_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS;THIRD_PARTY" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_link_libraries(${name} PUBLIC muster_flags ${arg_DEPS} PRIVATE ${arg_THIRD_PARTY})
+  if(MUSTER_FUZZ)  # only what a fuzz target links is built
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+  endif()
+endfunction()
+
+function(muster_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS;THIRD_PARTY" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE muster_flags ${arg_DEPS} ${arg_THIRD_PARTY})
+  if(MUSTER_FUZZ)
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+  else()
+    install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
+endfunction()
+
+# Properties that every test has. One entry of ENVIRONMENT for each sanitizer: the variables of the others are ignored.
+function(muster_test_properties name)
+  cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "LABELS" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  if(MUSTER_SANITIZE)  # instrumented programs are several times slower
+    math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 3")
+  endif()
+  set(environment
+      MUSTER_BUILD_DIR=${CMAKE_BINARY_DIR}
+      MUSTER_SOURCE_DIR=${CMAKE_SOURCE_DIR}
+      MUSTER_SANITIZE=${MUSTER_SANITIZE}
+      PYTHONDONTWRITEBYTECODE=1
+      ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1
+      UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+      LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tools/sanitizers/lsan.supp:print_suppressions=0
+      TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tools/sanitizers/tsan.supp:halt_on_error=1:second_deadlock_stack=1)
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" ENVIRONMENT "${environment}")
+  if(arg_SERIAL)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
+  endif()
+endfunction()
+
+function(muster_test name)
+  cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "SOURCES;DEPS;LABELS;THIRD_PARTY" ${ARGN})
+  if(MUSTER_FUZZ)
+    return()
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE muster_flags ${arg_DEPS} ${arg_THIRD_PARTY} GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name})
+  if(arg_SERIAL)
+    set(serial SERIAL)
+  endif()
+  muster_test_properties(${name} ${serial} TIMEOUT "${arg_TIMEOUT}" LABELS ${arg_LABELS})
+endfunction()
+
+function(muster_script_test name)
+  cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
+  if(MUSTER_FUZZ)
+    return()
+  endif()
+  add_test(NAME ${name} COMMAND ${arg_COMMAND})
+  if(arg_SERIAL)
+    set(serial SERIAL)
+  endif()
+  muster_test_properties(${name} ${serial} TIMEOUT "${arg_TIMEOUT}" LABELS ${arg_LABELS})
+endfunction()
+
+function(muster_fuzz name)
+  cmake_parse_arguments(arg "" "CORPUS;DICT" "SOURCES;DEPS;THIRD_PARTY" ${ARGN})
+  foreach(path CORPUS DICT)
+    if(arg_${path})
+      get_filename_component(arg_${path} ${arg_${path}} ABSOLUTE BASE_DIR ${CMAKE_CURRENT_SOURCE_DIR})
+    endif()
+  endforeach()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE muster_flags ${arg_DEPS} ${arg_THIRD_PARTY})
+  if(MUSTER_FUZZ)
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    add_test(NAME ${name} COMMAND ${CMAKE_SOURCE_DIR}/tools/run_fuzz $<TARGET_FILE:${name}> "${arg_CORPUS}" "${arg_DICT}")
+    muster_test_properties(${name} TIMEOUT 1200 LABELS fuzz)
+  else()
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tools/fuzz_replay.cc)
+    add_test(NAME ${name} COMMAND ${name} ${arg_CORPUS})
+    muster_test_properties(${name} TIMEOUT 60 LABELS corpus)
+  endif()
+endfunction()
