@@ -41,10 +41,18 @@ std::vector<std::uint8_t> damaged(std::vector<std::uint8_t> bytes, Random& rando
     const std::size_t at = bytes.empty() ? 0 : random.below(bytes.size());
     const auto byte = static_cast<std::uint8_t>(random.next());
     switch (bytes.empty() ? 1 : random.below(5)) {
-      case 0: bytes[at] = byte; break;
-      case 1: bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(at), byte); break;
-      case 2: bytes.erase(bytes.begin() + static_cast<std::ptrdiff_t>(at)); break;
-      case 3: bytes.resize(at); break;
+      case 0:
+        bytes[at] = byte;
+        break;
+      case 1:
+        bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(at), byte);
+        break;
+      case 2:
+        bytes.erase(bytes.begin() + static_cast<std::ptrdiff_t>(at));
+        break;
+      case 3:
+        bytes.resize(at);
+        break;
       default: {  // a stretch again, which makes lists long and nesting deep
         const std::size_t length = 1 + random.below(bytes.size() - at);
         const std::vector<std::uint8_t> stretch(bytes.begin() + static_cast<std::ptrdiff_t>(at),
