@@ -1,0 +1,84 @@
+// RunOptions: what `muster run` (and the srun name) was asked to do, as a value. The option table fills it; run_step
+// (cli/run.cc) carries it out. Likewise LogsOptions and show_logs (cli/logs.cc).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/base/time.h"
+#include "lib/model/job_spec.h"
+
+namespace muster::cli {
+
+// How a command finds its controller; common to all commands that talk to one.
+struct ConnectOptions {
+  std::string config_path;            // --config; empty: MUSTER_CONFIG, then the default path
+  std::string key_path;               // --key; empty: MUSTER_KEY, then the configuration
+  Duration timeout = Duration::from_s(10);  // --timeout: how long to try before exit status 3
+};
+
+enum class InputMode : std::uint8_t {
+  kRankZero,  // the caller's standard input goes to rank 0 (the default; with a path: the file does)
+  kAll,       // to every rank (--input all)
+  kNone,      // nobody: /dev/null (--input none)
+};
+
+struct RunOptions {
+  ConnectOptions connect;
+  std::vector<std::string> argv;         // the command, byte for byte; never empty
+  std::vector<std::string> environment;  // NAME=value, after --export was applied
+  std::string export_mode;               // "ALL", "NONE" or the list, as given
+  std::string work_dir;                  // absolute; where each task starts
+  std::uint32_t umask = 022;
+  std::string name;                      // of the step: --job-name, or the command's base name
+
+  // Size of the step; 0: not asked (inside a job: what the job has).
+  std::uint32_t nodes = 0;      // MIN of --nodes
+  std::uint32_t nodes_max = 0;  // MAX of --nodes; equals `nodes` when one number was given
+  std::uint32_t ntasks = 0;
+  std::uint32_t ntasks_per_node = 0;
+  std::uint32_t cpus_per_task = 0;
+  std::vector<std::string> nodelist;
+  std::vector<std::string> exclude;
+
+  InputMode input = InputMode::kRankZero;
+  std::string input_path;   // a file in place of the caller's standard input; empty: none
+  std::string output_path;  // patterns of cli.md (%j %t %n %N ...); empty: the caller's standard output
+  std::string error_path;   // empty: the caller's standard error, or with output_path
+  bool append = false;      // --open-mode=append for the two
+  bool label = false;
+  bool pty = false;
+  bool kill_on_bad_exit = false;
+  bool quiet = false;          // -Q: no messages but errors
+  std::uint32_t verbose = 0;   // how many -v
+  bool test_only = false;      // say whether it would run, start nothing
+  std::string mpi = "none";    // "none"; others are refused when the options are read
+
+  // The job to run in. Set by --jobid, else by MUSTER_JOB_ID, else SLURM_JOB_ID/SLURM_JOBID; 0: outside of a job, then
+  // `job` is submitted first (its kind is kRun, all its sizes filled from the options above).
+  std::uint64_t job_id = 0;
+  JobSpec job;
+
+  bool srun_style = false;  // called as srun: messages begin with "srun: " and follow its wording
+};
+
+// `muster logs JOB`.
+struct LogsOptions {
+  ConnectOptions connect;
+  std::uint64_t job = 0;         // raw id of the job, or of the array
+  bool has_array_task = false;   // "42_7": the array's id is `job`, the user's index array_task
+  std::uint64_t array_task = 0;
+  bool follow = false;           // -f: until the job has ended
+  bool stderr_file = false;      // --err
+  bool has_step = false;         // --step S
+  std::uint32_t step = 0;
+  bool has_task = false;         // --task T
+  std::uint32_t task = 0;
+};
+
+// Both return the exit status of the program and print their own errors (error_line of cli/report.h).
+int run_step(const RunOptions& options);
+int show_logs(const LogsOptions& options);
+
+}  // namespace muster::cli
