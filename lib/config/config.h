@@ -1,0 +1,160 @@
+// The configuration: one TOML file for each daemon and user, checked against the one table of keys in config.cc.
+//
+// A key's name, type, unit, default, bounds and meaning stand in one row of that table; from it come the checks, what
+// `muster show config` prints and the reference page. Unknown sections and keys and bad values are errors that name
+// file, line and column and the nearest known name. Relative paths are relative to the configuration file's folder.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/base/time.h"
+
+namespace muster::config {
+
+inline constexpr std::size_t kConfigBytesMax = 4 << 20;  // far beyond any real file; bounds the parser's memory
+inline constexpr std::size_t kQueuesMax = 1'000;
+inline constexpr const char* kDefaultPath = "/etc/muster/muster.toml";
+
+struct ClusterSection {
+  std::string name;
+  std::vector<std::string> controller;  // "tcp://host:port", tried in turn
+  std::string controller_key;           // file with the controller's public key
+  std::string key;                      // this daemon's or user's own key file; empty: none given
+};
+
+struct ControllerSection {
+  std::string listen;
+  std::string state_dir;
+  std::string authorized;
+  std::uint64_t snapshot_every_batches = 0;
+  std::uint64_t batch_facts_max = 0;
+  Duration dedup_window;
+  Duration node_timeout;
+  std::uint64_t queue_max_jobs = 0;
+  Duration client_timeout;
+  std::uint64_t client_queue_max = 0;
+  std::uint64_t message_bytes_max = 0;
+  std::uint64_t script_bytes_max = 0;
+};
+
+struct NodeSection {
+  std::string name;       // empty: the host name
+  std::string listen;     // ROUTER for peers and streams
+  std::string advertise;  // where others reach `listen`; empty: the host name and the bound port
+  std::string spool_dir;
+  std::string run_dir;
+  std::string topology;          // hwloc XML file, synthetic text, each optionally with "+gpu:K"; empty: this machine
+  std::uint64_t memory_mib = 0;  // key `memory`; 0: discovered
+  Duration heartbeat_interval;
+  Duration kill_grace;
+  std::uint64_t output_chunk_bytes = 0;  // key `output_chunk`
+  bool enforce_memory = false;
+  std::string cgroup;  // auto, off, or the path of a delegated group
+};
+
+struct JobSection {
+  Duration default_time;
+  Duration max_time;
+  std::string default_queue;
+};
+
+struct QueueSection {
+  std::int64_t priority = 0;
+  std::string nodes;  // a node list; empty: every node
+  Duration max_time;
+  Duration default_time;  // zero: [job] default_time
+  std::string state;      // open, closed (no submissions), stopped (submissions wait)
+};
+
+struct SlurmSection {
+  bool names = false;  // Slurm's command names come first in a job's PATH
+  std::string version;
+};
+
+struct LogSection {
+  std::string level;
+  std::string file;  // empty: standard error
+};
+
+struct Config {
+  ClusterSection cluster;
+  ControllerSection controller;
+  NodeSection node;
+  JobSection job;
+  std::map<std::string, QueueSection> queues;  // never empty: without a [queue.NAME] there is `job.default_queue`
+  SlurmSection slurm;
+  LogSection log;
+
+  std::string path;                        // the file it came from; empty: none
+  std::vector<std::string> explicit_keys;  // "section.key" of all that file and overrides set, sorted
+};
+
+// "section.key=value", as in --set; the value without TOML's quotes, lists separated by commas.
+using Overrides = std::vector<std::string>;
+
+// The file at `path` with `overrides` applied.
+Result<Config> load(const std::string& path, const Overrides& overrides = {});
+// The same of text; `file` is its name in messages. Relative paths are relative to `base_dir`.
+Result<Config> parse(std::string_view text, const std::string& file, const std::string& base_dir,
+                     const Overrides& overrides = {});
+// Everything at its default.
+Config defaults();
+// Changes one key: "node.kill_grace=5s".
+Status set_override(Config& config, std::string_view assignment);
+
+// The file to read: `option` (--config) if given, else $MUSTER_CONFIG, else kDefaultPath. kNotFound when that file does
+// not exist, saying what to do.
+Result<std::string> find_config_path(const std::string& option);
+
+enum class ValueType {
+  kString,
+  kPath,
+  kBool,
+  kCount,
+  kInteger,
+  kDuration,
+  kMemory,
+  kEndpoint,
+  kEndpointList,
+  kNodeList,
+  kChoice
+};
+
+// One row of the table.
+struct KeyInfo {
+  std::string_view section;  // "queue.NAME" for the queues
+  std::string_view key;
+  ValueType type;
+  std::string_view unit;           // "" where it has none
+  std::string_view default_value;  // as it would be written in an override
+  std::string_view bounds;         // "1 .. 1000000"; the choices of a kChoice separated by '|'; "" where there are none
+  std::string_view meaning;
+  std::string_view used_by;  // "ctld", "noded", "muster", separated by commas
+  bool reloadable;
+};
+std::vector<KeyInfo> keys();
+
+struct ShownKey {
+  std::string name;  // "section.key"
+  std::string value;
+  bool is_default = false;
+  std::string unit;
+  std::string meaning;
+};
+// Every key with its value in this configuration, in the table's order.
+std::vector<ShownKey> show(const Config& config);
+
+// The reference page of all keys, Markdown.
+std::string reference_markdown();
+
+// The text of a configuration file that sets exactly these, ("section.key", value as in an override), with TOML's
+// quoting. Unknown keys and bad values are refused.
+Result<std::string> format_config(const std::vector<std::pair<std::string, std::string>>& values);
+
+}  // namespace muster::config
