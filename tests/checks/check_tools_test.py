@@ -87,9 +87,16 @@ class Layers(MadeUpTree):
     def test_third_party_headers_stay_at_home(self):
         self.write("ctld/bad.cc", "#include <zmq.h>", "#include <uv.h>", "#include <sqlite3.h>")
         self.write("core/sched/bad.cc", "#include <fmt/format.h>")
-        self.write("noded/bad.cc", "#include <hwloc.h>", '#include "lib/wire/muster.pb.h"')
+        self.write("noded/bad.cc", "#include <hwloc.h>", "#include <google/protobuf/message.h>")
         self.refused("check_layers", "ctld/bad.cc:1", "ctld/bad.cc:2", "ctld/bad.cc:3", "core/sched/bad.cc:1",
                      "noded/bad.cc:1", "noded/bad.cc:2")
+
+    def test_messages_are_for_the_cc_files_of_shells(self):
+        self.write("ctld/good.cc", '#include "lib/wire/muster.pb.h"')
+        self.accepted("check_layers")
+        self.write("ctld/bad.h", '#include "lib/wire/muster.pb.h"')
+        self.write("core/sched/bad.cc", '#include "lib/wire/muster.pb.h"')
+        self.refused("check_layers", "ctld/bad.h:1", "core/sched/bad.cc:1")
 
     def test_a_header_may_not_carry_a_third_party_header_out(self):
         self.write("lib/io/inner.h", "#include <uv.h>")
