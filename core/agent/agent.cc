@@ -1,0 +1,291 @@
+#include "core/agent/agent.h"
+
+#include <iterator>
+#include <utility>
+
+namespace muster::agent {
+namespace {
+
+AttemptReport ended_report(AttemptKey key, const Outcome& outcome) {
+  return AttemptReport{.key = key, .ended = true, .outcome = outcome};
+}
+
+Outcome refused(std::string detail) {
+  return Outcome{.cause = EndCause::kLaunchFailed, .exit_code = 0, .signal = 0, .detail = std::move(detail), .ran = {}};
+}
+
+// The newest attempt of the job that the map knows.
+template <typename Map>
+typename Map::const_iterator newest_of(const Map& map, JobId job) {
+  auto it = map.upper_bound(AttemptKey{job, Attempt{UINT32_MAX}});
+  if (it == map.begin()) return map.end();
+  --it;
+  return it->first.job == job ? it : map.end();
+}
+
+void remember_forgotten(AgentState& state, AttemptKey key, Outcome outcome) {
+  if (!state.forgotten.emplace(key, std::move(outcome)).second) return;
+  state.forgotten_order.push_back(key);
+  while (state.forgotten_order.size() > kForgottenMax) {
+    state.forgotten.erase(state.forgotten_order.front());
+    state.forgotten_order.pop_front();
+  }
+}
+
+// Makes the end of an attempt that never began here known: on disk first, then to the controller.
+void end_unbegun(AgentState& state, AttemptKey key, std::shared_ptr<const LaunchOrder> order, StopCause stop,
+                 const Outcome& outcome, AgentEffects& effects) {
+  AgentAttempt& attempt = state.attempts[key];
+  attempt.order = std::move(order);
+  attempt.phase = AttemptPhase::kEnded;
+  attempt.stop = stop;
+  attempt.pending_signal = 0;
+  attempt.outcome = outcome;
+  effects.push_back(RecordEnd{key, outcome});
+  effects.push_back(SendReport{ended_report(key, outcome)});
+}
+
+// Why a launch of an attempt that the node does not know must not start it; empty when it may.
+std::string refusal_of(const AgentState& state, const LaunchOrder& order) {
+  const AttemptKey key = order.key;
+  if (order.node != state.node) {
+    return "the launch was for node '" + order.node + "', this is '" + state.node + "'";
+  }
+  const std::string superseded = "a newer attempt of this job is known here: attempt ";
+  if (auto newest = newest_of(state.attempts, key.job); newest != state.attempts.end()) {
+    const std::string number = std::to_string(newest->first.attempt.value);
+    if (newest->first.attempt > key.attempt) return superseded + number;
+    // The controller launches a new attempt only after the old one has ended everywhere, so this is never taken unless
+    // the controller is wrong; two attempts side by side would be worse than a failed one.
+    if (newest->second.phase != AttemptPhase::kEnded) return "attempt " + number + " of this job still runs here";
+  }
+  if (auto newest = newest_of(state.forgotten, key.job); newest != state.forgotten.end()) {
+    if (newest->first.attempt > key.attempt) return superseded + std::to_string(newest->first.attempt.value);
+  }
+  return {};
+}
+
+}  // namespace
+
+AgentState initial_state(std::string node, Term recorded) {
+  AgentState state;
+  state.node = std::move(node);
+  state.highest_term = recorded;
+  return state;
+}
+
+AttemptReport report_of(AttemptKey key, const AgentAttempt& attempt) {
+  if (attempt.phase == AttemptPhase::kEnded) return ended_report(key, attempt.outcome);
+  return AttemptReport{.key = key, .ended = false, .outcome = {}};
+}
+
+AgentEffects recover(AgentState& state, AttemptKey key, std::shared_ptr<const LaunchOrder> order, const Found& found) {
+  AgentEffects effects;
+  if (state.attempts.contains(key)) return effects;
+  AgentAttempt attempt;
+  attempt.order = std::move(order);
+  if (const auto* ended = std::get_if<FoundEnded>(&found)) {
+    attempt.phase = AttemptPhase::kEnded;
+    attempt.outcome = ended->outcome;
+  } else if (std::holds_alternative<FoundRunning>(found)) {
+    attempt.phase = AttemptPhase::kRunning;
+  } else if (attempt.order == nullptr) {
+    // Nothing is there to start it from; it never began, so it may end as a failed launch.
+    end_unbegun(state, key, nullptr, StopCause::kNone, refused("the launch record was unreadable after a restart"),
+                effects);
+    return effects;
+  } else {
+    attempt.phase = AttemptPhase::kStarting;
+    effects.push_back(StartAttempt{attempt.order});
+  }
+  state.attempts.emplace(key, std::move(attempt));
+  return effects;
+}
+
+std::vector<AttemptReport> registered_attempts(const AgentState& state) {
+  std::vector<AttemptReport> reports;
+  for (const auto& [key, attempt] : state.attempts) {
+    if (attempt.phase != AttemptPhase::kStarting) reports.push_back(report_of(key, attempt));
+  }
+  return reports;
+}
+
+bool hear_term(AgentState& state, Term term, AgentEffects& effects) {
+  if (term < state.highest_term) return false;
+  if (term > state.highest_term) {
+    state.highest_term = term;
+    effects.push_back(RecordTerm{term});
+  }
+  return true;
+}
+
+AgentEffects on_launch(AgentState& state, const std::shared_ptr<const LaunchOrder>& order) {
+  AgentEffects effects;
+  const AttemptKey key = order->key;
+  if (!hear_term(state, order->term, effects)) {
+    effects.push_back(NoteRefusal{key, "launch of an older controller ignored"});
+    return effects;
+  }
+  if (auto known = state.attempts.find(key); known != state.attempts.end()) {
+    // What is still starting reports itself when it has begun.
+    if (known->second.phase != AttemptPhase::kStarting) {
+      effects.push_back(SendReport{report_of(key, known->second)});
+    }
+    return effects;
+  }
+  if (auto known = state.forgotten.find(key); known != state.forgotten.end()) {
+    effects.push_back(SendReport{ended_report(key, known->second)});
+    return effects;
+  }
+  if (state.attempts.size() >= kAttemptsMax) {
+    effects.push_back(NoteRefusal{key, "launch dropped: the node keeps as many attempts as it may"});
+    return effects;
+  }
+  if (std::string reason = refusal_of(state, *order); !reason.empty()) {
+    effects.push_back(NoteRefusal{key, reason});
+    end_unbegun(state, key, nullptr, StopCause::kNone, refused(std::move(reason)), effects);
+    return effects;
+  }
+  AgentAttempt attempt;
+  attempt.order = order;
+  state.attempts.emplace(key, std::move(attempt));
+  effects.push_back(StartAttempt{order});
+  return effects;
+}
+
+AgentEffects on_stop(AgentState& state, const StopOrder& order) {
+  AgentEffects effects;
+  const AttemptKey key = order.key;
+  if (!hear_term(state, order.term, effects)) {
+    effects.push_back(NoteRefusal{key, "stop of an older controller ignored"});
+    return effects;
+  }
+  if (auto known = state.forgotten.find(key); known != state.forgotten.end()) {
+    effects.push_back(SendReport{ended_report(key, known->second)});
+    return effects;
+  }
+  auto it = state.attempts.find(key);
+  if (it == state.attempts.end()) {
+    // A signal alone has nobody to go to. A stop must make a launch that is still on its way do nothing.
+    if (order.signal != 0) return effects;
+    if (state.attempts.size() >= kAttemptsMax) {
+      effects.push_back(NoteRefusal{key, "stop dropped: the node keeps as many attempts as it may"});
+      return effects;
+    }
+    const Outcome outcome{
+        .cause = EndCause::kCancelled, .exit_code = 0, .signal = 0, .detail = "stopped before it started", .ran = {}};
+    end_unbegun(state, key, nullptr, order.cause, outcome, effects);
+    return effects;
+  }
+  AgentAttempt& attempt = it->second;
+  switch (attempt.phase) {
+    case AttemptPhase::kStarting:
+      // The shepherd is told as soon as it is there to be told (on_started).
+      if (order.signal == 0) {
+        attempt.stop = order.cause;
+      } else {
+        attempt.pending_signal = order.signal;
+      }
+      break;
+    case AttemptPhase::kRunning:
+    case AttemptPhase::kStopping:
+      if (order.signal == 0) {
+        attempt.phase = AttemptPhase::kStopping;
+        attempt.stop = order.cause;
+      }
+      effects.push_back(StopAttempt{key, order.signal, order.cause});
+      break;
+    case AttemptPhase::kEnded:
+      effects.push_back(SendReport{report_of(key, attempt)});
+      break;
+  }
+  return effects;
+}
+
+AgentEffects on_acknowledged(AgentState& state, AttemptKey key) {
+  AgentEffects effects;
+  auto it = state.attempts.find(key);
+  if (it == state.attempts.end() || it->second.phase != AttemptPhase::kEnded) return effects;
+  remember_forgotten(state, key, std::move(it->second.outcome));
+  state.attempts.erase(it);
+  effects.push_back(ForgetAttempt{key});
+  return effects;
+}
+
+AgentEffects on_started(AgentState& state, AttemptKey key) {
+  AgentEffects effects;
+  auto it = state.attempts.find(key);
+  if (it == state.attempts.end() || it->second.phase != AttemptPhase::kStarting) return effects;
+  AgentAttempt& attempt = it->second;
+  attempt.phase = AttemptPhase::kRunning;
+  effects.push_back(SendReport{report_of(key, attempt)});
+  if (attempt.pending_signal != 0) {
+    effects.push_back(StopAttempt{key, attempt.pending_signal, StopCause::kNone});
+    attempt.pending_signal = 0;
+  }
+  if (attempt.stop != StopCause::kNone) {
+    attempt.phase = AttemptPhase::kStopping;
+    effects.push_back(StopAttempt{key, 0, attempt.stop});
+  }
+  return effects;
+}
+
+AgentEffects on_launch_failed(AgentState& state, AttemptKey key, Outcome outcome) {
+  AgentEffects effects;
+  auto it = state.attempts.find(key);
+  if (it == state.attempts.end() || it->second.phase != AttemptPhase::kStarting) return effects;
+  end_unbegun(state, key, it->second.order, it->second.stop, outcome, effects);
+  return effects;
+}
+
+AgentEffects on_ended(AgentState& state, AttemptKey key, Outcome outcome) {
+  AgentEffects effects;
+  auto it = state.attempts.find(key);
+  if (it == state.attempts.end() || it->second.phase == AttemptPhase::kEnded) return effects;
+  AgentAttempt& attempt = it->second;
+  attempt.phase = AttemptPhase::kEnded;
+  attempt.pending_signal = 0;
+  attempt.outcome = std::move(outcome);
+  effects.push_back(SendReport{report_of(key, attempt)});
+  return effects;
+}
+
+AgentEffects retry_reports(const AgentState& state, std::size_t max) {
+  AgentEffects effects;
+  for (const auto& [key, attempt] : state.attempts) {
+    if (effects.size() >= max) break;
+    if (attempt.phase == AttemptPhase::kEnded) effects.push_back(SendReport{report_of(key, attempt)});
+  }
+  return effects;
+}
+
+std::string check_invariants(const AgentState& state) {
+  const auto name = [](AttemptKey key) {
+    return "attempt " + std::to_string(key.attempt.value) + " of job " + std::to_string(key.job.value);
+  };
+  if (state.attempts.size() > kAttemptsMax) return "more attempts than kAttemptsMax";
+  if (state.forgotten.size() > kForgottenMax) return "more forgotten ends than kForgottenMax";
+  if (state.forgotten.size() != state.forgotten_order.size()) return "forgotten and forgotten_order differ";
+  for (const AttemptKey& key : state.forgotten_order) {
+    if (!state.forgotten.contains(key)) return name(key) + " is in forgotten_order alone";
+    if (state.attempts.contains(key)) return name(key) + " is both known and forgotten";
+  }
+  JobId live_job;  // job of the last attempt seen that has not ended
+  bool live = false;
+  for (const auto& [key, attempt] : state.attempts) {
+    if (attempt.phase == AttemptPhase::kEnded) continue;
+    if (live && live_job == key.job) return "two attempts of job " + std::to_string(key.job.value) + " are alive";
+    live = true;
+    live_job = key.job;
+    if (attempt.phase == AttemptPhase::kStarting && attempt.order == nullptr) {
+      return name(key) + " is starting without an order";
+    }
+    if (attempt.order != nullptr && attempt.order->key != key) return name(key) + " has the order of another attempt";
+    if (attempt.phase == AttemptPhase::kStopping && attempt.stop == StopCause::kNone) {
+      return name(key) + " is stopping without a cause";
+    }
+  }
+  return {};
+}
+
+}  // namespace muster::agent
