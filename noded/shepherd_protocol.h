@@ -1,0 +1,219 @@
+// What muster-noded and muster-shepherd say to each other: frames on a Unix stream socket.
+//
+// A frame is a 32-bit length (of what follows it), one byte for the type, and the fields in the order of the structs
+// below: integers little-endian in their own width, byte strings and lists with a 32-bit count in front. There is no
+// versioning by field: the LaunchFrame carries kProtocolVersion, and a shepherd keeps the protocol it was started
+// with; StateFrame tells a newer noded which one that is. Only lib/base and plain values of lib/model are used here,
+// because the shepherd stays small.
+//
+// One shepherd serves one (job, attempt). The first connection is a socket pair that noded passes at the spawn; a
+// restarted noded connects to kSocketName in the attempt's directory and sends AttachFrame first.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/model/outcome.h"
+
+namespace muster::noded {
+
+inline constexpr std::uint32_t kProtocolVersion = 1;
+
+// Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
+inline constexpr const char* kLaunchRecordName = "launch";   // pb::Launch, made with O_EXCL by noded
+inline constexpr const char* kSocketName = "sock";           // the shepherd listens here
+inline constexpr const char* kShepherdRecordName = "shepherd";  // pid, start time and cgroup of the shepherd
+inline constexpr const char* kOutcomeName = "outcome";       // encode_outcome(), written before it is reported
+inline constexpr const char* kTicketName = "ticket";         // of the user, mode 0400
+
+// Descriptor number on which a fresh shepherd finds its socket pair.
+inline constexpr int kShepherdFd = 3;
+
+// A step's start with arguments and environments of many tasks must fit: 2 MiB of common environment, as much for
+// arguments, and some hundred bytes for each of at most kStepTasksMax tasks.
+inline constexpr std::size_t kFrameBytesMax = 32U << 20U;
+// Tasks of one step on one node. A node has at most some hundred hardware threads; more is a mistake.
+inline constexpr std::uint32_t kStepTasksMax = 4096;
+// Output is cut into pieces of at most this size, so that a control frame never waits long behind one.
+inline constexpr std::size_t kOutputChunkBytes = 64U << 10U;
+// Output bytes of a step that the shepherd may send before the first StepCreditFrame.
+inline constexpr std::uint64_t kInitialCreditBytes = 256U << 10U;
+// A rank that means every task of the step on this node.
+inline constexpr std::uint32_t kAllRanks = UINT32_MAX;
+
+// ---------------------------------------------------------------- noded -> shepherd
+
+struct LaunchFrame {
+  std::uint32_t version = kProtocolVersion;
+  std::string name;       // "42.1", for messages
+  std::string directory;  // of the attempt, absolute
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;  // supplementary groups, as the user database has them
+  // A directory of a cgroup2 tree below which the shepherd makes "<name>"; empty: no cgroup, descendants are found by
+  // the process tree.
+  std::string cgroup_parent;
+  std::vector<std::uint64_t> cpus;  // words of an IndexSet of hardware threads; empty: not bound
+  std::int64_t time_limit_us = 0;   // 0: none
+  std::int64_t kill_grace_us = 0;
+  bool has_script = false;  // else nothing runs until a step or the end comes
+  std::string script;       // path of the script file
+  std::vector<std::string> args;
+  std::vector<std::string> environment;  // NAME=value
+  std::string work_dir;
+  std::string stdin_path;  // absolute; empty: /dev/null
+  std::string stdout_path;
+  std::string stderr_path;  // empty: with stdout
+  bool append = false;
+  std::uint32_t umask = 022;
+  friend bool operator==(const LaunchFrame&, const LaunchFrame&) = default;
+};
+
+// signal 0: TERM to all, KILL after the grace, and the attempt ends as kCancelled. Otherwise only that signal: KILL,
+// STOP and CONT to every process, others to the script and the steps' tasks.
+struct StopFrame {
+  std::int32_t signal = 0;
+  std::int64_t grace_us = 0;
+  friend bool operator==(const StopFrame&, const StopFrame&) = default;
+};
+
+// The work of an attempt without a script is over: end what is left, record this outcome (`ran` is filled in).
+struct FinishFrame {
+  Outcome outcome;
+  friend bool operator==(const FinishFrame&, const FinishFrame&) = default;
+};
+
+// One task of a step on this node.
+struct StepTask {
+  std::uint32_t rank = 0;
+  std::vector<std::string> environment;  // NAME=value, in place of the common value of the same name
+  std::vector<std::uint64_t> cpus;       // words of an IndexSet; empty: those of the attempt
+  friend bool operator==(const StepTask&, const StepTask&) = default;
+};
+
+enum class StdinMode : std::uint8_t {
+  kNone,  // /dev/null for all
+  kRank,  // a pipe for stdin_rank, /dev/null for the others
+  kAll,   // a pipe for each task
+};
+
+struct StepStartFrame {
+  std::uint32_t step = 0;
+  std::vector<std::string> argv;         // argv[0] is looked up in the task's PATH when it has no '/'
+  std::vector<std::string> environment;  // NAME=value, for all tasks
+  std::string work_dir;
+  std::uint32_t umask = 022;
+  StdinMode stdin_mode = StdinMode::kNone;
+  std::uint32_t stdin_rank = 0;
+  std::string stdin_path;  // not empty: this file is the input of the tasks that stdin_mode names
+  std::string stdout_path;  // not empty: tasks write there ("%t" is the rank); otherwise output comes back in frames
+  std::string stderr_path;
+  bool append = false;
+  std::vector<StepTask> tasks;
+  friend bool operator==(const StepStartFrame&, const StepStartFrame&) = default;
+};
+
+struct StepInputFrame {
+  std::uint32_t step = 0;
+  std::uint32_t rank = 0;  // or kAllRanks
+  std::string data;
+  bool eof = false;
+  friend bool operator==(const StepInputFrame&, const StepInputFrame&) = default;
+};
+
+// To the tasks of the step; KILL, STOP and CONT to all their descendants too. signal 0 ends the step: TERM, the grace, KILL.
+struct StepSignalFrame {
+  std::uint32_t step = 0;
+  std::uint32_t rank = kAllRanks;
+  std::int32_t signal = 0;
+  friend bool operator==(const StepSignalFrame&, const StepSignalFrame&) = default;
+};
+
+// The step may send this many more bytes of output.
+struct StepCreditFrame {
+  std::uint32_t step = 0;
+  std::uint64_t bytes = 0;
+  friend bool operator==(const StepCreditFrame&, const StepCreditFrame&) = default;
+};
+
+// First frame of a restarted noded. Answered by StateFrame, then by every frame that waited.
+struct AttachFrame {
+  std::uint32_t version = kProtocolVersion;
+  friend bool operator==(const AttachFrame&, const AttachFrame&) = default;
+};
+
+// ---------------------------------------------------------------- shepherd -> noded
+
+// The script runs, or the attempt is ready for steps.
+struct StartedFrame {
+  std::uint32_t pid = 0;  // of the script; 0: none
+  friend bool operator==(const StartedFrame&, const StartedFrame&) = default;
+};
+
+// Nothing of the attempt is left on the node; the outcome is on disk. The shepherd exits after it.
+struct EndedFrame {
+  Outcome outcome;
+  friend bool operator==(const EndedFrame&, const EndedFrame&) = default;
+};
+
+struct StateFrame {
+  std::uint32_t version = kProtocolVersion;
+  bool started = false;
+  bool stopping = false;
+  std::vector<std::uint32_t> steps;  // with processes left
+  friend bool operator==(const StateFrame&, const StateFrame&) = default;
+};
+
+struct StepOutputFrame {
+  std::uint32_t step = 0;
+  std::uint32_t rank = 0;
+  std::uint32_t stream = 1;  // 1 standard output, 2 standard error
+  std::string data;
+  bool eof = false;
+  friend bool operator==(const StepOutputFrame&, const StepOutputFrame&) = default;
+};
+
+// After the task's output has come to its end (or the step was killed). An exec that failed is kLaunchFailed with
+// exit_code 2 (no such file) or 126 and the reason in `detail`.
+struct StepTaskEndedFrame {
+  std::uint32_t step = 0;
+  std::uint32_t rank = 0;
+  Outcome outcome;
+  friend bool operator==(const StepTaskEndedFrame&, const StepTaskEndedFrame&) = default;
+};
+
+// No process of the step is left on this node; the last frame about it.
+struct StepEndedFrame {
+  std::uint32_t step = 0;
+  friend bool operator==(const StepEndedFrame&, const StepEndedFrame&) = default;
+};
+
+using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
+                           StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
+                           StepTaskEndedFrame, StepEndedFrame>;
+
+// The bytes of a frame, its length included.
+std::string encode_frame(const Frame& frame);
+
+// Cuts a stream into frames.
+class FrameReader {
+ public:
+  void append(std::string_view bytes);
+  // True and `out` set: a frame. False: more bytes are needed. kCorrupt: the stream is damaged; close it.
+  Result<bool> next(Frame& out);
+
+ private:
+  std::string buffer_;
+  std::size_t begin_ = 0;
+};
+
+// The file kOutcomeName.
+std::string encode_outcome(const Outcome& outcome);
+Result<Outcome> decode_outcome(std::string_view bytes);
+
+}  // namespace muster::noded
