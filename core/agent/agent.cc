@@ -156,6 +156,7 @@ AgentEffects on_launch(AgentState& state, const std::shared_ptr<const LaunchOrde
 AgentEffects on_stop(AgentState& state, const StopOrder& order) {
   AgentEffects effects;
   const AttemptKey key = order.key;
+  const StopCause cause = order.cause == StopCause::kNone ? StopCause::kCancelled : order.cause;
   if (!hear_term(state, order.term, effects)) {
     effects.push_back(NoteRefusal{key, "stop of an older controller ignored"});
     return effects;
@@ -174,7 +175,7 @@ AgentEffects on_stop(AgentState& state, const StopOrder& order) {
     }
     const Outcome outcome{
         .cause = EndCause::kCancelled, .exit_code = 0, .signal = 0, .detail = "stopped before it started", .ran = {}};
-    end_unbegun(state, key, nullptr, order.cause, outcome, effects);
+    end_unbegun(state, key, nullptr, cause, outcome, effects);
     return effects;
   }
   AgentAttempt& attempt = it->second;
@@ -182,7 +183,7 @@ AgentEffects on_stop(AgentState& state, const StopOrder& order) {
     case AttemptPhase::kStarting:
       // The shepherd is told as soon as it is there to be told (on_started).
       if (order.signal == 0) {
-        attempt.stop = order.cause;
+        attempt.stop = cause;
       } else {
         attempt.pending_signal = order.signal;
       }
@@ -191,9 +192,9 @@ AgentEffects on_stop(AgentState& state, const StopOrder& order) {
     case AttemptPhase::kStopping:
       if (order.signal == 0) {
         attempt.phase = AttemptPhase::kStopping;
-        attempt.stop = order.cause;
+        attempt.stop = cause;
       }
-      effects.push_back(StopAttempt{key, order.signal, order.cause});
+      effects.push_back(StopAttempt{key, order.signal, cause});
       break;
     case AttemptPhase::kEnded:
       effects.push_back(SendReport{report_of(key, attempt)});
