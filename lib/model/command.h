@@ -1,0 +1,95 @@
+// Commands: what the controller is asked to do, by users, nodes, its planner and its clock. Imperative names.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "lib/model/orders.h"
+
+namespace muster {
+
+// Who asks. The name comes from the authenticated key, never from the message.
+struct Caller {
+  std::string user;
+  bool admin = false;
+  friend bool operator==(const Caller&, const Caller&) = default;
+};
+
+struct SubmitJob {
+  Caller caller;
+  RequestId request;
+  JobSpecPtr spec;
+};
+
+// Selects jobs: those with the ids (an array id means all its tasks; with positions, those tasks of it), or, without
+// ids, all that match the filters. At least one of ids and filters is set.
+struct JobSelector {
+  struct Item {
+    JobId id;
+    bool has_indices = false;
+    std::vector<ArrayRange> indices;  // the user's array indices
+    friend bool operator==(const Item&, const Item&) = default;
+  };
+  std::vector<Item> items;
+  std::string user;
+  std::string queue;
+  std::string name;
+  std::vector<JobState> states;
+  friend bool operator==(const JobSelector&, const JobSelector&) = default;
+};
+
+struct CancelJobs {
+  Caller caller;
+  JobSelector jobs;
+  std::int32_t signal = 0;  // 0: end them; else only send this signal to running ones
+};
+struct HoldJobs {
+  Caller caller;
+  JobSelector jobs;
+};
+struct ReleaseJobs {
+  Caller caller;
+  JobSelector jobs;
+};
+struct DrainNodes {
+  Caller caller;
+  std::vector<std::string> nodes;
+  std::string reason;
+};
+struct ResumeNodes {
+  Caller caller;
+  std::vector<std::string> nodes;
+};
+struct RegisterNode {
+  NodeRegistration registration;
+};
+struct ReportAttempts {
+  std::string node;
+  std::vector<AttemptReport> reports;
+};
+// The shell has not heard the node for node_timeout.
+struct LoseNode {
+  NodeIndex node;
+};
+struct StartTerm {};
+// Given regularly, so that what depends on time alone can happen (request ids are forgotten).
+struct Tick {};
+
+// One placement of a plan.
+struct Placement {
+  JobId job;  // an array record, or a single job
+  std::uint64_t position = 0;  // array record: the task
+  std::vector<NodeShare> shares;
+  friend bool operator==(const Placement&, const Placement&) = default;
+};
+struct ApplyPlan {
+  std::vector<Placement> placements;
+};
+
+using Command = std::variant<SubmitJob, CancelJobs, HoldJobs, ReleaseJobs, DrainNodes, ResumeNodes, RegisterNode,
+                             ReportAttempts, LoseNode, StartTerm, Tick, ApplyPlan>;
+
+}  // namespace muster

@@ -1,0 +1,46 @@
+// Effects: what the shell must do for the world to match the state. Safe to repeat. Performed only after the facts
+// that caused them are on disk.
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "lib/model/job.h"
+#include "lib/model/orders.h"
+
+namespace muster {
+
+struct SendLaunch {
+  NodeIndex node;
+  LaunchOrder order;
+  friend bool operator==(const SendLaunch&, const SendLaunch&) = default;
+};
+struct SendStop {
+  NodeIndex node;
+  StopOrder order;
+  friend bool operator==(const SendStop&, const SendStop&) = default;
+};
+// The node's report is committed (or is about something long over): it may forget the attempt.
+struct AcknowledgeReport {
+  NodeIndex node;
+  AttemptKey key;
+  friend bool operator==(const AcknowledgeReport&, const AcknowledgeReport&) = default;
+};
+// Goes into the same transaction as its fact. Waiting tasks of an array that were cancelled are one summary for each.
+struct RecordHistory {
+  JobSummary summary;
+  friend bool operator==(const RecordHistory&, const RecordHistory&) = default;
+};
+// Clients that wait for this job want to know.
+struct AnnounceJob {
+  JobId job;
+  bool whole_array = false;  // `job` is an array's id and its last task has ended
+  JobState state = JobState::kPending;
+  friend bool operator==(const AnnounceJob&, const AnnounceJob&) = default;
+};
+
+using Effect = std::variant<SendLaunch, SendStop, AcknowledgeReport, RecordHistory, AnnounceJob>;
+using Effects = std::vector<Effect>;
+
+}  // namespace muster

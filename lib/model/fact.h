@@ -1,0 +1,119 @@
+// Facts: what has become true. The journal is their sequence; core/engine's evolve() is the only code that gives
+// them meaning. Past tense. A fact once written keeps its meaning for ever (docs/spec/journal.md).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "lib/model/job.h"
+
+namespace muster {
+
+// All nodes are unreachable until they register again.
+struct TermStarted {
+  Term term;
+  friend bool operator==(const TermStarted&, const TermStarted&) = default;
+};
+// New, or its hardware, boot id or endpoint changed, or it is back after it was unreachable.
+struct NodeRegistered {
+  NodeIndex index;
+  std::string name;
+  NodeHardware hardware;
+  std::string boot_id;
+  std::string endpoint;
+  std::string public_key;
+  friend bool operator==(const NodeRegistered&, const NodeRegistered&) = default;
+};
+struct NodeBecameUnreachable {
+  NodeIndex node;
+  friend bool operator==(const NodeBecameUnreachable&, const NodeBecameUnreachable&) = default;
+};
+struct NodeDrained {
+  NodeIndex node;
+  std::string reason;
+  friend bool operator==(const NodeDrained&, const NodeDrained&) = default;
+};
+struct NodeResumed {
+  NodeIndex node;
+  friend bool operator==(const NodeResumed&, const NodeResumed&) = default;
+};
+// `spec` has all defaults filled in. An array takes spec->array->size() ids from `id` on.
+struct JobSubmitted {
+  JobId id;
+  RequestId request;
+  JobSpecPtr spec;
+  std::int64_t priority = 0;
+};
+bool operator==(const JobSubmitted& a, const JobSubmitted& b);
+struct RequestsForgotten {
+  Instant before;
+  friend bool operator==(const RequestsForgotten&, const RequestsForgotten&) = default;
+};
+struct JobHeld {
+  JobId job;
+  friend bool operator==(const JobHeld&, const JobHeld&) = default;
+};
+struct JobReleased {
+  JobId job;
+  friend bool operator==(const JobReleased&, const JobReleased&) = default;
+};
+// The attempt holds its shares from now on. For a task of an array, `job` is the task's id.
+struct AttemptStarted {
+  JobId job;
+  Attempt attempt;
+  std::vector<NodeShare> shares;
+  friend bool operator==(const AttemptStarted&, const AttemptStarted&) = default;
+};
+// A node said that it runs the attempt.
+struct AttemptConfirmed {
+  AttemptKey key;
+  NodeIndex node;
+  friend bool operator==(const AttemptConfirmed&, const AttemptConfirmed&) = default;
+};
+// Nothing of the attempt is left on the node; its share there is free.
+struct AttemptEndedOnNode {
+  AttemptKey key;
+  NodeIndex node;
+  Outcome outcome;
+  friend bool operator==(const AttemptEndedOnNode&, const AttemptEndedOnNode&) = default;
+};
+struct StopRequested {
+  AttemptKey key;
+  StopCause cause = StopCause::kCancelled;
+  std::int32_t signal = 0;
+  std::string by;
+  friend bool operator==(const StopRequested&, const StopRequested&) = default;
+};
+// The job is over; it leaves the state and enters history. Also for pending jobs that were cancelled.
+struct JobEnded {
+  JobId job;
+  JobState state = JobState::kCompleted;
+  std::string reason;
+  std::int32_t exit_code = 0;
+  std::int32_t exit_signal = 0;
+  friend bool operator==(const JobEnded&, const JobEnded&) = default;
+};
+// Tasks of an array that had not started are over.
+struct ArrayTasksEnded {
+  JobId array;
+  PositionRange positions;
+  JobState state = JobState::kCancelled;
+  std::string reason;
+  friend bool operator==(const ArrayTasksEnded&, const ArrayTasksEnded&) = default;
+};
+
+using FactBody =
+    std::variant<TermStarted, NodeRegistered, NodeBecameUnreachable, NodeDrained, NodeResumed, JobSubmitted,
+                 RequestsForgotten, JobHeld, JobReleased, AttemptStarted, AttemptConfirmed, AttemptEndedOnNode,
+                 StopRequested, JobEnded, ArrayTasksEnded>;
+
+struct Fact {
+  Instant at;  // the controller's wall time, never decreasing
+  FactBody body;
+  friend bool operator==(const Fact&, const Fact&) = default;
+};
+using Facts = std::vector<Fact>;
+
+}  // namespace muster

@@ -1,0 +1,57 @@
+#include "lib/model/job.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "lib/model/fact.h"
+#include "lib/model/orders.h"
+
+namespace muster {
+namespace {
+
+// Specs are shared objects: equal when they are the same one, or say the same.
+bool same_spec(const JobSpecPtr& a, const JobSpecPtr& b) {
+  return a == b || (a != nullptr && b != nullptr && *a == *b);
+}
+
+}  // namespace
+
+JobState Job::state() const {
+  const auto* active = std::get_if<Active>(&phase);
+  if (active == nullptr) return JobState::kPending;
+  const bool all_ended = std::all_of(active->nodes.begin(), active->nodes.end(),
+                                     [](const AttemptOnNode& node) { return node.phase == NodePhase::kEnded; });
+  // A stop with a signal of the user's choice only delivers it: the job goes on.
+  if (active->stop != StopCause::kNone && active->stop_signal == 0 && !all_ended) return JobState::kStopping;
+  return active->started ? JobState::kRunning : JobState::kStarting;
+}
+
+bool operator==(const Job& a, const Job& b) {
+  const auto rest = [](const Job& j) {
+    return std::tie(j.id, j.submit_time, j.eligible_time, j.priority, j.held, j.attempt, j.array, j.array_position,
+                    j.is_array_record, j.waiting, j.array_running, j.phase);
+  };
+  return rest(a) == rest(b) && same_spec(a.spec, b.spec);
+}
+
+bool operator==(const JobSummary& a, const JobSummary& b) {
+  const auto rest = [](const JobSummary& s) {
+    return std::tie(s.id, s.array, s.array_position, s.count, s.attempt, s.state, s.reason, s.exit_code, s.exit_signal,
+                    s.submit_time, s.eligible_time, s.start_time, s.end_time, s.shares, s.nodes);
+  };
+  return rest(a) == rest(b) && same_spec(a.spec, b.spec);
+}
+
+bool operator==(const JobSubmitted& a, const JobSubmitted& b) {
+  return std::tie(a.id, a.request, a.priority) == std::tie(b.id, b.request, b.priority) && same_spec(a.spec, b.spec);
+}
+
+bool operator==(const LaunchOrder& a, const LaunchOrder& b) {
+  const auto rest = [](const LaunchOrder& o) {
+    return std::tie(o.key, o.term, o.node, o.node_rank, o.share, o.peers, o.array, o.array_index, o.submit_time,
+                    o.lease);
+  };
+  return rest(a) == rest(b) && same_spec(a.spec, b.spec);
+}
+
+}  // namespace muster

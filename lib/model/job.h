@@ -1,0 +1,113 @@
+// The controller's records of jobs and nodes: values, one for each thing, no indexes (those are core/engine's).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "lib/base/time.h"
+#include "lib/model/hardware.h"
+#include "lib/model/ids.h"
+#include "lib/model/job_spec.h"
+#include "lib/model/outcome.h"
+
+namespace muster {
+
+// A half-open range of positions of an array.
+struct PositionRange {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  friend bool operator==(const PositionRange&, const PositionRange&) = default;
+};
+
+enum class NodePhase : std::uint8_t {
+  kLaunching,  // the launch is owed to the node
+  kStarted,    // the node said that it runs (or has run) it
+  kEnded,      // the node said that nothing of it is left; its share is free
+};
+
+struct AttemptOnNode {
+  NodeShare share;
+  NodePhase phase = NodePhase::kLaunching;
+  std::optional<Outcome> outcome;  // set when kEnded
+  friend bool operator==(const AttemptOnNode&, const AttemptOnNode&) = default;
+};
+
+// Waits to start. For an array this is its not yet started part.
+struct Pending {
+  friend bool operator==(const Pending&, const Pending&) = default;
+};
+
+// Holds resources. The first entry of `nodes` is the job's first node.
+struct Active {
+  Instant start_time;
+  bool started = false;  // the first node has said that it runs
+  std::vector<AttemptOnNode> nodes;
+  StopCause stop = StopCause::kNone;
+  std::int32_t stop_signal = 0;  // the signal that was asked for; 0: TERM, grace, KILL
+  std::string stop_by;           // the user who cancelled
+  friend bool operator==(const Active&, const Active&) = default;
+};
+
+struct Job {
+  JobId id;
+  JobSpecPtr spec;
+  Instant submit_time;
+  Instant eligible_time;
+  std::int64_t priority = 0;  // larger first
+  bool held = false;
+  Attempt attempt;                        // of the last start; 0: never started
+  JobId array;                            // of a task: the array's id (== id for position 0). 0: no array
+  std::uint64_t array_position = 0;       // of a task
+  bool is_array_record = false;           // this record stands for the not yet started tasks of an array
+  std::vector<PositionRange> waiting;     // array record: positions that have not started, ascending
+  std::uint64_t array_running = 0;        // array record: tasks that are active
+  std::variant<Pending, Active> phase;
+
+  [[nodiscard]] bool is_active() const { return std::holds_alternative<Active>(phase); }
+  [[nodiscard]] JobState state() const;
+};
+// Deep comparison (the spec by value).
+bool operator==(const Job& a, const Job& b);
+
+// Whether the controller hears the node.
+enum class Contact : std::uint8_t { kNever, kConnected, kUnreachable };
+
+struct Node {
+  NodeIndex index;
+  std::string name;
+  NodeHardware hardware;
+  std::string boot_id;
+  std::string endpoint;    // "tcp://host:port" of its ROUTER for peers and streams
+  std::string public_key;  // Z85
+  Contact contact = Contact::kNever;
+  bool drained = false;
+  std::string drain_reason;
+  Instant since;  // of the last change of contact or drain
+  friend bool operator==(const Node&, const Node&) = default;
+};
+
+// A job that has ended (or a part of it that never ran), as history keeps it.
+struct JobSummary {
+  JobId id;
+  JobSpecPtr spec;
+  JobId array;  // 0: no array
+  std::uint64_t array_position = 0;
+  std::uint64_t count = 1;  // stands for this many consecutive tasks of the array, which never started
+  Attempt attempt;
+  JobState state = JobState::kCompleted;
+  std::string reason;
+  std::int32_t exit_code = 0;
+  std::int32_t exit_signal = 0;
+  Instant submit_time;
+  Instant eligible_time;
+  Instant start_time;  // unset: never started
+  Instant end_time;
+  std::vector<NodeShare> shares;
+  std::vector<std::string> nodes;  // names, in the order of shares
+};
+bool operator==(const JobSummary& a, const JobSummary& b);
+
+}  // namespace muster

@@ -1,0 +1,71 @@
+// What the controller tells nodes and what nodes tell the controller, as values.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/model/hardware.h"
+#include "lib/model/ids.h"
+#include "lib/model/job_spec.h"
+#include "lib/model/outcome.h"
+
+namespace muster {
+
+// One node of an allocation, as its peers need to know it.
+struct Peer {
+  std::string name;
+  std::string endpoint;
+  std::string public_key;
+  std::uint32_t tasks = 1;
+  std::uint32_t cpus = 0;
+  friend bool operator==(const Peer&, const Peer&) = default;
+};
+
+// Start an attempt on one node; idempotent on (job, attempt). Sent to every node of the allocation: the first one
+// runs the script (kBatch) or waits for its client's step (kRun); the others hold the share ready for steps.
+struct LaunchOrder {
+  AttemptKey key;
+  Term term;
+  std::string node;             // whom it is for
+  std::uint32_t node_rank = 0;  // its place in `peers`
+  JobSpecPtr spec;
+  NodeShare share;
+  std::vector<Peer> peers;  // all nodes of the allocation, the first node first
+  JobId array;              // 0: no array
+  std::uint64_t array_index = 0;
+  Instant submit_time;
+  Duration lease;  // 0: none; the node stops the attempt itself when it hears nothing for that long
+};
+bool operator==(const LaunchOrder& a, const LaunchOrder& b);
+
+// Stop an attempt on one node, or send it a signal; idempotent. For an attempt that the node never saw, it records
+// "ended" so that a late launch of it does nothing.
+struct StopOrder {
+  AttemptKey key;
+  Term term;
+  StopCause cause = StopCause::kCancelled;
+  std::int32_t signal = 0;  // 0: TERM, then KILL after kill_grace; else only that signal, and the attempt goes on
+  friend bool operator==(const StopOrder&, const StopOrder&) = default;
+};
+
+// What a node says of an attempt. Repeated until the controller has committed and acknowledged it.
+struct AttemptReport {
+  AttemptKey key;
+  bool ended = false;
+  Outcome outcome;  // when ended
+  friend bool operator==(const AttemptReport&, const AttemptReport&) = default;
+};
+
+// A node announces itself: after its start, and whenever the connection or the controller is new.
+struct NodeRegistration {
+  std::string name;
+  NodeHardware hardware;
+  std::string boot_id;
+  std::string endpoint;
+  std::string public_key;
+  std::vector<AttemptReport> attempts;  // everything the node knows and that is not yet acknowledged as ended
+  friend bool operator==(const NodeRegistration&, const NodeRegistration&) = default;
+};
+
+}  // namespace muster

@@ -1,0 +1,840 @@
+#include "lib/wire/codec.h"
+
+#include <algorithm>
+#include <climits>
+#include <utility>
+
+#include "lib/base/text.h"
+#include "lib/wire/muster.pb.h"
+
+namespace muster::wire {
+namespace {
+
+// ---------------------------------------------------------------- limits of what is read, all far above real use
+
+constexpr int kIndexWordsMax = (IndexSet::kIndexMax + 1) / 64;
+constexpr int kCoresMax = IndexSet::kIndexMax + 1;  // of one node; an IndexSet names them
+constexpr int kGpusMax = IndexSet::kIndexMax + 1;
+constexpr int kNodesMax = static_cast<int>(kNodeListMax);  // of one job
+constexpr int kSelectorItemsMax = 100'000;                 // ids on one command line
+constexpr int kSelectorStatesMax = 64;                     // there are fewer states
+// The largest time that is read: far in the future, yet any sum of it and a Duration fits.
+constexpr std::int64_t kInstantUsMax = INT64_MAX / 2;
+
+// ---------------------------------------------------------------- helpers of reading
+
+Error corrupt(std::string_view field, std::string_view problem) {
+  return make_error(ErrorCode::kCorrupt, "damaged message: " + std::string(field) + " " + std::string(problem) +
+                                             ": send it again, or use the release that wrote it");
+}
+
+template <typename E>
+Result<E> read_enum(std::uint32_t value, E last, std::string_view field) {
+  if (value > static_cast<std::uint32_t>(last)) {
+    return corrupt(field, "holds " + std::to_string(value) + ", which this release does not know");
+  }
+  return static_cast<E>(value);
+}
+Result<JobState> read_state(std::uint32_t value, std::string_view field) {
+  return read_enum(value, JobState::kDeadline, field);
+}
+
+Result<Instant> read_instant(std::int64_t us, std::string_view field) {
+  if (us < 0 || us > kInstantUsMax) return corrupt(field, "is no time between 1970 and the year 100,000");
+  return Instant::from_us(us);
+}
+Result<Duration> read_duration(std::int64_t us, std::string_view field) {
+  if (us < 0 || us > Duration::infinite().us) return corrupt(field, "is no duration");
+  return Duration::from_us(us);
+}
+
+Result<Digest> read_digest(const std::string& bytes, std::string_view field) {
+  Digest digest;
+  if (bytes.empty()) return digest;
+  if (bytes.size() != digest.bytes.size()) return corrupt(field, "is no digest of 32 bytes");
+  std::copy(bytes.begin(), bytes.end(), digest.bytes.begin());
+  return digest;
+}
+
+using Words = google::protobuf::RepeatedField<std::uint64_t>;
+Result<IndexSet> read_index_set(const Words& in, std::string_view field) {
+  if (in.size() > kIndexWordsMax) return corrupt(field, "holds an index above " + std::to_string(IndexSet::kIndexMax));
+  return IndexSet::from_words({in.begin(), in.end()});
+}
+
+using Texts = google::protobuf::RepeatedPtrField<std::string>;
+Result<std::vector<std::string>> read_texts(const Texts& in, int max, std::string_view field) {
+  if (in.size() > max) return corrupt(field, "has more than " + std::to_string(max) + " entries");
+  return std::vector<std::string>(in.begin(), in.end());
+}
+
+Result<Core> read(const pb::Core& in);
+Result<AttemptOnNode> read(const pb::AttemptOnNode& in);
+Result<PositionRange> read(const pb::PositionRange& in);
+Peer read(const pb::Peer& in);
+// Messages that the header names are read by from_pb.
+template <typename Message>
+auto read(const Message& in) {
+  return from_pb(in);
+}
+
+template <typename Out, typename Message>
+Status read_list(const google::protobuf::RepeatedPtrField<Message>& in, int max, std::string_view field,
+                 std::vector<Out>& out) {
+  if (in.size() > max) return corrupt(field, "has more than " + std::to_string(max) + " entries");
+  out.reserve(static_cast<std::size_t>(in.size()));
+  for (const Message& item : in) {
+    if constexpr (std::is_same_v<decltype(read(item)), Out>) {
+      out.push_back(read(item));
+    } else {
+      MUSTER_ASSIGN(Out value, read(item));
+      out.push_back(std::move(value));
+    }
+  }
+  return ok_status();
+}
+
+Result<JobSpecPtr> read_spec(bool present, const pb::JobSpec& in, std::string_view field) {
+  if (!present) return corrupt(field, "is missing");
+  MUSTER_ASSIGN(JobSpec spec, from_pb(in));
+  return JobSpecPtr(std::make_shared<const JobSpec>(std::move(spec)));
+}
+
+#define MUSTER_REQUIRE(message, part) \
+  if (!(message).has_##part()) return corrupt(std::string((message).GetTypeName()) + "." #part, "is missing")
+
+// ---------------------------------------------------------------- helpers of writing
+
+void write_digest(const Digest& in, std::string& out) {
+  if (in.is_set()) {
+    out.assign(in.bytes.begin(), in.bytes.end());
+  } else {
+    out.clear();
+  }
+}
+void write_words(const IndexSet& in, Words& out) { out.Assign(in.words().begin(), in.words().end()); }
+void write_texts(const std::vector<std::string>& in, Texts& out) { out.Assign(in.begin(), in.end()); }
+
+void write(const ArrayRange& in, pb::ArrayRange& out) {
+  out.set_first(in.first);
+  out.set_last(in.last);
+  out.set_step(in.step);
+}
+void write(const Core& in, pb::Core& out) {
+  out.set_package(in.package);
+  out.set_numa(in.numa);
+  write_words(in.threads, *out.mutable_threads());
+}
+void write(const Peer& in, pb::Peer& out) {
+  out.set_name(in.name);
+  out.set_endpoint(in.endpoint);
+  out.set_public_key(in.public_key);
+  out.set_tasks(in.tasks);
+  out.set_cpus(in.cpus);
+}
+void write(const PositionRange& in, pb::PositionRange& out) {
+  out.set_begin(in.begin);
+  out.set_end(in.end);
+}
+void write(const AttemptOnNode& in, pb::AttemptOnNode& out) {
+  to_pb(in.share, *out.mutable_share());
+  out.set_phase(static_cast<std::uint32_t>(in.phase));
+  if (in.outcome) to_pb(*in.outcome, *out.mutable_outcome());
+}
+template <typename Value, typename Message>
+void write(const Value& in, Message& out) {
+  to_pb(in, out);
+}
+template <typename Value, typename Message>
+void write_list(const std::vector<Value>& in, google::protobuf::RepeatedPtrField<Message>& out) {
+  out.Clear();
+  out.Reserve(static_cast<int>(in.size()));
+  for (const Value& value : in) write(value, *out.Add());
+}
+
+// ---------------------------------------------------------------- parts that only this file names
+
+Result<ArrayRange> read_range(const pb::ArrayRange& in) {
+  if (in.step() == 0 || in.first() > in.last() || in.last() > kArrayIndexMax) {
+    return corrupt("ArrayRange", "is descending, has no step, or goes beyond the largest index");
+  }
+  return ArrayRange{in.first(), in.last(), in.step()};
+}
+
+Result<Core> read(const pb::Core& in) {
+  Core out{in.package(), in.numa(), {}};
+  MUSTER_ASSIGN(out.threads, read_index_set(in.threads(), "Core.threads"));
+  return out;
+}
+
+Peer read(const pb::Peer& in) { return {in.name(), in.endpoint(), in.public_key(), in.tasks(), in.cpus()}; }
+
+Result<PositionRange> read(const pb::PositionRange& in) {
+  if (in.begin() >= in.end() || in.end() > kArrayTasksMax) return corrupt("PositionRange", "is empty or too long");
+  return PositionRange{in.begin(), in.end()};
+}
+
+Result<AttemptOnNode> read(const pb::AttemptOnNode& in) {
+  AttemptOnNode out;
+  MUSTER_REQUIRE(in, share);
+  MUSTER_ASSIGN(out.share, from_pb(in.share()));
+  MUSTER_ASSIGN(out.phase, read_enum(in.phase(), NodePhase::kEnded, "AttemptOnNode.phase"));
+  if (in.has_outcome()) {
+    MUSTER_ASSIGN(out.outcome, from_pb(in.outcome()));
+  }
+  return out;
+}
+
+Result<Active> read_active(const pb::ActivePhase& in) {
+  Active out;
+  MUSTER_ASSIGN(out.start_time, read_instant(in.start_time_us(), "ActivePhase.start_time_us"));
+  out.started = in.started();
+  MUSTER_TRY(read_list(in.nodes(), kNodesMax, "ActivePhase.nodes", out.nodes));
+  MUSTER_ASSIGN(out.stop, read_enum(in.stop(), StopCause::kNodeFailed, "ActivePhase.stop"));
+  out.stop_signal = in.stop_signal();
+  out.stop_by = in.stop_by();
+  return out;
+}
+
+void write_active(const Active& in, pb::ActivePhase& out) {
+  out.set_start_time_us(in.start_time.us);
+  out.set_started(in.started);
+  write_list(in.nodes, *out.mutable_nodes());
+  out.set_stop(static_cast<std::uint32_t>(in.stop));
+  out.set_stop_signal(in.stop_signal);
+  out.set_stop_by(in.stop_by);
+}
+
+// ---------------------------------------------------------------- one function for each kind of fact
+
+struct FactWriter {
+  pb::Fact& out;
+
+  void operator()(const TermStarted& in) const { out.mutable_term_started()->set_term(in.term.value); }
+  void operator()(const NodeRegistered& in) const {
+    pb::NodeRegistered& to = *out.mutable_node_registered();
+    to.set_index(in.index.value);
+    to.set_name(in.name);
+    to_pb(in.hardware, *to.mutable_hardware());
+    to.set_boot_id(in.boot_id);
+    to.set_endpoint(in.endpoint);
+    to.set_public_key(in.public_key);
+  }
+  void operator()(const NodeBecameUnreachable& in) const {
+    out.mutable_node_became_unreachable()->set_node(in.node.value);
+  }
+  void operator()(const NodeDrained& in) const {
+    out.mutable_node_drained()->set_node(in.node.value);
+    out.mutable_node_drained()->set_reason(in.reason);
+  }
+  void operator()(const NodeResumed& in) const { out.mutable_node_resumed()->set_node(in.node.value); }
+  void operator()(const JobSubmitted& in) const {
+    pb::JobSubmitted& to = *out.mutable_job_submitted();
+    to.set_id(in.id.value);
+    if (in.request.is_set()) to_pb(in.request, *to.mutable_request());
+    if (in.spec != nullptr) to_pb(*in.spec, *to.mutable_spec());
+    to.set_priority(in.priority);
+  }
+  void operator()(const RequestsForgotten& in) const { out.mutable_requests_forgotten()->set_before_us(in.before.us); }
+  void operator()(const JobHeld& in) const { out.mutable_job_held()->set_job(in.job.value); }
+  void operator()(const JobReleased& in) const { out.mutable_job_released()->set_job(in.job.value); }
+  void operator()(const AttemptStarted& in) const {
+    pb::AttemptStarted& to = *out.mutable_attempt_started();
+    to.set_job(in.job.value);
+    to.set_attempt(in.attempt.value);
+    write_list(in.shares, *to.mutable_shares());
+  }
+  void operator()(const AttemptConfirmed& in) const {
+    to_pb(in.key, *out.mutable_attempt_confirmed()->mutable_key());
+    out.mutable_attempt_confirmed()->set_node(in.node.value);
+  }
+  void operator()(const AttemptEndedOnNode& in) const {
+    pb::AttemptEndedOnNode& to = *out.mutable_attempt_ended_on_node();
+    to_pb(in.key, *to.mutable_key());
+    to.set_node(in.node.value);
+    to_pb(in.outcome, *to.mutable_outcome());
+  }
+  void operator()(const StopRequested& in) const {
+    pb::StopRequested& to = *out.mutable_stop_requested();
+    to_pb(in.key, *to.mutable_key());
+    to.set_cause(static_cast<std::uint32_t>(in.cause));
+    to.set_signal(in.signal);
+    to.set_by(in.by);
+  }
+  void operator()(const JobEnded& in) const {
+    pb::JobEnded& to = *out.mutable_job_ended();
+    to.set_job(in.job.value);
+    to.set_state(static_cast<std::uint32_t>(in.state));
+    to.set_reason(in.reason);
+    to.set_exit_code(in.exit_code);
+    to.set_exit_signal(in.exit_signal);
+  }
+  void operator()(const ArrayTasksEnded& in) const {
+    pb::ArrayTasksEnded& to = *out.mutable_array_tasks_ended();
+    to.set_array(in.array.value);
+    write(in.positions, *to.mutable_positions());
+    to.set_state(static_cast<std::uint32_t>(in.state));
+    to.set_reason(in.reason);
+  }
+};
+
+Result<FactBody> read_node_registered(const pb::NodeRegistered& in) {
+  NodeRegistered out;
+  MUSTER_REQUIRE(in, hardware);
+  MUSTER_ASSIGN(out.hardware, from_pb(in.hardware()));
+  out.index = NodeIndex(in.index());
+  out.name = in.name();
+  out.boot_id = in.boot_id();
+  out.endpoint = in.endpoint();
+  out.public_key = in.public_key();
+  return FactBody(std::move(out));
+}
+
+Result<FactBody> read_job_submitted(const pb::JobSubmitted& in) {
+  JobSubmitted out;
+  MUSTER_ASSIGN(out.spec, read_spec(in.has_spec(), in.spec(), "JobSubmitted.spec"));
+  out.id = JobId(in.id());
+  out.request = from_pb(in.request());
+  out.priority = in.priority();
+  return FactBody(std::move(out));
+}
+
+Result<FactBody> read_attempt_started(const pb::AttemptStarted& in) {
+  AttemptStarted out{JobId(in.job()), Attempt(in.attempt()), {}};
+  MUSTER_TRY(read_list(in.shares(), kNodesMax, "AttemptStarted.shares", out.shares));
+  return FactBody(std::move(out));
+}
+
+Result<FactBody> read_attempt_confirmed(const pb::AttemptConfirmed& in) {
+  MUSTER_REQUIRE(in, key);
+  return FactBody(AttemptConfirmed{from_pb(in.key()), NodeIndex(in.node())});
+}
+
+Result<FactBody> read_attempt_ended(const pb::AttemptEndedOnNode& in) {
+  MUSTER_REQUIRE(in, key);
+  MUSTER_REQUIRE(in, outcome);
+  MUSTER_ASSIGN(Outcome outcome, from_pb(in.outcome()));
+  return FactBody(AttemptEndedOnNode{from_pb(in.key()), NodeIndex(in.node()), std::move(outcome)});
+}
+
+Result<FactBody> read_stop_requested(const pb::StopRequested& in) {
+  MUSTER_REQUIRE(in, key);
+  MUSTER_ASSIGN(const StopCause cause, read_enum(in.cause(), StopCause::kNodeFailed, "StopRequested.cause"));
+  return FactBody(StopRequested{from_pb(in.key()), cause, in.signal(), in.by()});
+}
+
+Result<FactBody> read_job_ended(const pb::JobEnded& in) {
+  MUSTER_ASSIGN(const JobState state, read_state(in.state(), "JobEnded.state"));
+  return FactBody(JobEnded{JobId(in.job()), state, in.reason(), in.exit_code(), in.exit_signal()});
+}
+
+Result<FactBody> read_array_tasks_ended(const pb::ArrayTasksEnded& in) {
+  MUSTER_REQUIRE(in, positions);
+  MUSTER_ASSIGN(const PositionRange positions, read(in.positions()));
+  MUSTER_ASSIGN(const JobState state, read_state(in.state(), "ArrayTasksEnded.state"));
+  return FactBody(ArrayTasksEnded{JobId(in.array()), positions, state, in.reason()});
+}
+
+Result<FactBody> read_fact_body(const pb::Fact& in) {
+  switch (in.body_case()) {
+    case pb::Fact::kTermStarted: return FactBody(TermStarted{Term(in.term_started().term())});
+    case pb::Fact::kNodeRegistered: return read_node_registered(in.node_registered());
+    case pb::Fact::kNodeBecameUnreachable:
+      return FactBody(NodeBecameUnreachable{NodeIndex(in.node_became_unreachable().node())});
+    case pb::Fact::kNodeDrained:
+      return FactBody(NodeDrained{NodeIndex(in.node_drained().node()), in.node_drained().reason()});
+    case pb::Fact::kNodeResumed: return FactBody(NodeResumed{NodeIndex(in.node_resumed().node())});
+    case pb::Fact::kJobSubmitted: return read_job_submitted(in.job_submitted());
+    case pb::Fact::kRequestsForgotten: {
+      MUSTER_ASSIGN(const Instant before, read_instant(in.requests_forgotten().before_us(), "RequestsForgotten.before"));
+      return FactBody(RequestsForgotten{before});
+    }
+    case pb::Fact::kJobHeld: return FactBody(JobHeld{JobId(in.job_held().job())});
+    case pb::Fact::kJobReleased: return FactBody(JobReleased{JobId(in.job_released().job())});
+    case pb::Fact::kAttemptStarted: return read_attempt_started(in.attempt_started());
+    case pb::Fact::kAttemptConfirmed: return read_attempt_confirmed(in.attempt_confirmed());
+    case pb::Fact::kAttemptEndedOnNode: return read_attempt_ended(in.attempt_ended_on_node());
+    case pb::Fact::kStopRequested: return read_stop_requested(in.stop_requested());
+    case pb::Fact::kJobEnded: return read_job_ended(in.job_ended());
+    case pb::Fact::kArrayTasksEnded: return read_array_tasks_ended(in.array_tasks_ended());
+    case pb::Fact::BODY_NOT_SET: break;
+  }
+  return corrupt("Fact.body", "is missing or of a kind that this release does not know");
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- jobs as users ask for them
+
+void to_pb(const RequestId& in, pb::RequestId& out) {
+  out.set_high(in.high);
+  out.set_low(in.low);
+}
+RequestId from_pb(const pb::RequestId& in) { return {in.high(), in.low()}; }
+
+void to_pb(const ArraySpec& in, pb::ArraySpec& out) {
+  write_list(in.ranges, *out.mutable_ranges());
+  out.set_max_running(in.max_running);
+}
+Result<ArraySpec> from_pb(const pb::ArraySpec& in) {
+  ArraySpec out;
+  if (in.ranges_size() > static_cast<int>(kArrayRangesMax)) return corrupt("ArraySpec.ranges", "has too many entries");
+  for (const pb::ArrayRange& range : in.ranges()) {
+    MUSTER_ASSIGN(const ArrayRange value, read_range(range));
+    out.ranges.push_back(value);
+  }
+  out.max_running = in.max_running();
+  const Status status = check_array_spec(out);
+  if (!status.ok()) return make_error(ErrorCode::kCorrupt, status.error().message);
+  return out;
+}
+
+void to_pb(const JobSpec& in, pb::JobSpec& out) {
+  out.Clear();
+  out.set_kind(static_cast<std::uint32_t>(in.kind));
+  out.set_name(in.name);
+  out.set_user(in.user);
+  out.set_uid(in.uid);
+  out.set_gid(in.gid);
+  out.set_queue(in.queue);
+  out.set_account(in.account);
+  out.set_qos(in.qos);
+  out.set_comment(in.comment);
+  out.set_nodes_min(in.nodes_min);
+  out.set_nodes_max(in.nodes_max);
+  out.set_ntasks(in.ntasks);
+  out.set_ntasks_per_node(in.ntasks_per_node);
+  out.set_cpus_per_task(in.cpus_per_task);
+  out.set_mem_per_node_mib(in.mem_per_node_mib);
+  out.set_mem_per_cpu_mib(in.mem_per_cpu_mib);
+  out.set_mem_per_gpu_mib(in.mem_per_gpu_mib);
+  out.set_gpus(in.gpus);
+  out.set_gpus_per_node(in.gpus_per_node);
+  out.set_gpus_per_task(in.gpus_per_task);
+  out.set_exclusive(in.exclusive);
+  write_texts(in.nodelist, *out.mutable_nodelist());
+  write_texts(in.exclude, *out.mutable_exclude());
+  out.set_time_limit_us(in.time_limit.us);
+  out.set_nice(in.nice);
+  out.set_begin_us(in.begin.us);
+  out.set_hold(in.hold);
+  out.set_requeue(in.requeue);
+  if (in.array) to_pb(*in.array, *out.mutable_array());
+  out.set_work_dir(in.work_dir);
+  out.set_stdout_path(in.stdout_path);
+  out.set_stderr_path(in.stderr_path);
+  out.set_stdin_path(in.stdin_path);
+  out.set_open_mode(static_cast<std::uint32_t>(in.open_mode));
+  out.set_submit_host(in.submit_host);
+  out.set_script_name(in.script_name);
+  write_texts(in.args, *out.mutable_args());
+  write_digest(in.script, *out.mutable_script());
+  write_digest(in.environment, *out.mutable_environment());
+  out.set_export_mode(in.export_mode);
+}
+
+Result<JobSpec> from_pb(const pb::JobSpec& in) {
+  JobSpec out;
+  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), JobKind::kRun, "JobSpec.kind"));
+  out.name = in.name();
+  out.user = in.user();
+  out.uid = in.uid();
+  out.gid = in.gid();
+  out.queue = in.queue();
+  out.account = in.account();
+  out.qos = in.qos();
+  out.comment = in.comment();
+  out.nodes_min = in.nodes_min();
+  out.nodes_max = in.nodes_max();
+  out.ntasks = in.ntasks();
+  out.ntasks_per_node = in.ntasks_per_node();
+  out.cpus_per_task = in.cpus_per_task();
+  out.mem_per_node_mib = in.mem_per_node_mib();
+  out.mem_per_cpu_mib = in.mem_per_cpu_mib();
+  out.mem_per_gpu_mib = in.mem_per_gpu_mib();
+  out.gpus = in.gpus();
+  out.gpus_per_node = in.gpus_per_node();
+  out.gpus_per_task = in.gpus_per_task();
+  out.exclusive = in.exclusive();
+  MUSTER_ASSIGN(out.nodelist, read_texts(in.nodelist(), kNodesMax, "JobSpec.nodelist"));
+  MUSTER_ASSIGN(out.exclude, read_texts(in.exclude(), kNodesMax, "JobSpec.exclude"));
+  MUSTER_ASSIGN(out.time_limit, read_duration(in.time_limit_us(), "JobSpec.time_limit_us"));
+  out.nice = in.nice();
+  MUSTER_ASSIGN(out.begin, read_instant(in.begin_us(), "JobSpec.begin_us"));
+  out.hold = in.hold();
+  out.requeue = in.requeue();
+  if (in.has_array()) {
+    MUSTER_ASSIGN(out.array, from_pb(in.array()));
+  }
+  out.work_dir = in.work_dir();
+  out.stdout_path = in.stdout_path();
+  out.stderr_path = in.stderr_path();
+  out.stdin_path = in.stdin_path();
+  MUSTER_ASSIGN(out.open_mode, read_enum(in.open_mode(), OpenMode::kAppend, "JobSpec.open_mode"));
+  out.submit_host = in.submit_host();
+  out.script_name = in.script_name();
+  MUSTER_ASSIGN(out.args, read_texts(in.args(), static_cast<int>(kArgumentsMax), "JobSpec.args"));
+  MUSTER_ASSIGN(out.script, read_digest(in.script(), "JobSpec.script"));
+  MUSTER_ASSIGN(out.environment, read_digest(in.environment(), "JobSpec.environment"));
+  out.export_mode = in.export_mode();
+  return out;
+}
+
+void to_pb(const JobSelector::Item& in, pb::SelectorItem& out) {
+  out.set_id(in.id.value);
+  out.set_has_indices(in.has_indices);
+  write_list(in.indices, *out.mutable_indices());
+}
+Result<JobSelector::Item> from_pb(const pb::SelectorItem& in) {
+  JobSelector::Item out;
+  out.id = JobId(in.id());
+  out.has_indices = in.has_indices();
+  if (in.indices_size() > static_cast<int>(kArrayRangesMax)) {
+    return corrupt("SelectorItem.indices", "has too many entries");
+  }
+  for (const pb::ArrayRange& range : in.indices()) {
+    MUSTER_ASSIGN(const ArrayRange value, read_range(range));
+    out.indices.push_back(value);
+  }
+  return out;
+}
+
+void to_pb(const JobSelector& in, pb::JobSelector& out) {
+  write_list(in.items, *out.mutable_items());
+  out.set_user(in.user);
+  out.set_queue(in.queue);
+  out.set_name(in.name);
+  out.clear_states();
+  for (const JobState state : in.states) out.add_states(static_cast<std::uint32_t>(state));
+}
+Result<JobSelector> from_pb(const pb::JobSelector& in) {
+  JobSelector out;
+  MUSTER_TRY(read_list(in.items(), kSelectorItemsMax, "JobSelector.items", out.items));
+  out.user = in.user();
+  out.queue = in.queue();
+  out.name = in.name();
+  if (in.states_size() > kSelectorStatesMax) return corrupt("JobSelector.states", "has too many entries");
+  for (const std::uint32_t value : in.states()) {
+    MUSTER_ASSIGN(const JobState state, read_state(value, "JobSelector.states"));
+    out.states.push_back(state);
+  }
+  return out;
+}
+
+// ---------------------------------------------------------------- hardware
+
+void to_pb(const Gpu& in, pb::Gpu& out) {
+  out.set_pci_address(in.pci_address);
+  out.set_uuid(in.uuid);
+  out.set_model(in.model);
+  out.set_vendor_index(in.vendor_index);
+  out.set_numa(in.numa);
+}
+Gpu from_pb(const pb::Gpu& in) { return {in.pci_address(), in.uuid(), in.model(), in.vendor_index(), in.numa()}; }
+
+void to_pb(const NodeHardware& in, pb::NodeHardware& out) {
+  out.set_packages(in.packages);
+  out.set_numa_nodes(in.numa_nodes);
+  write_list(in.cores, *out.mutable_cores());
+  write_list(in.gpus, *out.mutable_gpus());
+  out.set_mem_mib(in.mem_mib);
+  out.set_pretended(in.pretended);
+}
+Result<NodeHardware> from_pb(const pb::NodeHardware& in) {
+  NodeHardware out;
+  out.packages = in.packages();
+  out.numa_nodes = in.numa_nodes();
+  MUSTER_TRY(read_list(in.cores(), kCoresMax, "NodeHardware.cores", out.cores));
+  MUSTER_TRY(read_list(in.gpus(), kGpusMax, "NodeHardware.gpus", out.gpus));
+  out.mem_mib = in.mem_mib();
+  out.pretended = in.pretended();
+  return out;
+}
+
+void to_pb(const NodeShare& in, pb::NodeShare& out) {
+  out.set_node(in.node.value);
+  write_words(in.cores, *out.mutable_cores());
+  write_words(in.gpus, *out.mutable_gpus());
+  out.set_mem_mib(in.mem_mib);
+  out.set_tasks(in.tasks);
+}
+Result<NodeShare> from_pb(const pb::NodeShare& in) {
+  NodeShare out;
+  out.node = NodeIndex(in.node());
+  MUSTER_ASSIGN(out.cores, read_index_set(in.cores(), "NodeShare.cores"));
+  MUSTER_ASSIGN(out.gpus, read_index_set(in.gpus(), "NodeShare.gpus"));
+  out.mem_mib = in.mem_mib();
+  out.tasks = in.tasks();
+  return out;
+}
+
+// ---------------------------------------------------------------- orders and reports
+
+void to_pb(const Outcome& in, pb::Outcome& out) {
+  out.set_cause(static_cast<std::uint32_t>(in.cause));
+  out.set_exit_code(in.exit_code);
+  out.set_signal(in.signal);
+  out.set_detail(in.detail);
+  out.set_ran_us(in.ran.us);
+}
+Result<Outcome> from_pb(const pb::Outcome& in) {
+  Outcome out;
+  MUSTER_ASSIGN(out.cause, read_enum(in.cause(), EndCause::kShepherdDied, "Outcome.cause"));
+  out.exit_code = in.exit_code();
+  out.signal = in.signal();
+  out.detail = in.detail();
+  MUSTER_ASSIGN(out.ran, read_duration(in.ran_us(), "Outcome.ran_us"));
+  return out;
+}
+
+void to_pb(const AttemptKey& in, pb::AttemptKey& out) {
+  out.set_job(in.job.value);
+  out.set_attempt(in.attempt.value);
+}
+AttemptKey from_pb(const pb::AttemptKey& in) { return {JobId(in.job()), Attempt(in.attempt())}; }
+
+void to_pb(const LaunchOrder& in, pb::LaunchOrder& out) {
+  to_pb(in.key, *out.mutable_key());
+  out.set_term(in.term.value);
+  out.set_node(in.node);
+  out.set_node_rank(in.node_rank);
+  out.clear_spec();
+  if (in.spec != nullptr) to_pb(*in.spec, *out.mutable_spec());
+  to_pb(in.share, *out.mutable_share());
+  write_list(in.peers, *out.mutable_peers());
+  out.set_array(in.array.value);
+  out.set_array_index(in.array_index);
+  out.set_submit_time_us(in.submit_time.us);
+  out.set_lease_us(in.lease.us);
+}
+Result<LaunchOrder> from_pb(const pb::LaunchOrder& in) {
+  LaunchOrder out;
+  MUSTER_REQUIRE(in, key);
+  MUSTER_REQUIRE(in, share);
+  out.key = from_pb(in.key());
+  out.term = Term(in.term());
+  out.node = in.node();
+  out.node_rank = in.node_rank();
+  MUSTER_ASSIGN(out.spec, read_spec(in.has_spec(), in.spec(), "LaunchOrder.spec"));
+  MUSTER_ASSIGN(out.share, from_pb(in.share()));
+  MUSTER_TRY(read_list(in.peers(), kNodesMax, "LaunchOrder.peers", out.peers));
+  out.array = JobId(in.array());
+  out.array_index = in.array_index();
+  MUSTER_ASSIGN(out.submit_time, read_instant(in.submit_time_us(), "LaunchOrder.submit_time_us"));
+  MUSTER_ASSIGN(out.lease, read_duration(in.lease_us(), "LaunchOrder.lease_us"));
+  return out;
+}
+
+void to_pb(const StopOrder& in, pb::StopOrder& out) {
+  to_pb(in.key, *out.mutable_key());
+  out.set_term(in.term.value);
+  out.set_cause(static_cast<std::uint32_t>(in.cause));
+  out.set_signal(in.signal);
+}
+Result<StopOrder> from_pb(const pb::StopOrder& in) {
+  MUSTER_REQUIRE(in, key);
+  MUSTER_ASSIGN(const StopCause cause, read_enum(in.cause(), StopCause::kNodeFailed, "StopOrder.cause"));
+  return StopOrder{from_pb(in.key()), Term(in.term()), cause, in.signal()};
+}
+
+void to_pb(const AttemptReport& in, pb::AttemptReport& out) {
+  to_pb(in.key, *out.mutable_key());
+  out.set_ended(in.ended);
+  to_pb(in.outcome, *out.mutable_outcome());
+}
+Result<AttemptReport> from_pb(const pb::AttemptReport& in) {
+  MUSTER_REQUIRE(in, key);
+  if (in.ended()) MUSTER_REQUIRE(in, outcome);
+  MUSTER_ASSIGN(Outcome outcome, from_pb(in.outcome()));
+  return AttemptReport{from_pb(in.key()), in.ended(), std::move(outcome)};
+}
+
+void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
+  out.set_name(in.name);
+  to_pb(in.hardware, *out.mutable_hardware());
+  out.set_boot_id(in.boot_id);
+  out.set_endpoint(in.endpoint);
+  out.set_public_key(in.public_key);
+  write_list(in.attempts, *out.mutable_attempts());
+}
+Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
+  NodeRegistration out;
+  MUSTER_REQUIRE(in, hardware);
+  out.name = in.name();
+  MUSTER_ASSIGN(out.hardware, from_pb(in.hardware()));
+  out.boot_id = in.boot_id();
+  out.endpoint = in.endpoint();
+  out.public_key = in.public_key();
+  MUSTER_TRY(read_list(in.attempts(), INT_MAX, "NodeRegistration.attempts", out.attempts));
+  return out;
+}
+
+// ---------------------------------------------------------------- journal, snapshot, history
+
+void to_pb(const Fact& in, pb::Fact& out) {
+  out.Clear();
+  out.set_at_us(in.at.us);
+  std::visit(FactWriter{out}, in.body);
+}
+Result<Fact> from_pb(const pb::Fact& in) {
+  MUSTER_ASSIGN(const Instant at, read_instant(in.at_us(), "Fact.at_us"));
+  MUSTER_ASSIGN(FactBody body, read_fact_body(in));
+  return Fact{at, std::move(body)};
+}
+
+void to_pb(const Node& in, pb::Node& out) {
+  out.set_index(in.index.value);
+  out.set_name(in.name);
+  to_pb(in.hardware, *out.mutable_hardware());
+  out.set_boot_id(in.boot_id);
+  out.set_endpoint(in.endpoint);
+  out.set_public_key(in.public_key);
+  out.set_contact(static_cast<std::uint32_t>(in.contact));
+  out.set_drained(in.drained);
+  out.set_drain_reason(in.drain_reason);
+  out.set_since_us(in.since.us);
+}
+Result<Node> from_pb(const pb::Node& in) {
+  Node out;
+  MUSTER_REQUIRE(in, hardware);
+  out.index = NodeIndex(in.index());
+  out.name = in.name();
+  MUSTER_ASSIGN(out.hardware, from_pb(in.hardware()));
+  out.boot_id = in.boot_id();
+  out.endpoint = in.endpoint();
+  out.public_key = in.public_key();
+  MUSTER_ASSIGN(out.contact, read_enum(in.contact(), Contact::kUnreachable, "Node.contact"));
+  out.drained = in.drained();
+  out.drain_reason = in.drain_reason();
+  MUSTER_ASSIGN(out.since, read_instant(in.since_us(), "Node.since_us"));
+  return out;
+}
+
+void to_pb(const JobSummary& in, pb::JobSummary& out) {
+  out.set_id(in.id.value);
+  out.clear_spec();
+  if (in.spec != nullptr) to_pb(*in.spec, *out.mutable_spec());
+  out.set_array(in.array.value);
+  out.set_array_position(in.array_position);
+  out.set_count(in.count);
+  out.set_attempt(in.attempt.value);
+  out.set_state(static_cast<std::uint32_t>(in.state));
+  out.set_reason(in.reason);
+  out.set_exit_code(in.exit_code);
+  out.set_exit_signal(in.exit_signal);
+  out.set_submit_time_us(in.submit_time.us);
+  out.set_eligible_time_us(in.eligible_time.us);
+  out.set_start_time_us(in.start_time.us);
+  out.set_end_time_us(in.end_time.us);
+  write_list(in.shares, *out.mutable_shares());
+  write_texts(in.nodes, *out.mutable_nodes());
+}
+Result<JobSummary> from_pb(const pb::JobSummary& in) {
+  JobSummary out;
+  out.id = JobId(in.id());
+  MUSTER_ASSIGN(out.spec, read_spec(in.has_spec(), in.spec(), "JobSummary.spec"));
+  out.array = JobId(in.array());
+  out.array_position = in.array_position();
+  out.count = in.count();
+  out.attempt = Attempt(in.attempt());
+  MUSTER_ASSIGN(out.state, read_state(in.state(), "JobSummary.state"));
+  out.reason = in.reason();
+  out.exit_code = in.exit_code();
+  out.exit_signal = in.exit_signal();
+  MUSTER_ASSIGN(out.submit_time, read_instant(in.submit_time_us(), "JobSummary.submit_time_us"));
+  MUSTER_ASSIGN(out.eligible_time, read_instant(in.eligible_time_us(), "JobSummary.eligible_time_us"));
+  MUSTER_ASSIGN(out.start_time, read_instant(in.start_time_us(), "JobSummary.start_time_us"));
+  MUSTER_ASSIGN(out.end_time, read_instant(in.end_time_us(), "JobSummary.end_time_us"));
+  MUSTER_TRY(read_list(in.shares(), kNodesMax, "JobSummary.shares", out.shares));
+  MUSTER_ASSIGN(out.nodes, read_texts(in.nodes(), kNodesMax, "JobSummary.nodes"));
+  return out;
+}
+
+void to_pb(const Job& in, bool with_spec, pb::Job& out) {
+  out.Clear();
+  out.set_id(in.id.value);
+  if (with_spec && in.spec != nullptr) to_pb(*in.spec, *out.mutable_spec());
+  out.set_spec_of_array(!with_spec);
+  out.set_submit_time_us(in.submit_time.us);
+  out.set_eligible_time_us(in.eligible_time.us);
+  out.set_priority(in.priority);
+  out.set_held(in.held);
+  out.set_attempt(in.attempt.value);
+  out.set_array(in.array.value);
+  out.set_array_position(in.array_position);
+  out.set_is_array_record(in.is_array_record);
+  write_list(in.waiting, *out.mutable_waiting());
+  out.set_array_running(in.array_running);
+  if (const auto* active = std::get_if<Active>(&in.phase)) write_active(*active, *out.mutable_active());
+}
+Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
+  Job out;
+  out.id = JobId(in.id());
+  if (in.spec_of_array()) {
+    if (array_spec == nullptr) return corrupt("Job.spec", "should be its array's, which is missing");
+    out.spec = array_spec;
+  } else {
+    MUSTER_ASSIGN(out.spec, read_spec(in.has_spec(), in.spec(), "Job.spec"));
+  }
+  MUSTER_ASSIGN(out.submit_time, read_instant(in.submit_time_us(), "Job.submit_time_us"));
+  MUSTER_ASSIGN(out.eligible_time, read_instant(in.eligible_time_us(), "Job.eligible_time_us"));
+  out.priority = in.priority();
+  out.held = in.held();
+  out.attempt = Attempt(in.attempt());
+  out.array = JobId(in.array());
+  out.array_position = in.array_position();
+  out.is_array_record = in.is_array_record();
+  MUSTER_TRY(read_list(in.waiting(), INT_MAX, "Job.waiting", out.waiting));
+  out.array_running = in.array_running();
+  if (in.has_active()) {
+    MUSTER_ASSIGN(out.phase, read_active(in.active()));
+  }
+  return out;
+}
+
+std::string encode_facts(const Facts& facts) {
+  google::protobuf::Arena arena;
+  auto* batch = google::protobuf::Arena::CreateMessage<pb::FactBatch>(&arena);
+  write_list(facts, *batch->mutable_facts());
+  return batch->SerializeAsString();
+}
+
+Result<Facts> decode_facts(std::string_view bytes) {
+  google::protobuf::Arena arena;
+  auto* batch = google::protobuf::Arena::CreateMessage<pb::FactBatch>(&arena);
+  if (bytes.size() > INT_MAX || !batch->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return corrupt("FactBatch", "is not a batch of facts");
+  }
+  Facts facts;
+  MUSTER_TRY(read_list(batch->facts(), INT_MAX, "FactBatch.facts", facts));
+  return facts;
+}
+
+// ---------------------------------------------------------------- framing
+
+std::string header(MessageKind kind) { return std::string(kMagic) + static_cast<char>(kind); }
+
+Result<MessageKind> parse_header(std::string_view frame) {
+  constexpr std::string_view kName = kMagic.substr(0, 3);
+  if (frame.size() != kMagic.size() + 1 || !frame.starts_with(kName)) {
+    return make_error(ErrorCode::kCorrupt, "the message is not one of Muster's: check that the address and port belong "
+                                           "to a Muster daemon");
+  }
+  if (!frame.starts_with(kMagic)) {
+    return make_error(ErrorCode::kCorrupt, "the other side speaks version \"" + printable(frame.substr(3, 1)) +
+                                               "\" of the protocol, this one version \"" + std::string(kMagic.substr(3)) +
+                                               "\": use releases that are neighbours");
+  }
+  switch (const auto kind = static_cast<MessageKind>(frame.back())) {
+    case MessageKind::kClientRequest:
+    case MessageKind::kClientReply:
+    case MessageKind::kNodeMessage:
+    case MessageKind::kControllerMessage:
+    case MessageKind::kNodeRequest:
+    case MessageKind::kNodeReply: return kind;
+  }
+  return make_error(ErrorCode::kCorrupt, "the message is of the unknown kind \"" + printable(frame.substr(4)) +
+                                             "\": use releases that are neighbours");
+}
+
+}  // namespace muster::wire
