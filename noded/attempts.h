@@ -25,11 +25,19 @@ struct NodeIdentity {
   NodeHardware hardware;
 };
 
+// What the machine's user database says of a job's user.
+struct UserInfo {
+  std::string name;
+  std::string home;
+  std::string shell;
+};
+
 struct AttemptInfo {
   std::shared_ptr<const LaunchOrder> order;
   std::string directory;    // spool_dir/attempts/<job>.<attempt>, no '/' at the end
   std::string ticket;       // the job's own ticket: bytes of pb::Ticket; empty when the launch had none
   std::string ticket_path;  // the file that MUSTER_TICKET_FILE names
+  UserInfo user;
   bool running = false;     // its shepherd has begun and is connected; false: starting, or about to be
   bool stopping = false;    // its end was ordered: no new steps
   // Environment of the job as submitted, NAME=value (the blob of the submission); used for steps without their own.
@@ -49,8 +57,8 @@ class Attempts {
   // kNotFound: no such attempt; kUnavailable: its shepherd is not connected (yet, or any more).
   virtual Status send(AttemptKey key, const Frame& frame) = 0;
 
-  // From now on StepOutputFrame, StepTaskEndedFrame and StepEndedFrame of that step come to the callback; without a
-  // subscription they are dropped. Ended by unsubscribe, by StepEndedFrame (after the callback) and by the end of the
+  // From now on StepOutputFrame, StepInputTakenFrame, StepTaskEndedFrame and StepEndedFrame of that step come to the
+  // callback; without a subscription they are dropped. Ended by unsubscribe, by StepEndedFrame (after the callback) and by the end of the
   // attempt. The callback may call anything here.
   using OnStepFrame = std::function<void(const Frame& frame)>;
   virtual void subscribe(AttemptKey key, std::uint32_t step, OnStepFrame callback) = 0;

@@ -16,13 +16,6 @@
 
 namespace muster::noded {
 
-// What the machine's user database says of the job's user.
-struct UserInfo {
-  std::string name;
-  std::string home;
-  std::string shell;
-};
-
 // What the functions below need beside the order.
 struct JobEnvironmentContext {
   NodeIdentity identity;

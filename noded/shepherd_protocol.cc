@@ -174,6 +174,7 @@ void fields(A& a, F& f) {
     a.bytes(f.stdout_path);
     a.bytes(f.stderr_path);
     a.integer(f.append);
+    a.integer(f.credit_bytes);
     a.list(f.tasks, 12, [&](auto& t) {
       a.integer(t.rank);
       strings(a, t.environment);
@@ -188,9 +189,16 @@ void fields(A& a, F& f) {
     a.integer(f.step);
     a.integer(f.rank);
     a.integer(f.signal);
-  } else if constexpr (std::is_same_v<T, StepCreditFrame>) {
+  } else if constexpr (std::is_same_v<T, StepCreditFrame> || std::is_same_v<T, StepInputTakenFrame>) {
     a.integer(f.step);
     a.integer(f.bytes);
+  } else if constexpr (std::is_same_v<T, StepResumeFrame>) {
+    a.integer(f.step);
+    a.list(f.received, 16, [&](auto& r) {
+      a.integer(r.rank);
+      a.integer(r.stream);
+      a.integer(r.bytes);
+    });
   } else if constexpr (std::is_same_v<T, AttachFrame>) {
     a.integer(f.version);
   } else if constexpr (std::is_same_v<T, StartedFrame>) {
@@ -210,6 +218,11 @@ void fields(A& a, F& f) {
     a.integer(f.step);
     a.integer(f.rank);
     outcome_fields(a, f.outcome);
+  } else if constexpr (std::is_same_v<T, StepInputTakenFrame>) {
+    a.integer(f.step);
+    a.integer(f.rank);
+    a.integer(f.bytes);
+    a.integer(f.closed);
   } else {
     static_assert(std::is_same_v<T, StepEndedFrame>);
     a.integer(f.step);

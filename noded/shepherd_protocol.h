@@ -41,8 +41,13 @@ inline constexpr std::size_t kFrameBytesMax = 32U << 20U;
 inline constexpr std::uint32_t kStepTasksMax = 4096;
 // Output is cut into pieces of at most this size, so that a control frame never waits long behind one.
 inline constexpr std::size_t kOutputChunkBytes = 64U << 10U;
-// Output bytes of a step that the shepherd may send before the first StepCreditFrame.
+// Output bytes of a step that the shepherd may send before the first StepCreditFrame, unless its start says another
+// number. What was sent and not yet credited is kept, so that a restarted noded can have it again (StepResumeFrame).
 inline constexpr std::uint64_t kInitialCreditBytes = 256U << 10U;
+// Input that waits in the shepherd for one task; more is a sender that ignores StepInputTakenFrame, and is dropped.
+inline constexpr std::size_t kInputWaitingBytesMax = 16U << 20U;
+// Input bytes of a step that noded may send before the first StepInputTakenFrame.
+inline constexpr std::uint64_t kInputWindowBytes = 256U << 10U;
 // A rank that means every task of the step on this node.
 inline constexpr std::uint32_t kAllRanks = UINT32_MAX;
 
@@ -114,6 +119,7 @@ struct StepStartFrame {
   std::string stdout_path;  // not empty: tasks write there ("%t" is the rank); otherwise output comes back in frames
   std::string stderr_path;
   bool append = false;
+  std::uint64_t credit_bytes = kInitialCreditBytes;
   std::vector<StepTask> tasks;
   friend bool operator==(const StepStartFrame&, const StepStartFrame&) = default;
 };
@@ -134,11 +140,28 @@ struct StepSignalFrame {
   friend bool operator==(const StepSignalFrame&, const StepSignalFrame&) = default;
 };
 
-// The step may send this many more bytes of output.
+// The reader has taken this many bytes of output, oldest first; the step may send as many more.
 struct StepCreditFrame {
   std::uint32_t step = 0;
   std::uint64_t bytes = 0;
   friend bool operator==(const StepCreditFrame&, const StepCreditFrame&) = default;
+};
+
+// What the reader of a step has received of one stream of one task.
+struct StepReceived {
+  std::uint32_t rank = 0;
+  std::uint32_t stream = 1;
+  std::uint64_t bytes = 0;
+  friend bool operator==(const StepReceived&, const StepReceived&) = default;
+};
+
+// A restarted noded takes a step up again: `received` is what its reader has (streams not named: nothing). The shepherd
+// counts that as credited, sends again what it had sent beyond it, then the StepTaskEndedFrame of every ended task, and
+// the StepEndedFrame if the step is over. Until this frame comes an attached shepherd sends nothing of its steps.
+struct StepResumeFrame {
+  std::uint32_t step = 0;
+  std::vector<StepReceived> received;
+  friend bool operator==(const StepResumeFrame&, const StepResumeFrame&) = default;
 };
 
 // First frame of a restarted noded. Answered by StateFrame, then by every frame that waited.
@@ -193,9 +216,27 @@ struct StepEndedFrame {
   friend bool operator==(const StepEndedFrame&, const StepEndedFrame&) = default;
 };
 
+// Input that the tasks have read, or that none of them will read any more: noded may send as much again. Input for all
+// ranks counts as taken when the slowest of them has it.
+struct StepInputTakenFrame {
+  std::uint32_t step = 0;
+  std::uint64_t bytes = 0;
+  friend bool operator==(const StepInputTakenFrame&, const StepInputTakenFrame&) = default;
+};
+
+// Of the input for this task, so many more bytes have gone into its pipe (or were dropped because it closed it): a
+// sender that keeps at most some hundred KiB unconfirmed needs no other flow control.
+struct StepInputTakenFrame {
+  std::uint32_t step = 0;
+  std::uint32_t rank = 0;
+  std::uint64_t bytes = 0;
+  bool closed = false;  // the task reads no more
+  friend bool operator==(const StepInputTakenFrame&, const StepInputTakenFrame&) = default;
+};
+
 using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
                            StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
-                           StepTaskEndedFrame, StepEndedFrame>;
+                           StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);
