@@ -189,7 +189,7 @@ void fields(A& a, F& f) {
     a.integer(f.step);
     a.integer(f.rank);
     a.integer(f.signal);
-  } else if constexpr (std::is_same_v<T, StepCreditFrame> || std::is_same_v<T, StepInputTakenFrame>) {
+  } else if constexpr (std::is_same_v<T, StepCreditFrame>) {
     a.integer(f.step);
     a.integer(f.bytes);
   } else if constexpr (std::is_same_v<T, StepResumeFrame>) {
@@ -214,6 +214,7 @@ void fields(A& a, F& f) {
     a.integer(f.stream);
     a.bytes(f.data);
     a.integer(f.eof);
+    a.integer(f.offset);
   } else if constexpr (std::is_same_v<T, StepTaskEndedFrame>) {
     a.integer(f.step);
     a.integer(f.rank);
@@ -224,7 +225,7 @@ void fields(A& a, F& f) {
     a.integer(f.bytes);
     a.integer(f.closed);
   } else {
-    static_assert(std::is_same_v<T, StepEndedFrame>);
+    static_assert(std::is_same_v<T, StepEndedFrame> || std::is_same_v<T, StepForgetFrame>);
     a.integer(f.step);
   }
 }

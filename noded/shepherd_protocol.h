@@ -46,6 +46,9 @@ inline constexpr std::size_t kOutputChunkBytes = 64U << 10U;
 inline constexpr std::uint64_t kInitialCreditBytes = 256U << 10U;
 // Input that waits in the shepherd for one task; more is a sender that ignores StepInputTakenFrame, and is dropped.
 inline constexpr std::size_t kInputWaitingBytesMax = 16U << 20U;
+// Each output frame takes this much credit beside its data's size, so that a task that writes single bytes cannot fill
+// memory with frames.
+inline constexpr std::uint64_t kOutputFrameCost = 64;
 // Input bytes of a step that noded may send before the first StepInputTakenFrame.
 inline constexpr std::uint64_t kInputWindowBytes = 256U << 10U;
 // A rank that means every task of the step on this node.
@@ -140,7 +143,7 @@ struct StepSignalFrame {
   friend bool operator==(const StepSignalFrame&, const StepSignalFrame&) = default;
 };
 
-// The reader has taken this many bytes of output, oldest first; the step may send as many more.
+// The reader has taken output frames that cost this much credit, oldest first; the step may send as much more.
 struct StepCreditFrame {
   std::uint32_t step = 0;
   std::uint64_t bytes = 0;
@@ -162,6 +165,12 @@ struct StepResumeFrame {
   std::uint32_t step = 0;
   std::vector<StepReceived> received;
   friend bool operator==(const StepResumeFrame&, const StepResumeFrame&) = default;
+};
+
+// The step's end was taken: its records (kept for StepResumeFrame) may go. Ends the step first if it is not over.
+struct StepForgetFrame {
+  std::uint32_t step = 0;
+  friend bool operator==(const StepForgetFrame&, const StepForgetFrame&) = default;
 };
 
 // First frame of a restarted noded. Answered by StateFrame, then by every frame that waited.
@@ -198,6 +207,7 @@ struct StepOutputFrame {
   std::uint32_t stream = 1;  // 1 standard output, 2 standard error
   std::string data;
   bool eof = false;
+  std::uint64_t offset = 0;  // bytes of this stream before `data`
   friend bool operator==(const StepOutputFrame&, const StepOutputFrame&) = default;
 };
 
@@ -216,14 +226,6 @@ struct StepEndedFrame {
   friend bool operator==(const StepEndedFrame&, const StepEndedFrame&) = default;
 };
 
-// Input that the tasks have read, or that none of them will read any more: noded may send as much again. Input for all
-// ranks counts as taken when the slowest of them has it.
-struct StepInputTakenFrame {
-  std::uint32_t step = 0;
-  std::uint64_t bytes = 0;
-  friend bool operator==(const StepInputTakenFrame&, const StepInputTakenFrame&) = default;
-};
-
 // Of the input for this task, so many more bytes have gone into its pipe (or were dropped because it closed it): a
 // sender that keeps at most some hundred KiB unconfirmed needs no other flow control.
 struct StepInputTakenFrame {
@@ -236,7 +238,8 @@ struct StepInputTakenFrame {
 
 using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
                            StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
-                           StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame>;
+                           StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame,
+                           StepForgetFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);
