@@ -86,7 +86,8 @@ class FdWatcher {
   static constexpr unsigned kHangup = 4;  // the other end is gone; what it wrote may still be read
   static constexpr unsigned kError = 8;
 
-  // `events` is a sum of kReadable and kWritable. The callback gets what is true now. Regular files are refused.
+  // `events` is a sum of kReadable, kWritable and, where wanted, kHangup. The callback gets what is true now; after
+  // kError the watcher is stopped. Regular files are refused.
   static Result<FdWatcher> start(Loop& loop, int fd, unsigned events, std::function<void(unsigned)> callback);
   // 0 pauses.
   void set_events(unsigned events);

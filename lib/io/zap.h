@@ -4,9 +4,10 @@
 //   accept-any      the peer's public key, Z85 text of 40 characters
 //   authorized file "node:NAME", "user:NAME" or "admin:NAME"
 //
-// An authorized-keys file has lines `node NAME PUBKEY`, `user NAME PUBKEY [admin]`; blank lines and what follows # are
-// ignored. A name may have several keys; a key has one name. The file is looked at again at every handshake if it
-// changed (modification time, size or inode), so added and removed keys take effect for new connections at once.
+// An authorized-keys file has lines `node NAME PUBKEY`, `user NAME PUBKEY [admin]`; blank lines and lines that begin
+// with # are ignored, as is what follows the fields after " #" (a key may itself contain #). A name may have several
+// keys; a key has one name. At every handshake the file is read again if it changed (modification time, size or inode),
+// so added and removed keys take effect for new connections at once.
 #pragma once
 
 #include <map>
@@ -27,7 +28,7 @@ inline constexpr std::size_t kAuthorizedBytesMax = 16 << 20;  // some 100,000 ke
 // The table in `text`; an error names `file` and the line.
 Result<AuthorizedKeys> parse_authorized_keys(std::string_view text, const std::string& file);
 
-// A user id taken apart.
+// A user id of the authorized file taken apart. Not for those of accept-any: a key may be made to begin with "node:".
 struct PeerIdentity {
   enum class Kind { kNode, kUser, kAdmin, kKey };
   Kind kind = Kind::kKey;
@@ -49,7 +50,7 @@ class ZapHandler {
  private:
   struct Impl;
   explicit ZapHandler(std::unique_ptr<Impl> impl);
-  static Result<std::unique_ptr<ZapHandler>> start(std::unique_ptr<Impl> impl);
+  static Result<std::unique_ptr<ZapHandler>> start(ZmqContext& context, const std::string& path);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -43,7 +43,7 @@ struct CurveClient {
 };
 
 struct ZmqOptions {
-  // Accepts CURVE clients that this context's ZapHandler authorizes; without a handler nobody is accepted.
+  // Accepts CURVE clients that this context's ZapHandler authorizes; what comes from others is dropped and logged.
   std::optional<CurveServer> curve_server;
   // Speaks to a CURVE server. Neither: no encryption, for ipc:// only (bind and connect refuse tcp:// without CURVE).
   std::optional<CurveClient> curve_client;
