@@ -10,7 +10,7 @@
 #
 # The program may be named as the first argument, and arguments for it may follow.
 set -eu
-program=${1:-build/release/examples/heat}
+program=${1:-build/release/examples/heat/heat}
 shift || true
 
 # Open MPI wants to be told twice that root means it.
