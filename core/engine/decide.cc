@@ -1,0 +1,348 @@
+// decide(): each command's checks and the facts that it makes true.
+#include <algorithm>
+#include <set>
+#include <variant>
+
+#include "core/engine/engine.h"
+#include "core/engine/index.h"
+#include "core/engine/normalise.h"
+#include "core/engine/select.h"
+#include "core/engine/settle.h"
+#include "lib/base/text.h"
+
+namespace muster::engine {
+namespace {
+
+// A queue's priority counts a million times more than --nice, which is bounded below that.
+constexpr std::int64_t kQueuePriorityWeight = 1'000'000;
+
+class Decide {
+ public:
+  Decide(const State& state, const sched::Policy& policy, Instant now) : s_(state), policy_(policy), now_(now) {}
+
+  Result<Decision> operator()(const SubmitJob& c) {
+    if (c.request.is_set()) {
+      d_.job = job_of_request(s_, c.request);
+      if (d_.job != JobId{}) {
+        return done();
+      }
+    }
+    if (c.spec->user != c.caller.user && !c.caller.admin) {
+      return make_error(ErrorCode::kPermissionDenied, "a job of user " + printable(c.spec->user) +
+                                                          " cannot be submitted with the key of " + c.caller.user);
+    }
+    MUSTER_ASSIGN(JobSpecPtr spec, normalise(s_, policy_, *c.spec));
+    const std::uint64_t tasks = spec->array ? spec->array->size() : 1;
+    if (s_.waiting_tasks + s_.active_jobs + tasks > policy_.jobs_max) {
+      return make_error(ErrorCode::kLimitReached, "the cluster holds " + std::to_string(s_.waiting_tasks + s_.active_jobs) +
+                                                      " jobs and tasks, its limit is " + std::to_string(policy_.jobs_max) +
+                                                      ": try again when some have ended");
+    }
+    const sched::QueuePolicy* queue = policy_.find_queue(spec->queue);
+    d_.job = s_.next_job;
+    fact(JobSubmitted{.id = s_.next_job,
+                      .request = c.request,
+                      .spec = spec,
+                      .priority = queue->priority * kQueuePriorityWeight - spec->nice});
+    return done();
+  }
+
+  Result<Decision> operator()(const CancelJobs& c) {
+    for (const Selected& sel : selected(c.jobs, c.caller)) {
+      if (sel.array != nullptr) {
+        if (c.signal != 0) {
+          note_id(sel.array->id, "is pending: a signal can be sent to running jobs only");
+          continue;
+        }
+        for (const PositionRange& r : sel.positions) {
+          fact(ArrayTasksEnded{.array = sel.array->id,
+                               .positions = r,
+                               .state = JobState::kCancelled,
+                               .reason = "Cancelled: by " + c.caller.user});
+        }
+      } else if (!sel.job->is_active()) {
+        if (c.signal != 0) {
+          note_id(sel.job->id, "is pending: a signal can be sent to running jobs only");
+          continue;
+        }
+        fact(JobEnded{.job = sel.job->id, .state = JobState::kCancelled, .reason = "Cancelled: by " + c.caller.user});
+      } else {
+        const bool repeated = c.signal == 0 && std::get<Active>(sel.job->phase).stop == StopCause::kCancelled;
+        if (!repeated) {
+          fact(StopRequested{.key = {sel.job->id, sel.job->attempt},
+                             .cause = c.signal == 0 ? StopCause::kCancelled : StopCause::kNone,
+                             .signal = c.signal,
+                             .by = c.caller.user});
+        }
+      }
+      ++d_.matched;
+    }
+    return finish_selection();
+  }
+
+  Result<Decision> operator()(const HoldJobs& c) { return set_held(c.jobs, c.caller, true); }
+  Result<Decision> operator()(const ReleaseJobs& c) { return set_held(c.jobs, c.caller, false); }
+
+  Result<Decision> operator()(const DrainNodes& c) {
+    return with_nodes(c.caller, c.nodes, [&](const Node& n) {
+      if (!n.drained || n.drain_reason != c.reason) {
+        fact(NodeDrained{n.index, c.reason});
+      }
+    });
+  }
+  Result<Decision> operator()(const ResumeNodes& c) {
+    return with_nodes(c.caller, c.nodes, [&](const Node& n) {
+      if (n.drained) {
+        fact(NodeResumed{n.index});
+      }
+    });
+  }
+
+  Result<Decision> operator()(const RegisterNode& c) {
+    const NodeRegistration& r = c.registration;
+    if (!is_valid_node_name(r.name)) {
+      return invalid_argument("\"" + printable(r.name) + "\" is not a node name");
+    }
+    if (r.hardware.cores.empty()) {
+      return invalid_argument("node " + r.name + " registered without a core");
+    }
+    const Node* known = find_node(s_, r.name);
+    d_.node = known != nullptr ? known->index : NodeIndex{static_cast<std::uint32_t>(s_.nodes.size())};
+    if (known != nullptr) {
+      settle_registration(*known, r);
+    } else {
+      for (const AttemptReport& a : r.attempts) {  // nothing of an unknown node is ours
+        Settlement(s_, now_, d_).report(d_.node, a);
+      }
+    }
+    const bool changed = known == nullptr || known->contact != Contact::kConnected || known->hardware != r.hardware ||
+                         known->boot_id != r.boot_id || known->endpoint != r.endpoint ||
+                         known->public_key != r.public_key;
+    if (changed) {
+      // After the attempts' ends, so that nothing which just ended is owed to the node again.
+      fact(NodeRegistered{.index = d_.node,
+                          .name = r.name,
+                          .hardware = r.hardware,
+                          .boot_id = r.boot_id,
+                          .endpoint = r.endpoint,
+                          .public_key = r.public_key});
+    } else if (d_.facts.empty()) {
+      Effects owed = outstanding(s_, d_.node);
+      d_.effects.insert(d_.effects.end(), owed.begin(), owed.end());
+    } else {
+      repeat_registration(*known);
+    }
+    return done();
+  }
+
+  Result<Decision> operator()(const ReportAttempts& c) {
+    const Node* node = find_node(s_, c.node);
+    if (node == nullptr) {
+      return make_error(ErrorCode::kNotFound, "node " + printable(c.node) + " has not registered");
+    }
+    d_.node = node->index;
+    Settlement settlement(s_, now_, d_);
+    for (const AttemptReport& r : c.reports) {
+      settlement.report(node->index, r);
+    }
+    return done();
+  }
+
+  Result<Decision> operator()(const LoseNode& c) {
+    if (c.node.value < s_.nodes.size() && s_.nodes[c.node.value].contact == Contact::kConnected) {
+      fact(NodeBecameUnreachable{c.node});
+    }
+    return done();
+  }
+
+  Result<Decision> operator()(const StartTerm& /*c*/) {
+    fact(TermStarted{Term{s_.term.value + 1}});
+    return done();
+  }
+
+  Result<Decision> operator()(const Tick& /*c*/) {
+    const Instant before = now_ - policy_.request_memory;
+    if (!s_.requests_by_age.empty() && s_.requests_by_age.front().first < before) {
+      fact(RequestsForgotten{before});
+    }
+    return done();
+  }
+
+  Result<Decision> operator()(const ApplyPlan& c) {
+    sched::Ledger ledger = s_.ledger;
+    std::set<JobId> started;
+    std::map<JobId, std::uint64_t> of_array;
+    for (const Placement& p : c.placements) {
+      if (const char* why_not = check_placement(p, ledger, started, of_array)) {
+        d_.notes.push_back("job " + std::to_string(p.job.value) + ": " + why_not);
+        continue;
+      }
+      for (const NodeShare& share : p.shares) {
+        ledger.take(share);
+      }
+      const Job* array = find_array(s_, p.job);
+      const Job* job = array != nullptr ? array : find_job(s_, p.job);
+      const JobId id = array != nullptr ? JobId{p.job.value + p.position} : p.job;
+      started.insert(id);
+      ++of_array[p.job];
+      fact(AttemptStarted{.job = id, .attempt = Attempt{array != nullptr ? 1 : job->attempt.value + 1}, .shares = p.shares});
+      ++d_.matched;
+    }
+    return done();
+  }
+
+ private:
+  void fact(FactBody body) { d_.facts.push_back(Fact{now_, std::move(body)}); }
+  Decision done() { return std::move(d_); }
+  void note_id(JobId id, const char* text) { d_.notes.push_back("job " + std::to_string(id.value) + ": " + text); }
+
+  std::vector<Selected> selected(const JobSelector& selector, const Caller& caller) {
+    return select_jobs(s_, selector, caller, d_.notes, denied_);
+  }
+  // Nothing matched and somebody was not permitted: that is the answer. Otherwise notes tell of single ids.
+  Result<Decision> finish_selection() {
+    if (d_.matched == 0 && denied_) {
+      return make_error(ErrorCode::kPermissionDenied, d_.notes.front());
+    }
+    return done();
+  }
+
+  Result<Decision> set_held(const JobSelector& selector, const Caller& caller, bool held) {
+    std::set<JobId> seen;
+    for (const Selected& sel : selected(selector, caller)) {
+      const Job& job = sel.array != nullptr ? *sel.array : *sel.job;
+      if (sel.array != nullptr && !sel.whole_array) {
+        note_id(sel.array->id, "is an array: hold and release apply to all its waiting tasks, give the array's id");
+        continue;
+      }
+      if (job.is_active()) {
+        if (job.array == JobId{}) {
+          note_id(job.id, held ? "has started: only pending jobs can be held" : "has started: there is nothing to release");
+        }
+        continue;
+      }
+      if (job.held != held && seen.insert(job.id).second) {
+        if (held) {
+          fact(JobHeld{job.id});
+        } else {
+          fact(JobReleased{job.id});
+        }
+      }
+      ++d_.matched;
+    }
+    return finish_selection();
+  }
+
+  template <typename Change>
+  Result<Decision> with_nodes(const Caller& caller, const std::vector<std::string>& names, Change change) {
+    if (!caller.admin) {
+      return make_error(ErrorCode::kPermissionDenied,
+                        "draining and resuming nodes needs an administrator's key: ask one of them");
+    }
+    for (const std::string& name : names) {
+      if (find_node(s_, name) == nullptr) {
+        return make_error(ErrorCode::kNotFound, "unknown node " + printable(name) + ": see muster nodes");
+      }
+    }
+    for (const std::string& name : names) {
+      change(*find_node(s_, name));
+      ++d_.matched;
+    }
+    return done();
+  }
+
+  // What the node lists is reported; what it should have and does not list is gone.
+  void settle_registration(const Node& node, const NodeRegistration& r) {
+    Settlement settlement(s_, now_, d_);
+    std::set<AttemptKey> listed;
+    for (const AttemptReport& a : r.attempts) {
+      listed.insert(a.key);
+      settlement.report(node.index, a);
+    }
+    const bool rebooted = node.boot_id != r.boot_id;
+    for (const JobId id : s_.jobs_on_node[node.index.value]) {
+      const Job& job = s_.jobs.at(id);
+      const AttemptKey key{id, job.attempt};
+      if (listed.contains(key)) {
+        continue;
+      }
+      for (const AttemptOnNode& on : std::get<Active>(job.phase).nodes) {
+        if (on.share.node != node.index || on.phase == NodePhase::kEnded) {
+          continue;
+        }
+        // An unconfirmed launch may have run before the reboot and its record be lost: it is not sent again.
+        if (rebooted) {
+          settlement.lost(node.index, key, "the node restarted");
+        } else if (on.phase == NodePhase::kStarted) {
+          settlement.lost(node.index, key, "the node no longer knows the job");
+        }
+      }
+    }
+  }
+
+  // An unchanged node registered again and some of its attempts ended: what else is owed goes out as well.
+  void repeat_registration(const Node& node) {
+    std::set<AttemptKey> ended;
+    for (const Fact& f : d_.facts) {
+      if (const auto* e = std::get_if<AttemptEndedOnNode>(&f.body)) {
+        ended.insert(e->key);
+      }
+    }
+    for (Effect& e : outstanding(s_, node.index)) {
+      const auto* launch = std::get_if<SendLaunch>(&e);
+      const auto* stop = std::get_if<SendStop>(&e);
+      const AttemptKey key = launch != nullptr ? launch->order.key : stop != nullptr ? stop->order.key : AttemptKey{};
+      if (!ended.contains(key)) {
+        d_.effects.push_back(std::move(e));
+      }
+    }
+  }
+
+  const char* check_placement(const Placement& p, const sched::Ledger& ledger, const std::set<JobId>& started,
+                              const std::map<JobId, std::uint64_t>& of_array) const {
+    const Job* array = find_array(s_, p.job);
+    const Job* job = array != nullptr ? array : find_job(s_, p.job);
+    if (job == nullptr || job->is_active()) {
+      return "is not pending any more";
+    }
+    const JobId id = array != nullptr ? JobId{p.job.value + p.position} : p.job;
+    if (started.contains(id) || (array != nullptr && !is_waiting(*array, p.position))) {
+      return "is not pending any more";
+    }
+    if (job->held || job->spec->begin > now_) {
+      return "may not start now";
+    }
+    const auto already = of_array.find(p.job);
+    const std::uint64_t limit = array != nullptr ? array->spec->array->max_running : 0;
+    if (limit != 0 && array->array_running + (already == of_array.end() ? 0 : already->second) >= limit) {
+      return "its array is at its limit of running tasks";
+    }
+    if (p.shares.empty()) {
+      return "the plan gives it no node";
+    }
+    std::set<NodeIndex> nodes;
+    for (const NodeShare& share : p.shares) {
+      if (!nodes.insert(share.node).second) {
+        return "the plan names a node twice";
+      }
+      if (!ledger.can_take(share)) {
+        return "what the plan gives it is not free any more";
+      }
+    }
+    return nullptr;
+  }
+
+  const State& s_;
+  const sched::Policy& policy_;
+  Instant now_;
+  Decision d_;
+  bool denied_ = false;
+};
+
+}  // namespace
+
+Result<Decision> decide(const State& state, const sched::Policy& policy, const Command& command, Instant now) {
+  return std::visit(Decide(state, policy, std::max(now, state.now)), command);
+}
+
+}  // namespace muster::engine

@@ -1,0 +1,61 @@
+// The controller's decisions (docs/architecture.md, "The one idea"):
+//
+//   decide       a command -> the facts that become true, or why not. Checks everything, changes nothing.
+//   evolve       the only writer of State; total: any fact that was ever journaled is applied without failing.
+//   react        what the shell owes the world because of a fact. Called with the state BEFORE the fact is evolved
+//                for what the fact ends, and after for what it begins: use apply(), which does both in the right order.
+//   outstanding  what is owed now: after a start and when a node registers.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/engine/state.h"
+#include "core/sched/schedule.h"
+#include "lib/base/result.h"
+#include "lib/model/command.h"
+#include "lib/model/effect.h"
+
+namespace muster::engine {
+
+struct Decision {
+  Facts facts;
+  // Effects that need no fact because nothing changed: a repeated report is acknowledged again, a repeated launch is sent.
+  Effects effects;
+  JobId job;                       // SubmitJob: the job, new or of the same request id
+  std::uint64_t matched = 0;       // CancelJobs, HoldJobs, ...: how many jobs or nodes it applied to
+  std::vector<std::string> notes;  // problems with single ids or placements, for the user
+  NodeIndex node;                  // RegisterNode: the node's index
+};
+
+Result<Decision> decide(const State& state, const sched::Policy& policy, const Command& command, Instant now);
+
+void evolve(State& state, const Fact& fact);
+
+// Evolves the fact and appends the effects that it causes.
+void apply(State& state, const Fact& fact, Effects& effects);
+
+// What is owed to one node: launches it has not confirmed and stops of what it still has.
+Effects outstanding(const State& state, NodeIndex node);
+
+// One slice of planning over the state's pending jobs.
+sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now);
+
+// Reasons of all pending jobs are relative to the first blocked one of their queue: a cache for one moment.
+class Explainer {
+ public:
+  Explainer(const State& state, const sched::Policy& policy, Instant now);
+  [[nodiscard]] sched::Reason reason(const Job& job) const;
+
+ private:
+  const State& state_;
+  const sched::Policy& policy_;
+  Instant now_;
+  std::map<std::string, JobId> first_blocked_;  // by queue
+};
+
+// The state of a node as users see it: idle mixed allocated drained draining down unreachable.
+std::string node_state(const State& state, NodeIndex node);
+
+}  // namespace muster::engine

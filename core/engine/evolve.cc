@@ -1,0 +1,255 @@
+// evolve(): what each fact means. Total: a fact about something that is not there changes nothing.
+#include <algorithm>
+#include <memory>
+#include <variant>
+
+#include "core/engine/engine.h"
+#include "core/engine/index.h"
+
+namespace muster::engine {
+namespace {
+
+class Evolve {
+ public:
+  Evolve(State& state, Instant at) : s_(state), at_(at) {}
+
+  void operator()(const TermStarted& f) {
+    s_.term = f.term;
+    for (Node& n : s_.nodes) {
+      if (n.contact == Contact::kConnected) {
+        n.contact = Contact::kUnreachable;
+        n.since = at_;
+        index_node(s_, n);
+      }
+    }
+  }
+
+  void operator()(const NodeRegistered& f) {
+    if (f.index.value >= s_.nodes.size()) {
+      s_.nodes.resize(f.index.value + 1);
+    }
+    Node& n = s_.nodes[f.index.value];
+    n.index = f.index;
+    n.name = f.name;
+    n.hardware = f.hardware;
+    n.boot_id = f.boot_id;
+    n.endpoint = f.endpoint;
+    n.public_key = f.public_key;
+    if (n.contact != Contact::kConnected) {
+      n.contact = Contact::kConnected;
+      n.since = at_;
+    }
+    index_node(s_, n);
+  }
+
+  void operator()(const NodeBecameUnreachable& f) {
+    with_node(f.node, [this](Node& n) {
+      n.contact = Contact::kUnreachable;
+      n.since = at_;
+    });
+  }
+  void operator()(const NodeDrained& f) {
+    with_node(f.node, [this, &f](Node& n) {
+      n.drained = true;
+      n.drain_reason = f.reason;
+      n.since = at_;
+    });
+  }
+  void operator()(const NodeResumed& f) {
+    with_node(f.node, [this](Node& n) {
+      n.drained = false;
+      n.drain_reason.clear();
+      n.since = at_;
+    });
+  }
+
+  void operator()(const JobSubmitted& f) {
+    Job job;
+    job.id = f.id;
+    job.spec = f.spec;
+    job.submit_time = at_;
+    job.eligible_time = std::max(at_, f.spec->begin);
+    job.priority = f.priority;
+    job.held = f.spec->hold;
+    std::uint64_t ids = 1;
+    if (f.spec->array) {
+      ids = f.spec->array->size();
+      job.is_array_record = true;
+      job.array = f.id;
+      job.waiting = {PositionRange{0, ids}};
+    }
+    s_.next_job = std::max(s_.next_job, JobId{f.id.value + ids});
+    if (f.request.is_set()) {
+      s_.requests.insert_or_assign(f.request, KnownRequest{at_, f.id});
+      s_.requests_by_age.emplace_back(at_, f.request);
+    }
+    index_job(s_, job);
+    (job.is_array_record ? s_.arrays : s_.jobs).insert_or_assign(f.id, std::move(job));
+  }
+
+  void operator()(const RequestsForgotten& f) {
+    while (!s_.requests_by_age.empty() && s_.requests_by_age.front().first < f.before) {
+      s_.requests.erase(s_.requests_by_age.front().second);
+      s_.requests_by_age.pop_front();
+    }
+  }
+
+  void operator()(const JobHeld& f) { set_held(f.job, true); }
+  void operator()(const JobReleased& f) { set_held(f.job, false); }
+
+  void operator()(const AttemptStarted& f) {
+    if (const auto it = s_.jobs.find(f.job); it != s_.jobs.end() && !it->second.is_active()) {
+      unindex_job(s_, it->second);
+      activate(it->second, f);
+      index_job(s_, it->second);
+      return;
+    }
+    const Job* found = find_array_of(s_, f.job);
+    if (found == nullptr) {
+      return;
+    }
+    Job& array = s_.arrays.at(found->id);
+    const std::uint64_t position = f.job.value - array.id.value;
+    Job task;
+    task.id = f.job;
+    task.spec = array.spec;
+    task.submit_time = array.submit_time;
+    task.eligible_time = array.eligible_time;
+    task.priority = array.priority;
+    task.array = array.id;
+    task.array_position = position;
+    activate(task, f);
+    unindex_job(s_, array);
+    remove_positions(array, {position, position + 1});
+    ++array.array_running;
+    index_job(s_, array);
+    index_job(s_, task);
+    s_.jobs.insert_or_assign(task.id, std::move(task));
+  }
+
+  void operator()(const AttemptConfirmed& f) {
+    with_attempt(f.key, [&f](Active& active) {
+      for (AttemptOnNode& on : active.nodes) {
+        if (on.share.node == f.node && on.phase == NodePhase::kLaunching) {
+          on.phase = NodePhase::kStarted;
+        }
+      }
+      active.started = active.started || active.nodes.front().phase != NodePhase::kLaunching;
+    });
+  }
+
+  void operator()(const AttemptEndedOnNode& f) {
+    with_attempt(f.key, [&f](Active& active) {
+      for (AttemptOnNode& on : active.nodes) {
+        if (on.share.node == f.node && on.phase != NodePhase::kEnded) {
+          on.phase = NodePhase::kEnded;
+          on.outcome = f.outcome;
+        }
+      }
+      active.started = active.started || active.nodes.front().phase != NodePhase::kLaunching;
+    });
+  }
+
+  void operator()(const StopRequested& f) {
+    if (f.signal != 0) {
+      return;  // a signal to a running job changes nothing that the controller keeps
+    }
+    with_attempt(f.key, [&f](Active& active) {
+      active.stop = f.cause;
+      active.stop_by = f.by;
+    });
+  }
+
+  void operator()(const JobEnded& f) {
+    const auto it = s_.jobs.find(f.job);
+    if (it == s_.jobs.end()) {
+      return;
+    }
+    unindex_job(s_, it->second);
+    const JobId array = it->second.array;
+    s_.jobs.erase(it);
+    if (const auto record = s_.arrays.find(array); record != s_.arrays.end() && array != JobId{}) {
+      --record->second.array_running;
+      drop_if_done(record->first);
+    }
+  }
+
+  void operator()(const ArrayTasksEnded& f) {
+    const auto it = s_.arrays.find(f.array);
+    if (it == s_.arrays.end()) {
+      return;
+    }
+    unindex_job(s_, it->second);
+    remove_positions(it->second, f.positions);
+    index_job(s_, it->second);
+    drop_if_done(f.array);
+  }
+
+ private:
+  void activate(Job& job, const AttemptStarted& f) {
+    job.attempt = f.attempt;
+    Active active;
+    active.start_time = at_;
+    for (const NodeShare& share : f.shares) {
+      active.nodes.push_back(AttemptOnNode{.share = share, .phase = NodePhase::kLaunching, .outcome = {}});
+    }
+    job.phase = std::move(active);
+  }
+
+  void drop_if_done(JobId array) {
+    const auto it = s_.arrays.find(array);
+    if (it != s_.arrays.end() && it->second.waiting.empty() && it->second.array_running == 0) {
+      unindex_job(s_, it->second);
+      s_.arrays.erase(it);
+    }
+  }
+
+  void set_held(JobId id, bool held) {
+    auto it = s_.arrays.find(id);
+    if (it == s_.arrays.end()) {
+      it = s_.jobs.find(id);
+      if (it == s_.jobs.end() || it->second.is_active()) {
+        return;
+      }
+    }
+    unindex_job(s_, it->second);
+    it->second.held = held;
+    if (!held) {
+      it->second.eligible_time = std::max(at_, it->second.spec->begin);
+    }
+    index_job(s_, it->second);
+  }
+
+  template <typename Change>
+  void with_node(NodeIndex index, Change change) {
+    if (index.value < s_.nodes.size()) {
+      change(s_.nodes[index.value]);
+      index_node(s_, s_.nodes[index.value]);
+    }
+  }
+
+  template <typename Change>
+  void with_attempt(AttemptKey key, Change change) {
+    const auto it = s_.jobs.find(key.job);
+    if (it == s_.jobs.end() || it->second.attempt != key.attempt) {
+      return;
+    }
+    if (std::holds_alternative<Active>(it->second.phase)) {
+      unindex_job(s_, it->second);
+      change(std::get<Active>(it->second.phase));
+      index_job(s_, it->second);
+    }
+  }
+
+  State& s_;
+  Instant at_;
+};
+
+}  // namespace
+
+void evolve(State& state, const Fact& fact) {
+  state.now = std::max(state.now, fact.at);
+  std::visit(Evolve(state, fact.at), fact.body);
+}
+
+}  // namespace muster::engine

@@ -1,0 +1,19 @@
+// How the indexes of State follow its records. Used by evolve() and rebuild_indexes() only; not for shells.
+#pragma once
+
+#include "core/engine/state.h"
+
+namespace muster::engine {
+
+// Adds what a record means to the indexes, or takes it away again. A record is changed between the two calls.
+void index_job(State& state, const Job& job);
+void unindex_job(State& state, const Job& job);
+// (Re)places a node's entries.
+void index_node(State& state, const Node& node);
+
+// Positions of an array record.
+[[nodiscard]] bool is_waiting(const Job& array, std::uint64_t position);
+[[nodiscard]] std::uint64_t waiting_count(const Job& array);
+void remove_positions(Job& array, PositionRange gone);
+
+}  // namespace muster::engine

@@ -1,0 +1,125 @@
+#include <algorithm>
+
+#include "core/engine/index.h"
+#include "core/engine/state.h"
+
+namespace muster::engine {
+namespace {
+
+std::string job_text(const Job& job) { return "job " + std::to_string(job.id.value); }
+
+class Check {
+ public:
+  explicit Check(const State& s) : s_(s) {}
+
+  std::vector<std::string> run() {
+    for (const auto& [id, job] : s_.jobs) {
+      check_job(id, job);
+    }
+    for (const auto& [id, array] : s_.arrays) {
+      check_array(id, array);
+    }
+    check_nothing_twice();
+    check_indexes();
+    return std::move(bad_);
+  }
+
+ private:
+  void require(bool ok, const std::string& what) {
+    if (!ok) {
+      bad_.push_back(what);
+    }
+  }
+
+  void check_job(JobId id, const Job& job) {
+    require(job.id == id, job_text(job) + " is stored under another id");
+    require(!job.is_array_record, job_text(job) + ": an array record among the jobs");
+    require(id < s_.next_job, job_text(job) + ": its id is not below next_job");
+    require(job.spec != nullptr, job_text(job) + " has no spec");
+    require(job.array == JobId{} || job.is_active(), job_text(job) + ": a task of an array that has not started");
+    require(job.array == JobId{} || find_array(s_, job.array) != nullptr, job_text(job) + ": its array is gone");
+    if (const auto* active = std::get_if<Active>(&job.phase)) {
+      require(!active->nodes.empty(), job_text(job) + " runs nowhere");
+      require(job.attempt.value > 0, job_text(job) + " runs as attempt 0");
+      require(std::any_of(active->nodes.begin(), active->nodes.end(),
+                          [](const AttemptOnNode& on) { return on.phase != NodePhase::kEnded; }),
+              job_text(job) + " has ended everywhere and is still there");
+      for (const AttemptOnNode& on : active->nodes) {
+        require((on.phase == NodePhase::kEnded) == on.outcome.has_value(), job_text(job) + ": phase and outcome disagree");
+        require(on.share.node.value < s_.nodes.size(), job_text(job) + " is on an unknown node");
+      }
+    }
+  }
+
+  void check_array(JobId id, const Job& array) {
+    require(array.id == id && array.is_array_record && array.array == id, job_text(array) + ": a broken array record");
+    require(array.spec != nullptr && array.spec->array.has_value(), job_text(array) + ": an array without its spec");
+    std::uint64_t end = 0;
+    for (const PositionRange& r : array.waiting) {
+      require(r.begin < r.end && r.begin >= end, job_text(array) + ": waiting positions out of order");
+      end = r.end;
+    }
+    require(end <= array.spec->array->size(), job_text(array) + ": waiting positions beyond its size");
+    std::uint64_t running = 0;
+    for (auto it = s_.jobs.lower_bound(id); it != s_.jobs.end() && it->second.array == id; ++it) {
+      ++running;
+      require(!is_waiting(array, it->second.array_position), job_text(it->second) + " both waits and runs");
+    }
+    require(running == array.array_running, job_text(array) + ": counts its running tasks wrong");
+    require(running != 0 || !array.waiting.empty(), job_text(array) + " is done and still there");
+    const std::uint64_t limit = array.spec->array->max_running;
+    require(limit == 0 || running <= limit, job_text(array) + " runs more tasks than its limit");
+  }
+
+  // Rule 2: from the records alone, not from the ledger.
+  void check_nothing_twice() {
+    std::vector<IndexSet> cores(s_.nodes.size());
+    std::vector<IndexSet> gpus(s_.nodes.size());
+    std::vector<std::uint64_t> memory(s_.nodes.size());
+    for (const auto& [id, job] : s_.jobs) {
+      const auto* active = std::get_if<Active>(&job.phase);
+      if (active == nullptr) {
+        continue;
+      }
+      for (const AttemptOnNode& on : active->nodes) {
+        if (on.phase == NodePhase::kEnded || on.share.node.value >= s_.nodes.size()) {
+          continue;
+        }
+        const std::size_t n = on.share.node.value;
+        require(!cores[n].intersects(on.share.cores), job_text(job) + ": holds a core that another job holds");
+        require(!gpus[n].intersects(on.share.gpus), job_text(job) + ": holds a GPU that another job holds");
+        cores[n] |= on.share.cores;
+        gpus[n] |= on.share.gpus;
+        memory[n] += on.share.mem_mib;
+      }
+    }
+    for (std::size_t n = 0; n < s_.nodes.size(); ++n) {
+      const sched::NodeCapacity& c = s_.ledger.nodes()[n];
+      require((c.all_cores - cores[n]) == c.free_cores, "node " + c.name + ": free cores disagree with the jobs");
+      require((c.all_gpus - gpus[n]) == c.free_gpus, "node " + c.name + ": free GPUs disagree with the jobs");
+      const std::uint64_t free = c.mem_mib > memory[n] ? c.mem_mib - memory[n] : 0;
+      require(free == c.free_mem_mib, "node " + c.name + ": free memory disagrees with the jobs");
+    }
+  }
+
+  void check_indexes() {
+    State again = s_;
+    rebuild_indexes(again);
+    require(again.pending == s_.pending, "the index of pending jobs is wrong");
+    require(again.jobs_on_node == s_.jobs_on_node, "the index of jobs on nodes is wrong");
+    require(again.node_by_name == s_.node_by_name, "the index of node names is wrong");
+    require(again.waiting_tasks == s_.waiting_tasks, "the count of waiting tasks is wrong");
+    require(again.active_jobs == s_.active_jobs, "the count of active jobs is wrong");
+    require(again.ledger == s_.ledger, "the ledger is wrong");
+    require(again.requests_by_age.size() == s_.requests_by_age.size(), "the index of requests is wrong");
+  }
+
+  const State& s_;
+  std::vector<std::string> bad_;
+};
+
+}  // namespace
+
+std::vector<std::string> check_invariants(const State& state) { return Check(state).run(); }
+
+}  // namespace muster::engine

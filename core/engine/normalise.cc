@@ -1,0 +1,157 @@
+#include "core/engine/normalise.h"
+
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "core/engine/engine.h"
+#include "core/sched/place.h"
+#include "lib/base/text.h"
+#include "lib/model/patterns.h"
+
+namespace muster::engine {
+namespace {
+
+Error refused(std::string message) { return make_error(ErrorCode::kRefused, std::move(message)); }
+
+Status check_limits(const JobSpec& s) {
+  const auto limit = [](std::string_view option, std::uint64_t value, std::uint64_t max) -> Status {
+    if (value > max) {
+      return invalid_argument(std::string(option) + " " + std::to_string(value) + " is too large: at most " +
+                              std::to_string(max));
+    }
+    return ok_status();
+  };
+  MUSTER_TRY(limit("--nodes", std::max(s.nodes_min, s.nodes_max), kNodesMax));
+  MUSTER_TRY(limit("--ntasks", s.ntasks, kTasksMax));
+  MUSTER_TRY(limit("--ntasks-per-node", s.ntasks_per_node, kTasksMax));
+  MUSTER_TRY(limit("--cpus-per-task", s.cpus_per_task, kCpusPerTaskMax));
+  MUSTER_TRY(limit("--gpus", s.gpus, kTasksMax));
+  MUSTER_TRY(limit("--gpus-per-node", s.gpus_per_node, kTasksMax));
+  MUSTER_TRY(limit("--gpus-per-task", s.gpus_per_task, kTasksMax));
+  MUSTER_TRY(limit("--mem", s.mem_per_node_mib, kMemMibMax));
+  MUSTER_TRY(limit("--mem-per-cpu", s.mem_per_cpu_mib, kMemMibMax));
+  MUSTER_TRY(limit("--mem-per-gpu", s.mem_per_gpu_mib, kMemMibMax));
+  if (s.time_limit < Duration{}) {
+    return invalid_argument("--time is negative: give a positive time");
+  }
+  if (s.array && s.array->size() == 0) {
+    return invalid_argument("--array is empty: give at least one index");
+  }
+  if (s.array && s.array->size() > kArrayTasksMax) {
+    return invalid_argument("--array has " + std::to_string(s.array->size()) + " tasks: at most " +
+                            std::to_string(kArrayTasksMax));
+  }
+  return ok_status();
+}
+
+// Counts of nodes and tasks that agree with each other.
+Status fill_size(JobSpec& s) {
+  const bool nodes_asked = s.nodes_min != 0;
+  const auto named = static_cast<std::uint32_t>(s.nodelist.size());
+  s.cpus_per_task = std::max<std::uint32_t>(1, s.cpus_per_task);
+  s.nodes_min = std::max({1U, s.nodes_min, named});
+  if (s.nodes_max != 0 && s.nodes_max < s.nodes_min) {
+    return invalid_argument("--nodes " + std::to_string(s.nodes_max) + " is less than the " +
+                            std::to_string(s.nodes_min) + " nodes asked for: give MIN-MAX with MIN at most MAX, and at " +
+                            "least as many nodes as --nodelist names");
+  }
+  if (s.ntasks == 0) {
+    const std::uint64_t n = std::uint64_t{s.nodes_min} * std::max<std::uint32_t>(1, s.ntasks_per_node);
+    if (n > kTasksMax) {
+      return invalid_argument("--ntasks-per-node times --nodes is more than " + std::to_string(kTasksMax) + " tasks");
+    }
+    s.ntasks = static_cast<std::uint32_t>(n);
+  } else if (s.ntasks_per_node != 0) {
+    const std::uint32_t needed = (s.ntasks + s.ntasks_per_node - 1) / s.ntasks_per_node;
+    if (s.nodes_max != 0 && needed > s.nodes_max) {
+      return invalid_argument("--ntasks " + std::to_string(s.ntasks) + " do not fit " + std::to_string(s.nodes_max) +
+                              " nodes with --ntasks-per-node " + std::to_string(s.ntasks_per_node));
+    }
+    s.nodes_min = std::max(s.nodes_min, needed);
+  }
+  if (s.ntasks < s.nodes_min) {
+    return invalid_argument("--nodes " + std::to_string(s.nodes_min) + " is more than --ntasks " +
+                            std::to_string(s.ntasks) + ": each node runs at least one task, ask for fewer nodes or " +
+                            "more tasks");
+  }
+  if (nodes_asked && s.nodes_max == 0) {
+    s.nodes_max = s.nodes_min;  // `-N 4` is exactly four; the client sends MIN-MAX when the user gave both
+  }
+  return ok_status();
+}
+
+Status check_names(const State& state, const JobSpec& s) {
+  if (state.nodes.empty()) {
+    return ok_status();
+  }
+  for (const auto* list : {&s.nodelist, &s.exclude}) {
+    for (const std::string& name : *list) {
+      if (find_node(state, name) == nullptr) {
+        std::vector<std::string> known;
+        for (const Node& n : state.nodes) {
+          known.push_back(n.name);
+        }
+        const std::string nearest = nearest_word(name, known);
+        return invalid_argument(std::string(list == &s.nodelist ? "--nodelist" : "--exclude") + " names the unknown node " +
+                                printable(name) + (nearest.empty() ? ": see muster nodes" : ": did you mean " + nearest + "?"));
+      }
+    }
+  }
+  const std::set<std::string> excluded(s.exclude.begin(), s.exclude.end());
+  for (const std::string& name : s.nodelist) {
+    if (excluded.contains(name)) {
+      return invalid_argument("node " + name + " is in both --nodelist and --exclude: remove it from one");
+    }
+  }
+  return ok_status();
+}
+
+Status fill_queue(const sched::Policy& policy, JobSpec& s) {
+  if (s.queue.empty()) {
+    s.queue = policy.default_queue;
+  }
+  const sched::QueuePolicy* q = policy.find_queue(s.queue);
+  if (q == nullptr) {
+    std::vector<std::string> known;
+    for (const auto& each : policy.queues) {
+      known.push_back(each.name);
+    }
+    std::string list;
+    for (const auto& name : known) {
+      list += (list.empty() ? "" : ", ") + name;
+    }
+    return invalid_argument("unknown queue " + printable(s.queue) + ": the queues are " + list);
+  }
+  if (s.time_limit == Duration{}) {
+    s.time_limit = std::min(q->time_default, q->time_max);
+  }
+  if (s.time_limit > q->time_max) {
+    return refused("--time " + format_duration(s.time_limit) + " is above the limit of queue " + s.queue +
+                   ": ask for at most " + format_duration(q->time_max));
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked) {
+  auto spec = std::make_shared<JobSpec>(asked);
+  MUSTER_TRY(check_limits(*spec));
+  MUSTER_TRY(fill_queue(policy, *spec));
+  MUSTER_TRY(fill_size(*spec));
+  MUSTER_TRY(check_names(state, *spec));
+  if (spec->kind == JobKind::kBatch && spec->stdout_path.empty()) {
+    spec->stdout_path = spec->array ? kDefaultArrayOutput : kDefaultOutput;
+  }
+  if (!state.nodes.empty()) {
+    const sched::PlaceResult r = sched::place(state.ledger, *spec, policy.find_queue(spec->queue)->nodes,
+                                              sched::Assume::kAllEmpty);
+    if (r.shares.empty()) {
+      return refused("the job can never run in queue " + spec->queue + ": it " + r.detail);
+    }
+  }
+  return JobSpecPtr(std::move(spec));
+}
+
+}  // namespace muster::engine

@@ -1,0 +1,192 @@
+// react: the effects of facts, and what is owed to a node.
+#include <algorithm>
+#include <variant>
+
+#include "core/engine/engine.h"
+#include "core/engine/index.h"
+#include "core/engine/launch.h"
+
+namespace muster::engine {
+
+LaunchOrder launch_order(const State& state, const Job& job, const Active& active, std::size_t rank) {
+  LaunchOrder order;
+  const NodeShare& share = active.nodes[rank].share;
+  order.key = {job.id, job.attempt};
+  order.term = state.term;
+  order.node = state.nodes[share.node.value].name;
+  order.node_rank = static_cast<std::uint32_t>(rank);
+  order.spec = job.spec;
+  order.share = share;
+  for (const AttemptOnNode& on : active.nodes) {
+    const Node& n = state.nodes[on.share.node.value];
+    order.peers.push_back(Peer{.name = n.name,
+                               .endpoint = n.endpoint,
+                               .public_key = n.public_key,
+                               .tasks = on.share.tasks,
+                               .cpus = on.share.cores.count()});
+  }
+  order.array = job.array;
+  if (job.array != JobId{}) {
+    order.array_index = job.spec->array->index_at(job.array_position);
+  }
+  order.submit_time = job.submit_time;
+  return order;
+}
+
+namespace {
+
+bool is_connected(const State& state, NodeIndex node) {
+  return node.value < state.nodes.size() && state.nodes[node.value].contact == Contact::kConnected;
+}
+
+StopOrder stop_order(const State& state, const Job& job, StopCause cause, std::int32_t signal) {
+  return StopOrder{.key = {job.id, job.attempt}, .term = state.term, .cause = cause, .signal = signal};
+}
+
+JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Instant at) {
+  JobSummary s;
+  s.id = job.id;
+  s.spec = job.spec;
+  s.array = job.array;
+  s.array_position = job.array_position;
+  s.attempt = job.attempt;
+  s.state = f.state;
+  s.reason = f.reason;
+  s.exit_code = f.exit_code;
+  s.exit_signal = f.exit_signal;
+  s.submit_time = job.submit_time;
+  s.eligible_time = job.eligible_time;
+  s.end_time = at;
+  if (const auto* active = std::get_if<Active>(&job.phase)) {
+    s.start_time = active->start_time;
+    for (const AttemptOnNode& on : active->nodes) {
+      s.shares.push_back(on.share);
+      s.nodes.push_back(state.nodes[on.share.node.value].name);
+    }
+  }
+  return s;
+}
+
+void announce_array_end(const State& state, JobId array, bool was_there, Effects& out) {
+  if (was_there && find_array(state, array) == nullptr) {
+    out.emplace_back(AnnounceJob{.job = array, .whole_array = true, .state = JobState::kCompleted});
+  }
+}
+
+// Effects of facts that begin something; `s` has seen the fact.
+class React {
+ public:
+  React(const State& state, Effects& out) : s_(state), out_(out) {}
+
+  void operator()(const NodeRegistered& f) {
+    Effects owed = outstanding(s_, f.index);
+    out_.insert(out_.end(), std::make_move_iterator(owed.begin()), std::make_move_iterator(owed.end()));
+  }
+  void operator()(const AttemptStarted& f) {
+    const Job* job = find_job(s_, f.job);
+    if (job == nullptr || !job->is_active()) {
+      return;
+    }
+    const Active& active = std::get<Active>(job->phase);
+    for (std::size_t i = 0; i < active.nodes.size(); ++i) {
+      const NodeIndex node = active.nodes[i].share.node;
+      if (is_connected(s_, node)) {
+        out_.emplace_back(SendLaunch{.node = node, .order = launch_order(s_, *job, active, i)});
+      }
+    }
+  }
+  void operator()(const AttemptConfirmed& f) {
+    const Job* job = find_job(s_, f.key.job);
+    if (job != nullptr && job->state() == JobState::kRunning) {
+      out_.emplace_back(AnnounceJob{.job = f.key.job, .whole_array = false, .state = JobState::kRunning});
+    }
+  }
+  void operator()(const AttemptEndedOnNode& f) { out_.emplace_back(AcknowledgeReport{f.node, f.key}); }
+  void operator()(const StopRequested& f) {
+    const Job* job = find_job(s_, f.key.job);
+    if (job == nullptr || !job->is_active() || job->attempt != f.key.attempt) {
+      return;
+    }
+    for (const AttemptOnNode& on : std::get<Active>(job->phase).nodes) {
+      if (on.phase != NodePhase::kEnded && is_connected(s_, on.share.node)) {
+        out_.emplace_back(SendStop{on.share.node, stop_order(s_, *job, f.cause, f.signal)});
+      }
+    }
+  }
+  template <typename Other>
+  void operator()(const Other& /*fact*/) {}
+
+ private:
+  const State& s_;
+  Effects& out_;
+};
+
+void record_job(const State& before, const JobEnded& f, Instant at, Effects& out) {
+  if (const Job* job = find_job(before, f.job)) {
+    out.emplace_back(RecordHistory{summary_of(before, *job, f, at)});
+    out.emplace_back(AnnounceJob{.job = f.job, .whole_array = false, .state = f.state});
+  }
+}
+
+void record_tasks(const State& before, const ArrayTasksEnded& f, Instant at, Effects& out) {
+  const Job* array = find_array(before, f.array);
+  if (array == nullptr) {
+    return;
+  }
+  for (const PositionRange& r : array->waiting) {
+    const std::uint64_t begin = std::max(r.begin, f.positions.begin);
+    const std::uint64_t end = std::min(r.end, f.positions.end);
+    if (begin < end) {
+      JobEnded ended{.job = JobId{f.array.value + begin}, .state = f.state, .reason = f.reason};
+      JobSummary s = summary_of(before, *array, ended, at);
+      s.id = ended.job;
+      s.array_position = begin;
+      s.count = end - begin;
+      out.emplace_back(RecordHistory{std::move(s)});
+    }
+  }
+}
+
+}  // namespace
+
+void apply(State& state, const Fact& fact, Effects& effects) {
+  JobId array;
+  if (const auto* ended = std::get_if<JobEnded>(&fact.body)) {
+    if (const Job* job = find_job(state, ended->job)) {
+      array = job->array;
+    }
+    record_job(state, *ended, fact.at, effects);
+  } else if (const auto* tasks = std::get_if<ArrayTasksEnded>(&fact.body)) {
+    array = tasks->array;
+    record_tasks(state, *tasks, fact.at, effects);
+  }
+  const bool was_there = array != JobId{} && find_array(state, array) != nullptr;
+  evolve(state, fact);
+  std::visit(React(state, effects), fact.body);
+  announce_array_end(state, array, was_there, effects);
+}
+
+Effects outstanding(const State& state, NodeIndex node) {
+  Effects out;
+  if (!is_connected(state, node)) {
+    return out;
+  }
+  for (const JobId id : state.jobs_on_node[node.value]) {
+    const Job& job = state.jobs.at(id);
+    const Active& active = std::get<Active>(job.phase);
+    for (std::size_t i = 0; i < active.nodes.size(); ++i) {
+      const AttemptOnNode& on = active.nodes[i];
+      if (on.share.node != node || on.phase == NodePhase::kEnded) {
+        continue;
+      }
+      if (active.stop != StopCause::kNone) {
+        out.emplace_back(SendStop{node, stop_order(state, job, active.stop, 0)});
+      } else if (on.phase == NodePhase::kLaunching) {
+        out.emplace_back(SendLaunch{.node = node, .order = launch_order(state, job, active, i)});
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace muster::engine

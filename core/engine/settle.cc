@@ -1,0 +1,183 @@
+#include "core/engine/settle.h"
+
+#include <algorithm>
+
+namespace muster::engine {
+namespace {
+
+std::string signal_text(std::int32_t signal) { return "signal " + std::to_string(signal); }
+
+std::string with_detail(std::string word, const std::string& detail) {
+  return detail.empty() ? word : word + ": " + detail;
+}
+
+const AttemptOnNode* first_with(const Active& active, EndCause cause) {
+  for (const AttemptOnNode& on : active.nodes) {
+    if (on.outcome && on.outcome->cause == cause) {
+      return &on;
+    }
+  }
+  return nullptr;
+}
+
+// A failure of Muster's own work on some node, which decides the job's fate before the script's own end does.
+const AttemptOnNode* failed_node(const Active& active) {
+  for (const EndCause cause : {EndCause::kNodeLost, EndCause::kLaunchFailed, EndCause::kOutputFailed,
+                               EndCause::kShepherdDied}) {
+    if (const AttemptOnNode* on = first_with(active, cause)) {
+      return on;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+JobEnded job_end(const State& state, JobId job, const Active& active) {
+  JobEnded end;
+  end.job = job;
+  const AttemptOnNode* decisive = &active.nodes.front();
+  if (active.stop == StopCause::kNodeFailed) {
+    if (const AttemptOnNode* failed = failed_node(active)) {
+      decisive = failed;
+    }
+  }
+  const Outcome& o = *decisive->outcome;
+  const std::string node = state.nodes[decisive->share.node.value].name;
+  end.exit_code = o.exit_code;
+  end.exit_signal = o.signal;
+  switch (o.cause) {
+    case EndCause::kExited:
+      end.state = o.exit_code == 0 ? JobState::kCompleted : JobState::kFailed;
+      end.reason = with_detail(o.exit_code == 0 ? "None" : "NonZeroExitCode",
+                               o.exit_code == 0 ? o.detail
+                                                : o.detail.empty() ? "exit code " + std::to_string(o.exit_code) : o.detail);
+      break;
+    case EndCause::kSignalled:
+      end.state = JobState::kFailed;
+      end.reason = with_detail("Signalled", o.detail.empty() ? signal_text(o.signal) : o.detail);
+      break;
+    case EndCause::kCancelled:
+      if (active.stop == StopCause::kNodeFailed) {
+        end.state = JobState::kNodeFailed;
+        end.reason = "NodeFail";
+      } else {
+        end.state = JobState::kCancelled;
+        end.reason = with_detail("Cancelled", active.stop_by.empty() ? "" : "by " + active.stop_by);
+      }
+      break;
+    case EndCause::kTimeLimit:
+      end.state = JobState::kTimeout;
+      end.reason = with_detail("TimeLimit", o.detail);
+      break;
+    case EndCause::kOutOfMemory:
+      end.state = JobState::kOutOfMemory;
+      end.reason = with_detail("OutOfMemory", o.detail);
+      break;
+    case EndCause::kLaunchFailed:
+      end.state = JobState::kFailed;
+      end.reason = with_detail("LaunchFailed", node + ": " + o.detail);
+      break;
+    case EndCause::kOutputFailed:
+      end.state = JobState::kFailed;
+      end.reason = with_detail("OutputFailed", node + ": " + o.detail);
+      break;
+    case EndCause::kNodeLost:
+      end.state = JobState::kNodeFailed;
+      end.reason = with_detail("NodeFail", node + ": " + o.detail);
+      break;
+    case EndCause::kShepherdDied:
+      end.state = JobState::kFailed;
+      end.reason = with_detail("ShepherdDied", node + ": " + o.detail);
+      break;
+  }
+  if (end.reason == "None") {
+    end.reason.clear();
+  }
+  return end;
+}
+
+Active* Settlement::active_of(AttemptKey key) {
+  const auto it = touched_.find(key.job);
+  if (it != touched_.end() && find_job(s_, key.job)->attempt == key.attempt) {
+    return &it->second;
+  }
+  const Job* job = ended_.contains(key.job) ? nullptr : find_job(s_, key.job);
+  if (job == nullptr || job->attempt != key.attempt || !job->is_active()) {
+    return nullptr;
+  }
+  return &touched_.emplace(key.job, std::get<Active>(job->phase)).first->second;
+}
+
+void Settlement::report(NodeIndex node, const AttemptReport& report) {
+  Active* active = active_of(report.key);
+  const auto not_ours = [&] {
+    if (report.ended) {
+      d_.effects.emplace_back(AcknowledgeReport{node, report.key});
+    } else {
+      // It runs something that is over for the controller: an old attempt, or a job that was ended without it.
+      d_.effects.emplace_back(
+          SendStop{node, StopOrder{.key = report.key, .term = s_.term, .cause = StopCause::kCancelled, .signal = 0}});
+    }
+  };
+  if (active == nullptr) {
+    not_ours();
+    return;
+  }
+  const auto on = std::find_if(active->nodes.begin(), active->nodes.end(),
+                               [node](const AttemptOnNode& a) { return a.share.node == node; });
+  if (on == active->nodes.end() || on->phase == NodePhase::kEnded) {
+    not_ours();
+    return;
+  }
+  if (report.ended) {
+    ended(node, report.key, *active, report.outcome);
+    return;
+  }
+  if (on->phase == NodePhase::kLaunching) {
+    on->phase = NodePhase::kStarted;
+    fact(AttemptConfirmed{report.key, node});
+  }
+}
+
+void Settlement::lost(NodeIndex node, AttemptKey key, const std::string& detail) {
+  if (Active* active = active_of(key)) {
+    Outcome outcome;
+    outcome.cause = EndCause::kNodeLost;
+    outcome.detail = detail;
+    ended(node, key, *active, outcome);
+  }
+}
+
+void Settlement::ended(NodeIndex node, AttemptKey key, Active& active, const Outcome& outcome) {
+  bool all = true;
+  bool first = false;
+  for (std::size_t i = 0; i < active.nodes.size(); ++i) {
+    AttemptOnNode& on = active.nodes[i];
+    if (on.share.node == node && on.phase != NodePhase::kEnded) {
+      on.phase = NodePhase::kEnded;
+      on.outcome = outcome;
+      first = i == 0;
+    }
+    all = all && on.phase == NodePhase::kEnded;
+  }
+  fact(AttemptEndedOnNode{key, node, outcome});
+  if (all) {
+    d_.facts.push_back(Fact{now_, job_end(s_, key.job, active)});
+    touched_.erase(key.job);
+    ended_.insert(key.job);
+    return;
+  }
+  if (active.stop != StopCause::kNone) {
+    return;
+  }
+  // The first node's end is the job's end. Another node may be done early only because something failed there.
+  const bool failed = outcome.cause != EndCause::kExited && outcome.cause != EndCause::kCancelled;
+  active.stop = failed && !first ? StopCause::kNodeFailed : StopCause::kScriptEnded;
+  if (failed && first && (outcome.cause == EndCause::kNodeLost || outcome.cause == EndCause::kLaunchFailed)) {
+    active.stop = StopCause::kNodeFailed;
+  }
+  fact(StopRequested{.key = key, .cause = active.stop, .signal = 0, .by = {}});
+}
+
+}  // namespace muster::engine

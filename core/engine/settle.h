@@ -1,0 +1,36 @@
+// What follows when attempts begin and end on nodes: the stop of the other nodes, and the end of the job.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+
+#include "core/engine/engine.h"
+
+namespace muster::engine {
+
+// Takes reports of one node one after another and collects what follows. Later reports see what earlier ones changed.
+class Settlement {
+ public:
+  Settlement(const State& state, Instant now, Decision& decision) : s_(state), now_(now), d_(decision) {}
+
+  void report(NodeIndex node, const AttemptReport& report);
+  // The node no longer has the attempt and will not say how it ended.
+  void lost(NodeIndex node, AttemptKey key, const std::string& detail);
+
+ private:
+  Active* active_of(AttemptKey key);
+  void ended(NodeIndex node, AttemptKey key, Active& active, const Outcome& outcome);
+  void fact(FactBody body) { d_.facts.push_back(Fact{now_, std::move(body)}); }
+
+  const State& s_;
+  Instant now_;
+  Decision& d_;
+  std::map<JobId, Active> touched_;
+  std::set<JobId> ended_;
+};
+
+// The end of a job whose nodes have all ended.
+JobEnded job_end(const State& state, JobId job, const Active& active);
+
+}  // namespace muster::engine

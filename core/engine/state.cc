@@ -1,0 +1,153 @@
+#include "core/engine/state.h"
+
+#include <algorithm>
+#include <variant>
+
+#include "core/engine/index.h"
+
+namespace muster::engine {
+
+const Job* find_job(const State& state, JobId id) {
+  const auto it = state.jobs.find(id);
+  return it == state.jobs.end() ? nullptr : &it->second;
+}
+
+const Job* find_array(const State& state, JobId id) {
+  const auto it = state.arrays.find(id);
+  return it == state.arrays.end() ? nullptr : &it->second;
+}
+
+const Node* find_node(const State& state, std::string_view name) {
+  const auto it = state.node_by_name.find(name);
+  return it == state.node_by_name.end() ? nullptr : &state.nodes[it->second.value];
+}
+
+const Job* find_array_of(const State& state, JobId id) {
+  auto it = state.arrays.upper_bound(id);
+  if (it == state.arrays.begin()) {
+    return nullptr;
+  }
+  --it;
+  const Job& array = it->second;
+  return is_waiting(array, id.value - array.id.value) ? &array : nullptr;
+}
+
+JobId job_of_request(const State& state, RequestId request) {
+  const auto it = state.requests.find(request);
+  return it == state.requests.end() ? JobId{} : it->second.job;
+}
+
+bool is_waiting(const Job& array, std::uint64_t position) {
+  return std::any_of(array.waiting.begin(), array.waiting.end(),
+                     [position](const PositionRange& r) { return r.begin <= position && position < r.end; });
+}
+
+std::uint64_t waiting_count(const Job& array) {
+  std::uint64_t n = 0;
+  for (const PositionRange& r : array.waiting) {
+    n += r.end - r.begin;
+  }
+  return n;
+}
+
+void remove_positions(Job& array, PositionRange gone) {
+  std::vector<PositionRange> left;
+  left.reserve(array.waiting.size() + 1);
+  for (const PositionRange& r : array.waiting) {
+    if (r.end <= gone.begin || gone.end <= r.begin) {
+      left.push_back(r);
+      continue;
+    }
+    if (r.begin < gone.begin) {
+      left.push_back({r.begin, gone.begin});
+    }
+    if (gone.end < r.end) {
+      left.push_back({gone.end, r.end});
+    }
+  }
+  array.waiting = std::move(left);
+}
+
+namespace {
+PendingKey key_of(const Job& job) {
+  return PendingKey{.negated_priority = -job.priority, .submit_time = job.submit_time, .id = job.id};
+}
+bool belongs_to_pending(const Job& job) {
+  return !job.held && (job.is_array_record ? !job.waiting.empty() : !job.is_active());
+}
+}  // namespace
+
+void index_job(State& state, const Job& job) {
+  if (belongs_to_pending(job)) {
+    state.pending[job.spec->queue].insert(key_of(job));
+  }
+  if (job.is_array_record) {
+    state.waiting_tasks += waiting_count(job);
+  } else if (const auto* active = std::get_if<Active>(&job.phase)) {
+    ++state.active_jobs;
+    for (const AttemptOnNode& on : active->nodes) {
+      if (on.phase != NodePhase::kEnded) {
+        state.ledger.take(on.share);
+        state.jobs_on_node[on.share.node.value].insert(job.id);
+      }
+    }
+  } else {
+    ++state.waiting_tasks;
+  }
+}
+
+void unindex_job(State& state, const Job& job) {
+  if (const auto it = state.pending.find(job.spec->queue); it != state.pending.end()) {
+    it->second.erase(key_of(job));
+    if (it->second.empty()) {
+      state.pending.erase(it);
+    }
+  }
+  if (job.is_array_record) {
+    state.waiting_tasks -= waiting_count(job);
+  } else if (const auto* active = std::get_if<Active>(&job.phase)) {
+    --state.active_jobs;
+    for (const AttemptOnNode& on : active->nodes) {
+      if (on.phase != NodePhase::kEnded) {
+        state.ledger.give_back(on.share);
+        state.jobs_on_node[on.share.node.value].erase(job.id);
+      }
+    }
+  } else {
+    --state.waiting_tasks;
+  }
+}
+
+void index_node(State& state, const Node& node) {
+  if (state.jobs_on_node.size() <= node.index.value) {
+    state.jobs_on_node.resize(node.index.value + 1);
+  }
+  state.node_by_name.insert_or_assign(node.name, node.index);
+  state.ledger.set_hardware(node.index, node.name, node.hardware);
+  state.ledger.set_usable(node.index, node.contact == Contact::kConnected && !node.drained);
+}
+
+void rebuild_indexes(State& state) {
+  state.requests_by_age.clear();
+  state.pending.clear();
+  state.jobs_on_node.clear();
+  state.node_by_name.clear();
+  state.ledger = {};
+  state.waiting_tasks = 0;
+  state.active_jobs = 0;
+  for (const Node& node : state.nodes) {
+    index_node(state, node);
+  }
+  for (const auto& [id, job] : state.arrays) {
+    index_job(state, job);
+  }
+  for (const auto& [id, job] : state.jobs) {
+    index_job(state, job);
+  }
+  for (const auto& [request, known] : state.requests) {
+    state.requests_by_age.emplace_back(known.at, request);
+  }
+  std::sort(state.requests_by_age.begin(), state.requests_by_age.end());
+}
+
+}  // namespace muster::engine

@@ -1,0 +1,74 @@
+// State: everything the controller knows, with the indexes that make its questions cheap. Written by evolve() alone.
+// A plain value without clock, I/O or threads; two states that saw the same facts are equal.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/sched/ledger.h"
+#include "lib/model/fact.h"
+#include "lib/model/job.h"
+
+namespace muster::engine {
+
+// Order of pending jobs: priority (larger first), submission, id.
+struct PendingKey {
+  std::int64_t negated_priority = 0;
+  Instant submit_time;
+  JobId id;
+  friend auto operator<=>(const PendingKey&, const PendingKey&) = default;
+};
+
+struct KnownRequest {
+  Instant at;
+  JobId job;
+  friend bool operator==(const KnownRequest&, const KnownRequest&) = default;
+};
+
+struct State {
+  Term term;
+  Instant now;  // of the newest fact
+  JobId next_job{1};
+  std::map<JobId, Job> jobs;    // not ended: single jobs, and tasks of arrays that have started
+  std::map<JobId, Job> arrays;  // array records, by the id of the array (which is also the id of its task at position 0)
+  std::vector<Node> nodes;
+  std::map<RequestId, KnownRequest> requests;
+
+  // Indexes: derived from the above.
+  std::deque<std::pair<Instant, RequestId>> requests_by_age;
+  // By queue: single jobs that wait and array records with waiting positions; held ones are not in it.
+  std::map<std::string, std::set<PendingKey>> pending;
+  std::vector<std::set<JobId>> jobs_on_node;  // active jobs, by node index
+  std::map<std::string, NodeIndex, std::less<>> node_by_name;
+  sched::Ledger ledger;
+  std::uint64_t waiting_tasks = 0;  // pending single jobs and waiting positions of arrays
+  std::uint64_t active_jobs = 0;
+
+  friend bool operator==(const State&, const State&) = default;
+};
+
+// A single job, or a task of an array that has started; null when there is none.
+[[nodiscard]] const Job* find_job(const State& state, JobId id);
+// The array record with this id; null when there is none.
+[[nodiscard]] const Job* find_array(const State& state, JobId id);
+[[nodiscard]] const Node* find_node(const State& state, std::string_view name);
+// The array record whose waiting tasks include the one with raw id `id`; null when there is none.
+[[nodiscard]] const Job* find_array_of(const State& state, JobId id);
+// The job of a submission that was made before with this request id; 0: none.
+[[nodiscard]] JobId job_of_request(const State& state, RequestId request);
+
+// Everything that is wrong with the state, as sentences; empty when the rules hold. Checks the indexes against the
+// records and architecture rule 2 (nothing allocated twice). Cost grows with the state: for tests and simulation.
+std::vector<std::string> check_invariants(const State& state);
+
+// The indexes made anew from jobs, nodes and requests: for loading a snapshot.
+void rebuild_indexes(State& state);
+
+}  // namespace muster::engine

@@ -1,0 +1,67 @@
+#include "core/sched/ledger.h"
+
+#include "lib/base/check.h"
+
+namespace muster::sched {
+
+NodeCapacity& Ledger::at(NodeIndex node) {
+  if (node.value >= nodes_.size()) {
+    nodes_.resize(node.value + 1);
+    held_.resize(node.value + 1);
+  }
+  return nodes_[node.value];
+}
+
+void Ledger::recompute(std::size_t i) {
+  NodeCapacity& n = nodes_[i];
+  const Held& h = held_[i];
+  n.free_cores = n.all_cores - h.cores;
+  n.free_gpus = n.all_gpus - h.gpus;
+  n.free_mem_mib = n.mem_mib > h.mem_mib ? n.mem_mib - h.mem_mib : 0;
+}
+
+void Ledger::set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware) {
+  NodeCapacity& n = at(node);
+  n.name = name;
+  n.known = true;
+  n.all_cores = IndexSet::range(0, static_cast<std::uint32_t>(hardware.cores.size()));
+  n.all_gpus = IndexSet::range(0, static_cast<std::uint32_t>(hardware.gpus.size()));
+  n.mem_mib = hardware.mem_mib;
+  recompute(node.value);
+}
+
+void Ledger::set_usable(NodeIndex node, bool usable) { at(node).usable = usable; }
+
+bool Ledger::can_take(const NodeShare& share) const {
+  if (share.node.value >= nodes_.size()) {
+    return false;
+  }
+  const NodeCapacity& n = nodes_[share.node.value];
+  return n.usable && share.cores.is_subset_of(n.free_cores) && share.gpus.is_subset_of(n.free_gpus) &&
+         share.mem_mib <= n.free_mem_mib;
+}
+
+void Ledger::take(const NodeShare& share) {
+  at(share.node);
+  Held& h = held_[share.node.value];
+  MUSTER_CHECK(!h.cores.intersects(share.cores));
+  MUSTER_CHECK(!h.gpus.intersects(share.gpus));
+  h.cores |= share.cores;
+  h.gpus |= share.gpus;
+  h.mem_mib += share.mem_mib;
+  recompute(share.node.value);
+}
+
+void Ledger::give_back(const NodeShare& share) {
+  at(share.node);
+  Held& h = held_[share.node.value];
+  MUSTER_CHECK(share.cores.is_subset_of(h.cores));
+  MUSTER_CHECK(share.gpus.is_subset_of(h.gpus));
+  MUSTER_CHECK(share.mem_mib <= h.mem_mib);
+  h.cores -= share.cores;
+  h.gpus -= share.gpus;
+  h.mem_mib -= share.mem_mib;
+  recompute(share.node.value);
+}
+
+}  // namespace muster::sched
