@@ -1,0 +1,444 @@
+#include "cli/job_options.h"
+
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "cli/script_header.h"
+#include "lib/base/text.h"
+#include "lib/io/clock.h"
+#include "lib/model/patterns.h"
+
+extern char** environ;
+
+namespace muster::cli {
+namespace {
+
+// The largest environment sent with a job (the wire's limit).
+constexpr std::size_t kEnvironmentBytesMax = 2U << 20U;
+
+// Applies options to a JobSpec, from the weakest source to the strongest.
+class JobBuilder {
+ public:
+  JobBuilder(JobSpec& spec, const Surroundings& around) : spec_(spec), around_(around) {}
+
+  // All options of one source. Options that say the same thing in two ways exclude each other within a source; a
+  // stronger source that gives one of them replaces what a weaker one gave.
+  Status apply(const std::vector<Given>& given) {
+    std::string memory_source;
+    for (const Given& one : given) {
+      const bool is_memory = one.option->id == OptionId::kMem || one.option->id == OptionId::kMemPerCpu || one.option->id == OptionId::kMemPerGpu;
+      if (is_memory) {
+        if (!memory_source.empty() && memory_source_id_ != one.option->id) {
+          return invalid_argument(one.source + " and " + memory_source + " say two things about memory: give one of them");
+        }
+        memory_source = one.source;
+        memory_source_id_ = one.option->id;
+        spec_.mem_per_node_mib = spec_.mem_per_cpu_mib = spec_.mem_per_gpu_mib = 0;
+      }
+      MUSTER_TRY(apply_one(one));
+    }
+    return ok_status();
+  }
+
+  [[nodiscard]] const std::string& export_text() const { return export_text_; }
+  [[nodiscard]] const std::string& export_source() const { return export_source_; }
+  [[nodiscard]] const std::string& input_text() const { return input_text_; }
+  [[nodiscard]] bool has_open_mode() const { return has_open_mode_; }
+
+ private:
+  Status apply_one(const Given& one) {
+    const std::string text = one.value.value_or("");
+    const std::string_view what = one.source;
+    switch (one.option->id) {
+      case OptionId::kJobName:
+        spec_.name = text;
+        break;
+      case OptionId::kNodes: {
+        MUSTER_ASSIGN(const NodeRange range, parse_node_range(text, what));
+        spec_.nodes_min = range.min;
+        spec_.nodes_max = range.max;
+        break;
+      }
+      case OptionId::kNtasks:
+        return set_count(one, spec_.ntasks);
+      case OptionId::kNtasksPerNode:
+        return set_count(one, spec_.ntasks_per_node);
+      case OptionId::kCpusPerTask:
+        return set_count(one, spec_.cpus_per_task);
+      case OptionId::kMem:
+        return set_memory(one, spec_.mem_per_node_mib);
+      case OptionId::kMemPerCpu:
+        return set_memory(one, spec_.mem_per_cpu_mib);
+      case OptionId::kMemPerGpu:
+        return set_memory(one, spec_.mem_per_gpu_mib);
+      case OptionId::kGpus: {
+        MUSTER_ASSIGN(spec_.gpus, parse_gpus(text, what));
+        break;
+      }
+      case OptionId::kGpusPerNode: {
+        MUSTER_ASSIGN(spec_.gpus_per_node, parse_gpus(text, what));
+        break;
+      }
+      case OptionId::kGpusPerTask: {
+        MUSTER_ASSIGN(spec_.gpus_per_task, parse_gpus(text, what));
+        break;
+      }
+      case OptionId::kGres: {
+        MUSTER_ASSIGN(spec_.gpus_per_node, parse_gres(text, what));
+        break;
+      }
+      case OptionId::kExclusive:
+        spec_.exclusive = true;
+        break;
+      case OptionId::kTime: {
+        MUSTER_ASSIGN(spec_.time_limit, parse_duration(text));
+        break;
+      }
+      case OptionId::kQueue:
+        spec_.queue = text;
+        break;
+      case OptionId::kArray: {
+        MUSTER_ASSIGN(spec_.array, parse_array_spec(text));
+        break;
+      }
+      case OptionId::kNice: {
+        std::int64_t nice = 100;
+        if (one.value) {
+          MUSTER_ASSIGN(nice, parse_integer(text, what, INT32_MIN, INT32_MAX));
+        }
+        spec_.nice = static_cast<std::int32_t>(nice);
+        break;
+      }
+      case OptionId::kHold:
+        spec_.hold = true;
+        break;
+      case OptionId::kBegin: {
+        MUSTER_ASSIGN(spec_.begin, parse_time(text, what, around_.now));
+        break;
+      }
+      case OptionId::kNodelist: {
+        MUSTER_ASSIGN(spec_.nodelist, expand_node_list(text));
+        break;
+      }
+      case OptionId::kExclude: {
+        MUSTER_ASSIGN(spec_.exclude, expand_node_list(text));
+        break;
+      }
+      case OptionId::kAccount:
+        spec_.account = text;
+        break;
+      case OptionId::kQos:
+        spec_.qos = text;
+        break;
+      case OptionId::kComment:
+        spec_.comment = text;
+        break;
+      case OptionId::kChdir:
+        spec_.work_dir = resolve_path(around_.work_dir, text);
+        break;
+      case OptionId::kOutput:
+        spec_.stdout_path = text;
+        break;
+      case OptionId::kError:
+        spec_.stderr_path = text;
+        break;
+      case OptionId::kInput:
+        input_text_ = text;
+        break;
+      case OptionId::kOpenMode:
+        spec_.open_mode = text == "append" ? OpenMode::kAppend : OpenMode::kTruncate;
+        has_open_mode_ = true;
+        break;
+      case OptionId::kExport:
+        export_text_ = text;
+        export_source_ = one.source;
+        break;
+      case OptionId::kRequeue:
+        spec_.requeue = true;
+        break;
+      case OptionId::kNoRequeue:
+        spec_.requeue = false;
+        break;
+      // Only the value that changes nothing is accepted until there is a choice.
+      case OptionId::kLocality:
+        return only(one, {"none"});
+      case OptionId::kCpuBind:
+        return only(one, {"none", "no", "q", "quiet", "v", "verbose", "quiet,none", "verbose,none"});
+      case OptionId::kGpuBind:
+        return only(one, {"none"});
+      case OptionId::kDistribution:
+        return only(one, {"block", "block:block", "block:cyclic", "*"});
+      default:
+        break;  // not about the job
+    }
+    return ok_status();
+  }
+
+  static Status set_count(const Given& one, std::uint32_t& field) {
+    MUSTER_ASSIGN(const std::uint64_t count, parse_count(*one.value, one.source, {1, kCountMax}));
+    field = static_cast<std::uint32_t>(count);
+    return ok_status();
+  }
+  static Status set_memory(const Given& one, std::uint64_t& field) {
+    MUSTER_ASSIGN(field, parse_memory_mib(*one.value));
+    return ok_status();
+  }
+  static Status only(const Given& one, std::initializer_list<std::string_view> values) {
+    if (std::find(values.begin(), values.end(), *one.value) != values.end()) return ok_status();
+    return invalid_argument(one.source + ": \"" + *one.value + "\" is not supported yet: leave it out, or use " + std::string(*values.begin()));
+  }
+
+  JobSpec& spec_;
+  const Surroundings& around_;
+  OptionId memory_source_id_ = OptionId::kMem;
+  std::string export_text_ = "ALL";
+  std::string export_source_ = "--export";
+  std::string input_text_;
+  bool has_open_mode_ = false;
+};
+
+std::string base_name(std::string_view path) {
+  const std::size_t slash = path.find_last_of('/');
+  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
+}
+
+std::string_view name_of(std::string_view assignment) { return assignment.substr(0, assignment.find('=')); }
+
+// Variables that describe one job, set by whoever starts its processes.
+bool describes_job(std::string_view name) {
+  constexpr std::string_view kPrefixes[] = {"SLURM_", "SLURMD_", "MUSTER_JOB_", "MUSTER_ARRAY_", "MUSTER_STEP_", "MUSTER_NODE_", "MUSTER_TICKET_", "PMI_", "PMIX_"};
+  constexpr std::string_view kNames[] = {"MUSTER_NODELIST", "MUSTER_NNODES", "MUSTER_NTASKS", "MUSTER_NODEID", "MUSTER_PROCID",
+                                         "MUSTER_LOCALID", "MUSTER_CPUS_PER_TASK", "MUSTER_GPUS", "MUSTER_SUBMIT_DIR", "MUSTER_ATTEMPT",
+                                         "MUSTER_CHECKPOINT_DIR", "MUSTER_RESTORE_DIR", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK",
+                                         "LOCAL_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL",
+                                         "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"};
+  for (const std::string_view prefix : kPrefixes) {
+    if (name.starts_with(prefix)) return true;
+  }
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
+}
+
+bool inside_job(const std::vector<std::string>& environment) {
+  return std::any_of(environment.begin(), environment.end(), [](const std::string& one) { return one.starts_with("MUSTER_JOB_ID="); });
+}
+
+Status check_combination(const JobSpec& spec, const std::string& where) {
+  if (spec.ntasks != 0 && spec.nodes_min > spec.ntasks && spec.ntasks_per_node == 0) {
+    return invalid_argument(where + "--nodes " + std::to_string(spec.nodes_min) + " is more than --ntasks " + std::to_string(spec.ntasks) +
+                            ", and each node runs at least one task: lower --nodes or raise --ntasks");
+  }
+  for (const std::string& name : spec.nodelist) {
+    if (std::find(spec.exclude.begin(), spec.exclude.end(), name) != spec.exclude.end()) {
+      return invalid_argument(where + "node " + name + " is both in --nodelist and in --exclude: remove it from one");
+    }
+  }
+  if (spec.nodes_max != 0 && spec.nodelist.size() > spec.nodes_max) {
+    return invalid_argument(where + "--nodelist names " + std::to_string(spec.nodelist.size()) + " nodes but --nodes allows " +
+                            std::to_string(spec.nodes_max) + ": name fewer or raise --nodes");
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+Surroundings read_surroundings() {
+  Surroundings around;
+  char path[PATH_MAX];
+  // $PWD keeps the path as the user typed it when it leads to the same directory (links, automounts).
+  struct stat by_name {}, here {};
+  const char* pwd = getenv("PWD");
+  if (pwd != nullptr && pwd[0] == '/' && stat(pwd, &by_name) == 0 && stat(".", &here) == 0 && by_name.st_dev == here.st_dev &&
+      by_name.st_ino == here.st_ino) {
+    around.work_dir = pwd;
+  } else if (getcwd(path, sizeof path) != nullptr) {
+    around.work_dir = path;
+  }
+  char host[HOST_NAME_MAX + 1] = "";
+  if (gethostname(host, sizeof host - 1) == 0) around.host = host;
+  for (char** one = environ; one != nullptr && *one != nullptr; ++one) around.environment.emplace_back(*one);
+  around.now = io::wall_now();
+  const mode_t mask = umask(077);
+  umask(mask);
+  around.umask = mask;
+  return around;
+}
+
+std::vector<std::string> exported_environment(const ExportList& list, const std::vector<std::string>& environment, bool drop_job) {
+  std::vector<std::string> result;
+  const auto replaced = [&](std::string_view name) {
+    return std::any_of(list.values.begin(), list.values.end(), [&](const auto& value) { return value.first == name; });
+  };
+  for (const std::string& one : environment) {
+    const std::string_view name = name_of(one);
+    if (name.empty() || name.size() == one.size() || replaced(name)) continue;
+    const bool named = std::find(list.names.begin(), list.names.end(), name) != list.names.end();
+    if (named || (list.all && !(drop_job && describes_job(name)))) result.push_back(one);
+  }
+  for (std::size_t i = 0; i < list.values.size(); ++i) {
+    const auto& [name, value] = list.values[i];
+    const bool again = std::any_of(list.values.begin() + static_cast<std::ptrdiff_t>(i) + 1, list.values.end(), [&](const auto& later) { return later.first == name; });
+    if (!again) result.push_back(name + "=" + value);
+  }
+  return result;
+}
+
+Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector<Given>& variables, const std::string& script_name,
+                                   const std::string& script, const Surroundings& around) {
+  SubmitOptions options;
+  options.connect = connect_options(command_line);
+  JobSpec& spec = options.spec;
+  JobBuilder builder(spec, around);
+  std::vector<Given> all;  // for the options that are not about the job
+
+  if (const Given* wrap = command_line.last(OptionId::kWrap)) {
+    options.script = "#!/bin/sh\n" + *wrap->value + "\n";
+    spec.script_name = "wrap";
+    if (wrap->value->empty()) return invalid_argument("--wrap: the command is empty: write one");
+  } else {
+    const std::string shown = script_name == "-" ? "standard input" : script_name;
+    MUSTER_ASSIGN(const ScriptHeader header, parse_script_header(script, shown));
+    options.script = script;
+    spec.script_name = script_name == "-" ? "stdin" : base_name(script_name);
+    std::vector<Given> from_script;
+    for (const Directive& directive : header.directives) {
+      MUSTER_ASSIGN(std::vector<Given> given, parse_directive(directive.words, shown + ":" + std::to_string(directive.line)));
+      std::move(given.begin(), given.end(), std::back_inserter(from_script));
+    }
+    MUSTER_TRY(builder.apply(from_script));
+    if (header.ignored_line != 0) {
+      options.warnings.push_back(shown + ":" + std::to_string(header.ignored_line) +
+                                 ": this option line comes after the first command and has no effect: move it to the head of the script");
+    }
+    all = std::move(from_script);
+  }
+  MUSTER_TRY(builder.apply(variables));
+  MUSTER_TRY(builder.apply(command_line.given));
+  all.insert(all.end(), variables.begin(), variables.end());
+  all.insert(all.end(), command_line.given.begin(), command_line.given.end());
+  for (const Given& one : all) {
+    if (one.option->id == OptionId::kWait) options.wait = true;
+    if (one.option->id == OptionId::kParsable) options.parsable = true;
+    if (one.option->id == OptionId::kTestOnly) options.test_only = true;
+    if (one.option->id == OptionId::kQuiet) options.quiet = true;
+    if (one.option->id == OptionId::kJson) options.json = true;
+    if ((one.option->flags & kIgnored) != 0) options.warnings.push_back(one.source + ": " + one.option->meaning);
+  }
+
+  if (spec.name.empty()) spec.name = spec.script_name;
+  if (spec.work_dir.empty()) spec.work_dir = around.work_dir;
+  if (spec.work_dir.empty()) return make_error(ErrorCode::kIo, "the current directory has no name any more: change to another one or use --chdir");
+  if (spec.stdout_path.empty()) spec.stdout_path = spec.array ? kDefaultArrayOutput : kDefaultOutput;
+  spec.stdin_path = builder.input_text() == "none" ? "" : builder.input_text();
+  spec.submit_host = around.host;
+  for (std::size_t i = command_line.has(OptionId::kWrap) ? 0 : 1; i < command_line.operands.size(); ++i) spec.args.push_back(command_line.operands[i]);
+  MUSTER_TRY(check_combination(spec, ""));
+
+  MUSTER_ASSIGN(const ExportList list, parse_export(builder.export_text(), builder.export_source()));
+  spec.export_mode = builder.export_text();
+  for (const std::string& one : exported_environment(list, around.environment, inside_job(around.environment))) {
+    options.environment += one;
+    options.environment += '\0';
+  }
+  if (options.environment.size() > kEnvironmentBytesMax) {
+    return invalid_argument("the environment is larger than 2 MiB: pass less of it with --export NAME,NAME");
+  }
+  return options;
+}
+
+Result<RunOptions> build_run(Command command, const Parsed& command_line, const std::vector<Given>& variables, std::uint64_t job_around,
+                             const Surroundings& around) {
+  RunOptions options;
+  const bool srun = command == kSrun;
+  options.srun_style = srun;
+  options.connect = connect_options(command_line);
+  options.argv = command_line.operands;
+  options.job_id = job_around;
+  if (options.argv.empty()) return invalid_argument("no command to run: write it after the options");
+  JobSpec& spec = options.job;
+  JobBuilder builder(spec, around);
+  MUSTER_TRY(builder.apply(variables));
+  MUSTER_TRY(builder.apply(command_line.given));
+  std::vector<Given> all = variables;
+  all.insert(all.end(), command_line.given.begin(), command_line.given.end());
+  for (const Given& one : all) {
+    switch (one.option->id) {
+      case OptionId::kLabel:
+        options.label = true;
+        break;
+      case OptionId::kKillOnBadExit:
+        options.kill_on_bad_exit = one.value.value_or("1") != "0";
+        break;
+      case OptionId::kJobId: {
+        MUSTER_ASSIGN(options.job_id, parse_count(*one.value, one.source, {1, UINT64_MAX}));
+        break;
+      }
+      case OptionId::kMpi:
+        options.mpi = *one.value;
+        break;
+      case OptionId::kQuiet:
+        options.quiet = true;
+        break;
+      case OptionId::kVerbose:
+        ++options.verbose;
+        break;
+      case OptionId::kTestOnly:
+        options.test_only = true;
+        break;
+      default:
+        break;
+    }
+  }
+
+  options.nodes = spec.nodes_min;
+  options.nodes_max = spec.nodes_max;
+  options.ntasks = spec.ntasks;
+  options.ntasks_per_node = spec.ntasks_per_node;
+  options.cpus_per_task = spec.cpus_per_task;
+  options.nodelist = spec.nodelist;
+  options.exclude = spec.exclude;
+  options.append = spec.open_mode == OpenMode::kAppend;
+  options.umask = around.umask;
+  if (spec.name.empty()) spec.name = base_name(options.argv.front());
+  options.name = spec.name;
+  if (spec.work_dir.empty()) spec.work_dir = around.work_dir;
+  if (spec.work_dir.empty()) return make_error(ErrorCode::kIo, "the current directory has no name any more: change to another one or use --chdir");
+  options.work_dir = spec.work_dir;
+
+  const std::string& input = builder.input_text();
+  options.input = srun ? InputMode::kAll : InputMode::kRankZero;
+  if (input == "none") {
+    options.input = InputMode::kNone;
+  } else if (input == "all") {
+    options.input = InputMode::kAll;
+  } else if (input == "0") {
+    options.input = InputMode::kRankZero;
+  } else if (!input.empty()) {
+    options.input_path = resolve_path(around.work_dir, input);
+  }
+  // The step's own output files; the job made for a step has none.
+  const auto output = [&](const std::string& text) -> std::string {
+    if (text.empty() || text == "all") return "";
+    return text == "none" ? "/dev/null" : resolve_path(options.work_dir, text);
+  };
+  options.output_path = output(spec.stdout_path);
+  options.error_path = output(spec.stderr_path);
+  spec.kind = JobKind::kRun;
+  spec.stdout_path.clear();
+  spec.stderr_path.clear();
+  spec.submit_host = around.host;
+  spec.script_name = base_name(options.argv.front());
+  spec.args.assign(options.argv.begin(), options.argv.end());
+  MUSTER_TRY(check_combination(spec, ""));
+
+  MUSTER_ASSIGN(const ExportList list, parse_export(builder.export_text(), builder.export_source()));
+  options.export_mode = builder.export_text();
+  spec.export_mode = builder.export_text();
+  // A step belongs to the job around it, so what describes that job stays.
+  options.environment = exported_environment(list, around.environment, false);
+  return options;
+}
+
+}  // namespace muster::cli

@@ -1,0 +1,187 @@
+// The rows of the option table and of the command table. Order is that of --help.
+#include "cli/options.h"
+
+namespace muster::cli {
+namespace {
+
+using Id = OptionId;
+using Arg = ArgKind;
+using Kind = ValueKind;
+
+constexpr std::uint32_t kListers = kQueue | kShow | kWhy | kNodes | kHistory;
+constexpr std::uint32_t kRunners = kRun | kSrun;
+constexpr std::uint32_t kEverywhere = ~std::uint32_t{kNoCommand};
+constexpr std::uint8_t kLaterScript = kLater | kScript;
+
+// clang-format off
+constexpr OptionInfo kOptions[] = {
+  // What the job is.
+  {Id::kJobName, "job-name", 'J', Arg::kRequired, Kind::kName, "NAME", "name of the job (default: the script's name)", kJobMakers, kScript | kJobVariable},
+  {Id::kNodes, "nodes", 'N', Arg::kRequired, Kind::kNodeRange, "MIN[-MAX]", "number of nodes", kJobMakers, kScript},
+  {Id::kNtasks, "ntasks", 'n', Arg::kRequired, Kind::kCount, "N", "number of tasks", kJobMakers, kScript | kJobVariable},
+  {Id::kNtasksPerNode, "ntasks-per-node", 0, Arg::kRequired, Kind::kCount, "N", "tasks on each node", kJobMakers, kScript},
+  {Id::kNtasksPerNode, "tasks-per-node", 0, Arg::kRequired, Kind::kCount, "N", "tasks on each node", kJobMakers, kScript | kAlias},
+  {Id::kCpusPerTask, "cpus-per-task", 'c', Arg::kRequired, Kind::kCount, "N", "CPUs (physical cores) for each task", kJobMakers, kScript | kJobVariable},
+  {Id::kMem, "mem", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory on each node (4G, 512M; MiB when bare)", kJobMakers, kScript},
+  {Id::kMemPerCpu, "mem-per-cpu", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory for each CPU", kJobMakers, kScript},
+  {Id::kMemPerGpu, "mem-per-gpu", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory for each GPU", kJobMakers, kScript},
+  {Id::kGpus, "gpus", 'G', Arg::kRequired, Kind::kGpus, "N", "GPUs in total", kJobMakers, kScript | kJobVariable},
+  {Id::kGpusPerNode, "gpus-per-node", 0, Arg::kRequired, Kind::kGpus, "N", "GPUs on each node", kJobMakers, kScript},
+  {Id::kGpusPerTask, "gpus-per-task", 0, Arg::kRequired, Kind::kGpus, "N", "GPUs for each task", kJobMakers, kScript},
+  {Id::kGres, "gres", 0, Arg::kRequired, Kind::kGres, "gpu:N", "GPUs on each node, as Slurm writes it", kJobMakers, kScript},
+  {Id::kExclusive, "exclusive", 0, Arg::kNone, Kind::kFlag, "", "whole nodes, shared with no other job", kJobMakers, kScript},
+  {Id::kTime, "time", 't', Arg::kRequired, Kind::kDuration, "TIME", "time limit: minutes, HH:MM:SS, D-HH:MM:SS, 90s, 2h", kJobMakers, kScript},
+  {Id::kQueue, "queue", 'p', Arg::kRequired, Kind::kName, "QUEUE", "queue to wait in", kJobMakers, kScript},
+  {Id::kQueue, "partition", 0, Arg::kRequired, Kind::kName, "QUEUE", "queue to wait in", kJobMakers, kScript | kAlias},
+  {Id::kArray, "array", 'a', Arg::kRequired, Kind::kArray, "SPEC[%MAX]", "an array of jobs with these indices (0-9, 1,3,5-9:2), at most MAX at a time", kSubmit, kScript},
+  {Id::kNice, "nice", 0, Arg::kOptional, Kind::kNice, "N", "lower the priority by N (default 100)", kJobMakers, kScript},
+  {Id::kHold, "hold", 'H', Arg::kNone, Kind::kFlag, "", "wait until released", kJobMakers, kScript},
+  {Id::kBegin, "begin", 'b', Arg::kRequired, Kind::kTime, "TIME", "start no earlier (16:00, 2030-01-31T08:00, now+1h)", kJobMakers, kScript},
+  {Id::kNodelist, "nodelist", 'w', Arg::kRequired, Kind::kNodeList, "NODES", "these nodes must be among the job's (n[1-4,7])", kJobMakers, kScript | kJobVariable},
+  {Id::kExclude, "exclude", 'x', Arg::kRequired, Kind::kNodeList, "NODES", "nodes that must not be used", kJobMakers, kScript},
+  {Id::kAccount, "account", 'A', Arg::kRequired, Kind::kName, "NAME", "account to charge (recorded)", kJobMakers, kScript},
+  {Id::kQos, "qos", 'q', Arg::kRequired, Kind::kName, "NAME", "quality of service (recorded)", kJobMakers, kScript},
+  {Id::kComment, "comment", 0, Arg::kRequired, Kind::kText, "TEXT", "a remark kept with the job", kJobMakers, kScript},
+  {Id::kChdir, "chdir", 'D', Arg::kRequired, Kind::kPath, "DIR", "working directory (default: where it is submitted)", kJobMakers, kScript},
+  {Id::kOutput, "output", 'o', Arg::kRequired, Kind::kPath, "FILE", "standard output; %j %A %a %x %u %N %n %t %% are filled in", kJobMakers, kScript},
+  {Id::kError, "error", 'e', Arg::kRequired, Kind::kPath, "FILE", "standard error (default: with standard output)", kJobMakers, kScript},
+  {Id::kInput, "input", 'i', Arg::kRequired, Kind::kPath, "FILE", "standard input (submit: default nothing; run: a file, all or none, default the caller's to rank 0)", kJobMakers, kScript},
+  {Id::kOpenMode, "open-mode", 0, Arg::kRequired, Kind::kChoice, "truncate|append", "what to do with output files that exist", kJobMakers, kScript},
+  {Id::kExport, "export", 0, Arg::kRequired, Kind::kExport, "LIST", "environment to pass: ALL (default), NONE, or NAME,NAME=VALUE,...", kJobMakers, kScript},
+  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "start again when a node fails", kJobMakers, kScript},
+  {Id::kNoRequeue, "no-requeue", 0, Arg::kNone, Kind::kFlag, "", "never start again", kJobMakers, kScript},
+  {Id::kMailUser, "mail-user", 0, Arg::kRequired, Kind::kText, "ADDRESS", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
+  {Id::kMailType, "mail-type", 0, Arg::kRequired, Kind::kText, "TYPES", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
+
+  // Of submit.
+  {Id::kWrap, "wrap", 0, Arg::kRequired, Kind::kText, "COMMAND", "run this shell command in place of a script", kSubmit, kPlain},
+  {Id::kWait, "wait", 'W', Arg::kNone, Kind::kFlag, "", "return when the job has ended, with its exit status", kSubmit, kScript},
+  {Id::kParsable, "parsable", 0, Arg::kNone, Kind::kFlag, "", "print the job's id only", kSubmit, kVariable},
+  {Id::kTestOnly, "test-only", 0, Arg::kNone, Kind::kFlag, "", "check whether it would be accepted; submit nothing", kJobMakers, kPlain},
+
+  // Of run and srun.
+  {Id::kLabel, "label", 'l', Arg::kNone, Kind::kFlag, "", "begin each line with the task's rank", kRunners, kVariable},
+  {Id::kKillOnBadExit, "kill-on-bad-exit", 'K', Arg::kOptional, Kind::kChoice, "0|1", "end the step when a task fails", kRunners, kVariable},
+  {Id::kPty, "pty", 0, Arg::kNone, Kind::kFlag, "", "a terminal for rank 0", kRunners, kLater},
+  {Id::kJobId, "jobid", 0, Arg::kRequired, Kind::kCount, "ID", "the job to run in (default: the one around)", kRunners, kPlain},
+  {Id::kMpi, "mpi", 0, Arg::kRequired, Kind::kChoice, "none|list", "how tasks learn of each other; pmix and pmi2 are not there yet", kRunners, kVariable},
+  {Id::kUnbuffered, "unbuffered", 'u', Arg::kNone, Kind::kFlag, "", "output is never held back, so this changes nothing", kRunners, kIgnored},
+  {Id::kQuiet, "quiet", 'Q', Arg::kNone, Kind::kFlag, "", "no messages but errors", kRunners | kSubmit, kPlain},
+  {Id::kVerbose, "verbose", 'v', Arg::kNone, Kind::kFlag, "", "more messages; repeat for still more", kRunners, kRepeats},
+  {Id::kOverlap, "overlap", 0, Arg::kNone, Kind::kFlag, "", "steps of a job always share its resources, so this changes nothing", kRunners, kIgnored},
+  {Id::kExact, "exact", 0, Arg::kNone, Kind::kFlag, "", "accepted as srun does; the step sees what the job has", kRunners, kIgnored},
+  {Id::kWhole, "whole", 0, Arg::kNone, Kind::kFlag, "", "the default", kSrun, kIgnored},
+  {Id::kExternalLauncher, "external-launcher", 0, Arg::kNone, Kind::kFlag, "", "the step starts the daemons of another launcher", kSrun, kIgnored},
+  {Id::kNoKill, "no-kill", 'k', Arg::kOptional, Kind::kText, "off", "accepted", kSrun, kIgnored},
+  {Id::kImmediate, "immediate", 'I', Arg::kOptional, Kind::kText, "SECONDS", "accepted only with the name srun", kSrun, kLater},
+  {Id::kSlurmWait, "wait", 'W', Arg::kRequired, Kind::kCountOrZero, "SECONDS", "accepted", kSrun, kIgnored},
+  {Id::kDisableStatus, "disable-status", 'X', Arg::kNone, Kind::kFlag, "", "accepted", kSrun, kIgnored},
+  {Id::kMultiProg, "multi-prog", 0, Arg::kNone, Kind::kFlag, "", "different programs for different ranks", kSrun, kLater},
+  {Id::kRelative, "relative", 'r', Arg::kRequired, Kind::kCountOrZero, "N", "begin at this node of the job", kSrun, kLater},
+  {Id::kClusters, "clusters", 'M', Arg::kRequired, Kind::kText, "NAMES", "accepted", kSrun, kIgnored},
+  {Id::kOversubscribe, "oversubscribe", 's', Arg::kNone, Kind::kFlag, "", "accepted", kSrun, kIgnored},
+  {Id::kOvercommit, "overcommit", 'O', Arg::kNone, Kind::kFlag, "", "accepted", kSrun, kIgnored},
+
+  // Filters and views.
+  {Id::kUser, "user", 'u', Arg::kRequired, Kind::kName, "USER", "only jobs of this user", kQueue | kHistory | kCancel, kPlain},
+  {Id::kMe, "me", 0, Arg::kNone, Kind::kFlag, "", "only the caller's jobs", kQueue | kHistory | kCancel, kPlain},
+  {Id::kQueue, "queue", 'p', Arg::kRequired, Kind::kName, "QUEUE", "only jobs of this queue", kQueue | kCancel, kPlain},
+  {Id::kQueue, "partition", 0, Arg::kRequired, Kind::kName, "QUEUE", "only jobs of this queue", kQueue | kCancel, kAlias},
+  {Id::kStates, "state", 't', Arg::kRequired, Kind::kStates, "STATE,...", "only jobs in these states", kQueue | kHistory | kCancel, kPlain},
+  {Id::kStates, "states", 0, Arg::kRequired, Kind::kStates, "STATE,...", "only jobs in these states", kQueue | kHistory | kCancel, kAlias},
+  {Id::kName, "name", 'n', Arg::kRequired, Kind::kName, "NAME", "only jobs of this name", kQueue | kCancel, kPlain},
+  {Id::kJobs, "jobs", 'j', Arg::kRequired, Kind::kJobIds, "ID,...", "only these jobs", kQueue | kHistory, kRepeats},
+  {Id::kWatch, "watch", 0, Arg::kOptional, Kind::kSeconds, "SECONDS", "show again every 2 seconds (or SECONDS) until interrupted", kQueue, kPlain},
+  {Id::kSignal, "signal", 's', Arg::kRequired, Kind::kSignal, "SIGNAL", "send this signal to running jobs in place of ending them", kCancel, kPlain},
+  {Id::kSince, "since", 'S', Arg::kRequired, Kind::kTime, "TIME", "only jobs that ended at or after this time", kHistory, kPlain},
+  {Id::kUntil, "until", 'E', Arg::kRequired, Kind::kTime, "TIME", "only jobs that ended before this time", kHistory, kPlain},
+  {Id::kLimit, "limit", 0, Arg::kRequired, Kind::kCount, "N", "at most the N newest jobs", kHistory, kPlain},
+  {Id::kReason, "reason", 0, Arg::kRequired, Kind::kText, "TEXT", "why, for those who ask later", kDrain, kPlain},
+  {Id::kFollow, "follow", 'f', Arg::kNone, Kind::kFlag, "", "go on until the job has ended", kLogs, kPlain},
+  {Id::kErrFile, "err", 0, Arg::kNone, Kind::kFlag, "", "standard error in place of standard output", kLogs, kPlain},
+  {Id::kStep, "step", 0, Arg::kRequired, Kind::kCountOrZero, "S", "the output of this step", kLogs, kPlain},
+  {Id::kTask, "task", 0, Arg::kRequired, Kind::kCountOrZero, "T", "the output of this task", kLogs, kPlain},
+  {Id::kNoHeader, "noheader", 0, Arg::kNone, Kind::kFlag, "", "no line of titles", kQueue | kHistory | kNodes, kPlain},
+
+  // keygen and local.
+  {Id::kOut, "out", 'o', Arg::kRequired, Kind::kPath, "FILE", "where to write the secret key; FILE.pub gets the public one", kKeygen, kPlain},
+  {Id::kCount, "nodes", 'N', Arg::kRequired, Kind::kCount, "N", "number of nodes to pretend", kLocal, kPlain},
+  {Id::kClusterName, "name", 0, Arg::kRequired, Kind::kName, "CLUSTER", "which local cluster (default: local)", kLocal, kVariable},
+  {Id::kTopology, "topology", 0, Arg::kRequired, Kind::kText, "SPEC", "an hwloc XML file or synthetic text, with +gpu:K for GPUs; repeat for n1, n2, ...", kLocal, kRepeats},
+  {Id::kSet, "set", 0, Arg::kRequired, Kind::kKeyValue, "KEY=VALUE", "set a key of the configuration (section.key=value)", kLocal, kRepeats},
+  {Id::kDir, "dir", 0, Arg::kRequired, Kind::kPath, "DIR", "where the cluster keeps its files (default: a folder of its own)", kLocal, kPlain},
+
+  // Of a job, not there yet. They are known so that they are refused by name and not taken for something else.
+  {Id::kTimeMin, "time-min", 0, Arg::kRequired, Kind::kText, "TIME", "the shortest time limit that will do", kJobMakers, kLaterScript},
+  {Id::kDependency, "dependency", 'd', Arg::kRequired, Kind::kText, "LIST", "wait for other jobs", kJobMakers, kLaterScript},
+  {Id::kDeadline, "deadline", 0, Arg::kRequired, Kind::kText, "TIME", "give up when it cannot end by then", kJobMakers, kLaterScript},
+  {Id::kConstraint, "constraint", 'C', Arg::kRequired, Kind::kText, "FEATURES", "features that nodes must have", kJobMakers, kLaterScript},
+  {Id::kSwitches, "switches", 0, Arg::kRequired, Kind::kText, "N[@TIME]", "at most this many network switches", kJobMakers, kLaterScript},
+  {Id::kLicenses, "licenses", 'L', Arg::kRequired, Kind::kText, "NAME:N", "licences to hold", kJobMakers, kLaterScript},
+  {Id::kSignalBefore, "signal", 0, Arg::kRequired, Kind::kText, "[B:]SIGNAL[@TIME]", "a signal before the time limit", kJobMakers, kLaterScript},
+  {Id::kRestartOnNodeLoss, "restart-on-node-loss", 0, Arg::kNone, Kind::kFlag, "", "start again elsewhere when a node is lost", kJobMakers, kLaterScript},
+  {Id::kCheckpoint, "checkpoint", 0, Arg::kRequired, Kind::kText, "MODE", "how to save the job's state", kJobMakers, kLaterScript},
+  {Id::kCheckpointInterval, "checkpoint-interval", 0, Arg::kRequired, Kind::kText, "TIME", "how often to save it", kJobMakers, kLaterScript},
+  {Id::kRecover, "recover", 0, Arg::kRequired, Kind::kText, "safe|fast", "how to restart after a lost node", kJobMakers, kLaterScript},
+  {Id::kSpares, "spares", 0, Arg::kRequired, Kind::kText, "K", "spare nodes", kJobMakers, kLaterScript},
+  {Id::kThreadsPerCore, "threads-per-core", 0, Arg::kRequired, Kind::kText, "N", "hardware threads to use of each core", kJobMakers, kLaterScript},
+  {Id::kImage, "image", 0, Arg::kRequired, Kind::kText, "IMAGE", "container image", kJobMakers, kLaterScript},
+  {Id::kLocality, "locality", 0, Arg::kRequired, Kind::kText, "none|prefer|require", "keep CPUs and GPUs near each other", kJobMakers, kScript},
+  {Id::kCpuBind, "cpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "bind tasks to CPUs", kJobMakers, kScript},
+  {Id::kGpuBind, "gpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "bind tasks to GPUs", kJobMakers, kScript},
+  {Id::kDistribution, "distribution", 'm', Arg::kRequired, Kind::kText, "HOW", "order of tasks over nodes", kJobMakers, kScript},
+  {Id::kReservation, "reservation", 0, Arg::kRequired, Kind::kText, "NAME", "reservation to run in", kJobMakers, kLaterScript},
+  {Id::kPriority, "priority", 0, Arg::kRequired, Kind::kText, "N", "fixed priority", kJobMakers, kLaterScript},
+
+  // Everywhere.
+  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kRun | kCancel | kHold | kRelease | kDrain | kResume | kLocal | kVersion | kPing, kPlain},
+  {Id::kConfig, "config", 0, Arg::kRequired, Kind::kPath, "FILE", "configuration file (default: $MUSTER_CONFIG, /etc/muster/muster.toml)", kOnline, kPlain},
+  {Id::kKey, "key", 0, Arg::kRequired, Kind::kPath, "FILE", "the caller's key file (default: $MUSTER_KEY, [cluster] key)", kOnline, kPlain},
+  {Id::kTimeout, "timeout", 0, Arg::kRequired, Kind::kSeconds, "TIME", "how long to try to reach the controller (default 10s; seconds when bare)", kOnline, kVariable},
+  {Id::kVersion, "version", 'V', Arg::kNone, Kind::kFlag, "", "print the version", kSrun, kPlain},
+  {Id::kUsage, "usage", 0, Arg::kNone, Kind::kFlag, "", "print this text", kSrun, kAlias},
+  {Id::kHelp, "help", 'h', Arg::kNone, Kind::kFlag, "", "print this text", kEverywhere, kPlain},
+};
+
+constexpr CommandInfo kCommands[] = {
+  {kSubmit, "submit", "SCRIPT|- [ARGUMENT...]", "submit a job script",
+   "Prints `Submitted job ID`. With - the script is read from standard input; with --wrap COMMAND there is none.\n"
+   "Options may also stand in the script's head as `#MUSTER --option` or `#SBATCH --option` lines and in the\n"
+   "environment as MUSTER_<NAME>; the command line wins over the environment, the environment over the script.", true},
+  {kRun, "run", "COMMAND [ARGUMENT...]", "run a command as tasks on the nodes of a job",
+   "Inside a job it starts a step there; outside it asks for an allocation first. Standard output and error come\n"
+   "back; the exit status is the highest of the tasks'. Interrupted twice within a second it kills the tasks.", true},
+  {kSrun, "srun", "COMMAND [ARGUMENT...]", "run a command as tasks, as Slurm's srun does", "", true},
+  {kQueue, "queue", "", "list jobs that wait or run", "", false},
+  {kShow, "show", "job|node|queue|config [NAME...]", "show everything about one thing", "", false},
+  {kWhy, "why", "JOB", "say why a job does not run", "", false},
+  {kNodes, "nodes", "[NODES]", "list nodes", "", false},
+  {kCancel, "cancel", "[ID|ID_[RANGE]...]", "end jobs, or send them a signal", "", false},
+  {kHold, "hold", "ID...", "keep pending jobs from starting", "", false},
+  {kRelease, "release", "ID...", "let held jobs start", "", false},
+  {kLogs, "logs", "JOB", "print a job's output, over the network", "", false},
+  {kHistory, "history", "", "list jobs that have ended", "", false},
+  {kDrain, "drain", "NODES", "start no more jobs on nodes", "", false},
+  {kResume, "resume", "NODES", "let drained nodes take jobs again", "", false},
+  {kPing, "ping", "", "ask the controller how it is", "", false},
+  {kKeygen, "keygen", "cluster|node|user", "make a key pair", "", false},
+  {kLocal, "local", "start|stop|status|restart|kill|add [NAME|N]", "a cluster of pretended nodes on this machine",
+   "  start              start a controller and --nodes N nodes; prints a line to eval\n"
+   "  stop               end everything\n"
+   "  status             list the daemons\n"
+   "  restart ctld|NODE  start a daemon again\n"
+   "  kill ctld|NODE     end a node whole, as a power cut would\n"
+   "  add N              start N more nodes", false},
+  {kVersion, "version", "", "print the version", "", false},
+  {kCompletion, "completion", "bash", "print completion for a shell",
+   "Use it with: source <(muster completion bash)", false},
+  {kHelp, "help", "[COMMAND]", "explain a command", "", false},
+};
+// clang-format on
+
+}  // namespace
+
+std::span<const OptionInfo> option_table() { return kOptions; }
+std::span<const CommandInfo> command_table() { return kCommands; }
+
+}  // namespace muster::cli
