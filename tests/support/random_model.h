@@ -1,0 +1,228 @@
+// Random values of lib/model, for properties that must hold for every value. All parts vary, also the empty ones; sizes
+// stay small enough for thousands of rounds. The generator is given, so a printed seed repeats a run.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/model/command.h"
+#include "lib/model/fact.h"
+
+namespace muster::test {
+
+class RandomModel {
+ public:
+  explicit RandomModel(std::uint64_t seed) : random_(seed) {}
+
+  std::uint64_t below(std::uint64_t n) { return random_() % n; }
+  bool coin() { return below(2) == 0; }
+  // Small, large and extreme numbers alike.
+  std::uint64_t u64() { return random_() >> below(64); }
+  std::uint32_t u32() { return static_cast<std::uint32_t>(u64()); }
+  std::int32_t i32() { return static_cast<std::int32_t>(u32()); }
+  std::int64_t i64() { return static_cast<std::int64_t>(u64()); }
+  // Any bytes: names and paths of users need not be UTF-8.
+  std::string text() {
+    std::string value(below(3) == 0 ? 0 : below(20), '\0');
+    for (char& c : value) c = static_cast<char>(below(4) == 0 ? below(256) : 'a' + below(26));
+    return value;
+  }
+  template <typename Make>
+  auto list(std::uint64_t max, Make make) {
+    std::vector<decltype(make())> values;
+    for (std::uint64_t i = below(max + 1); i > 0; --i) values.push_back(make());
+    return values;
+  }
+  std::vector<std::string> texts() {
+    return list(4, [this] { return text(); });
+  }
+  template <typename E>
+  E enumerator(E last) {
+    return static_cast<E>(below(static_cast<std::uint64_t>(last) + 1));
+  }
+
+  Instant instant() { return Instant::from_us(coin() ? 0 : static_cast<std::int64_t>(u64() / 4)); }
+  Duration duration() {
+    return below(8) == 0 ? Duration::infinite() : Duration::from_us(static_cast<std::int64_t>(u64() / 8));
+  }
+  JobState state() { return enumerator(JobState::kDeadline); }
+  StopCause stop_cause() { return enumerator(StopCause::kNodeFailed); }
+  AttemptKey key() { return {JobId(u64()), Attempt(u32())}; }
+  RequestId request() { return coin() ? RequestId{} : RequestId{u64(), u64()}; }
+  Digest digest() {
+    Digest value;
+    if (coin()) return value;
+    for (std::uint8_t& byte : value.bytes) byte = static_cast<std::uint8_t>(below(256));
+    return value;
+  }
+  IndexSet index_set() {
+    IndexSet set;
+    for (std::uint64_t i = below(6); i > 0; --i) set.insert(static_cast<std::uint32_t>(below(coin() ? 70 : 65'536)));
+    return set;
+  }
+  // Ranges that do not overlap, in any order.
+  ArraySpec array_spec() {
+    ArraySpec spec;
+    std::uint64_t next = below(3) == 0 ? u64() / 4 : below(5);
+    for (std::uint64_t i = below(5) + 1; i > 0; --i) {
+      const std::uint64_t count = 1 + below(coin() ? 3 : 1000);
+      const std::uint64_t step = count == 1 ? 1 : 1 + below(5);
+      spec.ranges.push_back({next, next + (count - 1) * step, step});
+      next += count * step + below(3);
+    }
+    if (coin()) std::swap(spec.ranges.front(), spec.ranges.back());
+    if (coin()) spec.max_running = 1 + below(kArrayTasksMax);
+    return spec;
+  }
+
+  JobSpec spec() {
+    JobSpec s;
+    s.kind = enumerator(JobKind::kRun);
+    for (std::string* member : {&s.name, &s.user, &s.queue, &s.account, &s.qos, &s.comment, &s.work_dir, &s.stdout_path,
+                                &s.stderr_path, &s.stdin_path, &s.submit_host, &s.script_name, &s.export_mode}) {
+      *member = text();
+    }
+    for (std::uint32_t* member : {&s.uid, &s.gid, &s.nodes_min, &s.nodes_max, &s.ntasks, &s.ntasks_per_node,
+                                  &s.cpus_per_task, &s.gpus, &s.gpus_per_node, &s.gpus_per_task}) {
+      *member = u32();
+    }
+    for (std::uint64_t* member : {&s.mem_per_node_mib, &s.mem_per_cpu_mib, &s.mem_per_gpu_mib}) *member = u64();
+    for (bool* member : {&s.exclusive, &s.hold, &s.requeue}) *member = coin();
+    s.nodelist = texts();
+    s.exclude = texts();
+    s.args = texts();
+    s.time_limit = duration();
+    s.nice = i32();
+    s.begin = instant();
+    if (coin()) s.array = array_spec();
+    s.open_mode = enumerator(OpenMode::kAppend);
+    s.script = digest();
+    s.environment = digest();
+    return s;
+  }
+  JobSpecPtr spec_ptr() { return std::make_shared<const JobSpec>(spec()); }
+
+  Core core() { return {u32(), u32(), index_set()}; }
+  Gpu gpu() { return {text(), text(), text(), u32(), u32()}; }
+  NodeHardware hardware() {
+    return {u32(), u32(), list(5, [this] { return core(); }), list(3, [this] { return gpu(); }), u64(), coin()};
+  }
+  NodeShare share() { return {NodeIndex(u32()), index_set(), index_set(), u64(), u32()}; }
+  std::vector<NodeShare> shares() {
+    return list(4, [this] { return share(); });
+  }
+  Outcome outcome() { return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration()}; }
+  Peer peer() { return {text(), text(), text(), u32(), u32()}; }
+  LaunchOrder launch() {
+    LaunchOrder order;
+    order.key = key();
+    order.term = Term(u64());
+    order.node = text();
+    order.node_rank = u32();
+    order.spec = spec_ptr();
+    order.share = share();
+    order.peers = list(4, [this] { return peer(); });
+    order.array = JobId(u64());
+    order.array_index = u64();
+    order.submit_time = instant();
+    order.lease = duration();
+    return order;
+  }
+  StopOrder stop() { return {key(), Term(u64()), stop_cause(), i32()}; }
+  AttemptReport report() { return {key(), coin(), outcome()}; }
+  NodeRegistration registration() {
+    return {text(), hardware(), text(), text(), text(), list(4, [this] { return report(); })};
+  }
+  JobSelector::Item selector_item() {
+    JobSelector::Item item{JobId(u64()), coin(), {}};
+    if (item.has_indices) item.indices = array_spec().ranges;
+    return item;
+  }
+  JobSelector selector() {
+    return {list(4, [this] { return selector_item(); }), text(), text(), text(), list(3, [this] { return state(); })};
+  }
+
+  PositionRange positions() {
+    const std::uint64_t begin = below(kArrayTasksMax);
+    return {begin, begin + 1 + below(kArrayTasksMax - begin)};
+  }
+  AttemptOnNode attempt_on_node() {
+    AttemptOnNode value{share(), enumerator(NodePhase::kEnded), {}};
+    if (coin()) value.outcome = outcome();
+    return value;
+  }
+  Active active() {
+    return {instant(), coin(), list(3, [this] { return attempt_on_node(); }), stop_cause(), i32(), text()};
+  }
+  Job job() {
+    Job j;
+    j.id = JobId(u64());
+    j.spec = spec_ptr();
+    j.submit_time = instant();
+    j.eligible_time = instant();
+    j.priority = i64();
+    j.held = coin();
+    j.attempt = Attempt(u32());
+    j.array = JobId(u64());
+    j.array_position = u64();
+    j.is_array_record = coin();
+    j.waiting = list(3, [this] { return positions(); });
+    j.array_running = u64();
+    if (coin()) j.phase = active();
+    return j;
+  }
+  Node node() {
+    return {NodeIndex(u32()), text(), hardware(), text(), text(), text(), enumerator(Contact::kUnreachable), coin(),
+            text(), instant()};
+  }
+  JobSummary summary() {
+    JobSummary s;
+    s.id = JobId(u64());
+    s.spec = spec_ptr();
+    s.array = JobId(u64());
+    s.array_position = u64();
+    s.count = u64();
+    s.attempt = Attempt(u32());
+    s.state = state();
+    s.reason = text();
+    s.exit_code = i32();
+    s.exit_signal = i32();
+    s.submit_time = instant();
+    s.eligible_time = instant();
+    s.start_time = instant();
+    s.end_time = instant();
+    s.shares = shares();
+    s.nodes = texts();
+    return s;
+  }
+
+  FactBody fact_body(std::size_t kind) {
+    switch (kind) {
+      case 0: return TermStarted{Term(u64())};
+      case 1: return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(), text(), text()};
+      case 2: return NodeBecameUnreachable{NodeIndex(u32())};
+      case 3: return NodeDrained{NodeIndex(u32()), text()};
+      case 4: return NodeResumed{NodeIndex(u32())};
+      case 5: return JobSubmitted{JobId(u64()), request(), spec_ptr(), i64()};
+      case 6: return RequestsForgotten{instant()};
+      case 7: return JobHeld{JobId(u64())};
+      case 8: return JobReleased{JobId(u64())};
+      case 9: return AttemptStarted{JobId(u64()), Attempt(u32()), shares()};
+      case 10: return AttemptConfirmed{key(), NodeIndex(u32())};
+      case 11: return AttemptEndedOnNode{key(), NodeIndex(u32()), outcome()};
+      case 12: return StopRequested{key(), stop_cause(), i32(), text()};
+      case 13: return JobEnded{JobId(u64()), state(), text(), i32(), i32()};
+      default: return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
+    }
+  }
+  Fact fact() { return {instant(), fact_body(below(std::variant_size_v<FactBody>))}; }
+
+ private:
+  std::mt19937_64 random_;
+};
+
+}  // namespace muster::test
