@@ -95,7 +95,8 @@ struct Config {
   std::vector<std::string> explicit_keys;  // "section.key" of all that file and overrides set, sorted
 };
 
-// "section.key=value", as in --set; the value without TOML's quotes, lists separated by commas.
+// "section.key=value", as in --set; the value without TOML's quotes, lists separated by commas. Relative paths in them
+// are relative to the configuration file's folder, too.
 using Overrides = std::vector<std::string>;
 
 // The file at `path` with `overrides` applied.
@@ -114,16 +115,18 @@ Result<std::string> find_config_path(const std::string& option);
 
 enum class ValueType {
   kString,
-  kPath,
+  kName,      // 1 to 63 letters, digits, '_', '.', '-'
+  kPath,      // relative to the configuration file's folder
+  kTopology,  // as kPath when it names an .xml file
   kBool,
   kCount,
   kInteger,
-  kDuration,
-  kMemory,
-  kEndpoint,
+  kDuration,  // "90s", "HH:MM:SS"; a bare number counts the key's unit
+  kMemory,    // "4G"; a bare number is MiB
+  kEndpoint,  // "tcp://host:port"
   kEndpointList,
   kNodeList,
-  kChoice
+  kChoice,
 };
 
 // One row of the table.
@@ -133,7 +136,7 @@ struct KeyInfo {
   ValueType type;
   std::string_view unit;           // "" where it has none
   std::string_view default_value;  // as it would be written in an override
-  std::string_view bounds;         // "1 .. 1000000"; the choices of a kChoice separated by '|'; "" where there are none
+  std::string bounds;              // "1 .. 1000000"; the choices of a kChoice separated by '|'; "" where there are none
   std::string_view meaning;
   std::string_view used_by;  // "ctld", "noded", "muster", separated by commas
   bool reloadable;

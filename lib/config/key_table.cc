@@ -1,0 +1,454 @@
+#include "lib/config/key_table.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "lib/base/text.h"
+
+namespace muster::config {
+namespace {
+
+constexpr std::int64_t kNoMax = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kMinute = 60;
+constexpr std::int64_t kHour = 3600;
+constexpr std::int64_t kDay = 86400;
+constexpr std::size_t kTextBytesMax = 4096;  // of one value; Linux allows no longer path
+constexpr std::size_t kEndpointsMax = 16;    // controllers of one cluster
+constexpr std::int64_t kMemoryMibMax = std::int64_t{1} << 53;
+
+template <typename T>
+Place at(Access<T> access) {
+  return Place(access);
+}
+
+std::vector<Row> make_table() {
+  using C = Config&;
+  using Q = QueueSection*;
+  using S = std::string&;
+  using N = std::uint64_t&;
+  using D = Duration&;
+  const auto text = [](Access<std::string> a) { return at<std::string>(a); };
+  const auto list = [](Access<std::vector<std::string>> a) { return at<std::vector<std::string>>(a); };
+  const auto count = [](Access<std::uint64_t> a) { return at<std::uint64_t>(a); };
+  const auto integer = [](Access<std::int64_t> a) { return at<std::int64_t>(a); };
+  const auto flag = [](Access<bool> a) { return at<bool>(a); };
+  const auto time = [](Access<Duration> a) { return at<Duration>(a); };
+  return {
+      {"cluster", "name", ValueType::kName, "", "muster", 0, 0, "", text([](C c, Q) -> S { return c.cluster.name; }),
+       "ctld,noded,muster", false, "The cluster's name, as jobs and users see it."},
+      {"cluster", "controller", ValueType::kEndpointList, "", "tcp://127.0.0.1:7701", 0, 0, "",
+       list([](C c, Q) -> std::vector<std::string>& { return c.cluster.controller; }), "noded,muster", false,
+       "Where the controller is reached. Several addresses are tried in turn."},
+      {"cluster", "controller_key", ValueType::kPath, "", "/etc/muster/cluster.key.pub", 0, 0, "",
+       text([](C c, Q) -> S { return c.cluster.controller_key; }), "noded,muster", false,
+       "File with the cluster's public key (muster keygen cluster). Nodes and users know the controller by it."},
+      {"cluster", "key", ValueType::kPath, "", "", 0, 0, "", text([](C c, Q) -> S { return c.cluster.key; }),
+       "ctld,noded,muster", false,
+       "File with the own secret key: the cluster's for the controller, a node's for its daemon, a user's for the "
+       "tools (where the environment variable MUSTER_KEY goes before it)."},
+
+      {"controller", "listen", ValueType::kEndpoint, "", "tcp://*:7701", 0, 0, "",
+       text([](C c, Q) -> S { return c.controller.listen; }), "ctld", false, "Where clients and nodes connect."},
+      {"controller", "state_dir", ValueType::kPath, "", "/var/lib/muster", 0, 0, "",
+       text([](C c, Q) -> S { return c.controller.state_dir; }), "ctld", false,
+       "Folder of the journal, the snapshots and the history. It should be on a local disk."},
+      {"controller", "authorized", ValueType::kPath, "", "/etc/muster/authorized", 0, 0, "",
+       text([](C c, Q) -> S { return c.controller.authorized; }), "ctld", false,
+       "File that names the keys of nodes and users. It is read again at the next connection after a change."},
+      {"controller", "snapshot_every_batches", ValueType::kCount, "batches", "10000", 1, 1'000'000'000, "",
+       count([](C c, Q) -> N { return c.controller.snapshot_every_batches; }), "ctld", true,
+       "After so many journal batches a snapshot is made, so that a restart has less to replay."},
+      {"controller", "batch_facts_max", ValueType::kCount, "facts", "4096", 1, 1'000'000, "",
+       count([](C c, Q) -> N { return c.controller.batch_facts_max; }), "ctld", true,
+       "A journal batch is closed when it has so many facts."},
+      {"controller", "dedup_window", ValueType::kDuration, "s", "24h", kMinute, 30 * kDay, "",
+       time([](C c, Q) -> D { return c.controller.dedup_window; }), "ctld", true,
+       "How long a repeated request id gets the first answer again instead of making a second job."},
+      {"controller", "node_timeout", ValueType::kDuration, "s", "15s", 1, kDay, "",
+       time([](C c, Q) -> D { return c.controller.node_timeout; }), "ctld", true,
+       "A node silent for so long is shown as unreachable. Its jobs go on."},
+      {"controller", "queue_max_jobs", ValueType::kCount, "jobs", "1000000", 1, 1'000'000'000, "",
+       count([](C c, Q) -> N { return c.controller.queue_max_jobs; }), "ctld", true,
+       "More jobs that have not ended are refused. An array counts as one."},
+      {"controller", "client_timeout", ValueType::kDuration, "s", "10s", 1, kDay, "",
+       time([](C c, Q) -> D { return c.controller.client_timeout; }), "muster", false,
+       "How long the tools try to reach the controller where --timeout does not say."},
+      {"controller", "client_queue_max", ValueType::kCount, "messages", "100000", 100, 10'000'000, "",
+       count([](C c, Q) -> N { return c.controller.client_queue_max; }), "ctld", false,
+       "Replies that may wait for one client or node that does not take them."},
+      {"controller", "message_bytes_max", ValueType::kCount, "bytes", "67108864", 1'048'576, 1'073'741'824, "",
+       count([](C c, Q) -> N { return c.controller.message_bytes_max; }), "ctld,noded", false,
+       "Who sends a larger message is disconnected."},
+      {"controller", "script_bytes_max", ValueType::kCount, "bytes", "4194304", 1'024, 67'108'864, "",
+       count([](C c, Q) -> N { return c.controller.script_bytes_max; }), "ctld", true,
+       "Larger job scripts are refused."},
+
+      {"node", "name", ValueType::kName, "", "", 0, 0, "", text([](C c, Q) -> S { return c.node.name; }), "noded",
+       false, "The node's name, as its key is authorized. Empty: the host name."},
+      {"node", "listen", ValueType::kEndpoint, "", "tcp://*:7702", 0, 0, "",
+       text([](C c, Q) -> S { return c.node.listen; }), "noded", false,
+       "Where other nodes and users' streams connect."},
+      {"node", "advertise", ValueType::kEndpoint, "", "", 0, 0, "", text([](C c, Q) -> S { return c.node.advertise; }),
+       "noded", false, "The address under which others reach `listen`. Empty: the host name and the port of `listen`."},
+      {"node", "spool_dir", ValueType::kPath, "", "/var/spool/muster", 0, 0, "",
+       text([](C c, Q) -> S { return c.node.spool_dir; }), "noded", false,
+       "Folder of scripts, outcomes and what else must outlive the daemon."},
+      {"node", "run_dir", ValueType::kPath, "", "/run/muster", 0, 0, "",
+       text([](C c, Q) -> S { return c.node.run_dir; }), "noded", false,
+       "Folder of Unix sockets. Keep it short: such a path has at most 107 characters."},
+      {"node", "topology", ValueType::kTopology, "", "", 0, 0, "", text([](C c, Q) -> S { return c.node.topology; }),
+       "noded", false,
+       "A machine to pretend to be: an hwloc XML file or a synthetic description, with +gpu:K for K pretended GPUs. "
+       "Empty: this machine."},
+      {"node", "memory", ValueType::kMemory, "MiB", "0", 0, kMemoryMibMax, "",
+       count([](C c, Q) -> N { return c.node.memory_mib; }), "noded", false,
+       "Memory for jobs. 0: what the machine or its topology has."},
+      {"node", "heartbeat_interval", ValueType::kDuration, "s", "5s", 1, kHour, "",
+       time([](C c, Q) -> D { return c.node.heartbeat_interval; }), "noded", false,
+       "How often the node tells the controller that it is there. Keep it below a third of node_timeout."},
+      {"node", "kill_grace", ValueType::kDuration, "s", "30s", 0, kHour, "",
+       time([](C c, Q) -> D { return c.node.kill_grace; }), "noded", false,
+       "The time between SIGTERM and SIGKILL when a job is ended."},
+      {"node", "output_chunk", ValueType::kCount, "bytes", "65536", 1'024, 16'777'216, "",
+       count([](C c, Q) -> N { return c.node.output_chunk_bytes; }), "noded", false,
+       "Output that one message of a stream carries at most."},
+      {"node", "enforce_memory", ValueType::kBool, "", "false", 0, 0, "",
+       flag([](C c, Q) -> bool& { return c.node.enforce_memory; }), "noded", false,
+       "On a pretended node: limit jobs to memory that they did not ask for themselves, too."},
+      {"node", "cgroup", ValueType::kString, "", "auto", 0, 0, "", text([](C c, Q) -> S { return c.node.cgroup; }),
+       "noded", false, "Control groups for jobs: auto, off, or the path of a group that was delegated to the daemon."},
+
+      {"job", "default_time", ValueType::kDuration, "min", "1h", kMinute, kNoMax, "",
+       time([](C c, Q) -> D { return c.job.default_time; }), "ctld", true,
+       "The time limit of a job that asks for none."},
+      {"job", "max_time", ValueType::kDuration, "min", "UNLIMITED", kMinute, kNoMax, "",
+       time([](C c, Q) -> D { return c.job.max_time; }), "ctld", true, "The longest time limit a job may ask for."},
+      {"job", "default_queue", ValueType::kName, "", "main", 0, 0, "",
+       text([](C c, Q) -> S { return c.job.default_queue; }), "ctld", true, "The queue of a job that names none."},
+
+      {kQueueSection, "priority", ValueType::kInteger, "", "0", -1'000'000, 1'000'000, "",
+       integer([](C, Q q) -> std::int64_t& { return q->priority; }), "ctld", true,
+       "Jobs of queues with a higher number start first."},
+      {kQueueSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "", text([](C, Q q) -> S { return q->nodes; }),
+       "ctld", true, "The nodes the queue may use, as n[1-4,7]. Empty: all."},
+      {kQueueSection, "max_time", ValueType::kDuration, "min", "UNLIMITED", kMinute, kNoMax, "",
+       time([](C, Q q) -> D { return q->max_time; }), "ctld", true,
+       "The longest time limit in this queue; never more than [job] max_time."},
+      {kQueueSection, "default_time", ValueType::kDuration, "min", "0", 0, kNoMax, "",
+       time([](C, Q q) -> D { return q->default_time; }), "ctld", true,
+       "The time limit of a job in this queue that asks for none. 0: that of [job] default_time."},
+      {kQueueSection, "state", ValueType::kChoice, "", "open", 0, 0, "open|closed|stopped",
+       text([](C, Q q) -> S { return q->state; }), "ctld", true,
+       "open; closed refuses new jobs; stopped takes new jobs and starts none."},
+
+      {"slurm", "names", ValueType::kBool, "", "true", 0, 0, "", flag([](C c, Q) -> bool& { return c.slurm.names; }),
+       "noded", false,
+       "Put Muster's links under Slurm's command names first in a job's PATH. Open MPI starts its daemons through "
+       "them."},
+      {"slurm", "version", ValueType::kString, "", "slurm 23.11.10", 0, 0, "",
+       text([](C c, Q) -> S { return c.slurm.version; }), "muster", false,
+       "What the Slurm-named commands say to --version."},
+
+      {"log", "level", ValueType::kChoice, "", "info", 0, 0, "debug|info|warning|error|off",
+       text([](C c, Q) -> S { return c.log.level; }), "ctld,noded", false,
+       "The least important lines that are logged."},
+      {"log", "file", ValueType::kPath, "", "", 0, 0, "", text([](C c, Q) -> S { return c.log.file; }), "ctld,noded",
+       false, "The log file. Empty: standard error."},
+  };
+}
+
+std::string in_quotes(std::string_view text) {
+  constexpr std::size_t kShownMax = 80;
+  return "\"" + printable(text.substr(0, kShownMax)) + (text.size() > kShownMax ? "...\"" : "\"");
+}
+
+bool is_digits(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// The shortest notation that reads back as the same duration.
+std::string duration_text(Duration d) {
+  if (d.is_infinite()) return "UNLIMITED";
+  const std::int64_t s = d.seconds();
+  if (s != 0 && s % kDay == 0) return std::to_string(s / kDay) + "d";
+  if (s != 0 && s % kHour == 0) return std::to_string(s / kHour) + "h";
+  if (s != 0 && s % kMinute == 0) return std::to_string(s / kMinute) + "m";
+  return std::to_string(s) + "s";
+}
+
+Status check_text(const std::string& text) {
+  if (text.size() > kTextBytesMax) {
+    return invalid_argument("the value is too long: give at most " + std::to_string(kTextBytesMax) + " bytes");
+  }
+  if (printable(text) != text) return invalid_argument(in_quotes(text) + " contains control characters: remove them");
+  return ok_status();
+}
+
+Status check_endpoint(const std::string& text) {
+  const auto bad = [&] { return invalid_argument(in_quotes(text) + " is no address: write tcp://HOST:PORT"); };
+  MUSTER_TRY(check_text(text));
+  constexpr std::string_view kIpc = "ipc://";
+  constexpr std::string_view kTcp = "tcp://";
+  if (text.starts_with(kIpc)) return text.size() > kIpc.size() ? ok_status() : Status(bad());
+  if (!text.starts_with(kTcp)) return bad();
+  const std::string_view rest = std::string_view(text).substr(kTcp.size());
+  const std::size_t colon = rest.rfind(':');
+  if (colon == std::string_view::npos || colon == 0 || rest.find_first_of(" /") != std::string_view::npos) return bad();
+  const std::string_view port = rest.substr(colon + 1);
+  constexpr std::uint64_t kPortMax = 65'535;
+  if (port != "*" && !parse_count(port, "port", {1, kPortMax}).ok()) return bad();
+  return ok_status();
+}
+
+std::string absolute(const std::string& base_dir, const std::string& path) {
+  if (path.empty() || path.front() == '/' || base_dir.empty()) return path;
+  return base_dir + (base_dir.back() == '/' ? "" : "/") + path;
+}
+
+Status store_text(const Row& row, std::string& place, const std::string& text, const std::string& base_dir) {
+  MUSTER_TRY(check_text(text));
+  const bool may_be_empty = row.default_value.empty();
+  if (text.empty() && !may_be_empty) return invalid_argument("the value is empty: give one, or remove the line");
+  std::string value = text;
+  switch (row.type) {
+    case ValueType::kName:
+      if (!text.empty() && !is_valid_node_name(text)) {
+        return invalid_argument(in_quotes(text) + " is no name: use 1 to 63 letters, digits, '_', '.', '-'");
+      }
+      break;
+    case ValueType::kPath:
+      value = absolute(base_dir, text);
+      break;
+    case ValueType::kTopology:
+      if (text.find(".xml") != std::string::npos) value = absolute(base_dir, text);
+      break;
+    case ValueType::kEndpoint:
+      if (!text.empty()) MUSTER_TRY(check_endpoint(text));
+      break;
+    case ValueType::kNodeList: {
+      const auto names = expand_node_list(text);
+      if (!names.ok()) return names.error();
+      break;
+    }
+    case ValueType::kChoice: {
+      const auto choices = split(row.choices, '|');
+      if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
+        return invalid_argument(in_quotes(text) + " is not possible: give one of " + bounds_of(row));
+      }
+      break;
+    }
+    case ValueType::kString:
+    case ValueType::kBool:
+    case ValueType::kCount:
+    case ValueType::kInteger:
+    case ValueType::kDuration:
+    case ValueType::kMemory:
+    case ValueType::kEndpointList:
+      break;
+  }
+  place = std::move(value);
+  return ok_status();
+}
+
+Status store_endpoints(std::vector<std::string>& place, const std::vector<std::string>& endpoints) {
+  if (endpoints.empty() || endpoints.size() > kEndpointsMax) {
+    return invalid_argument("the list has " + std::to_string(endpoints.size()) + " addresses: give 1 to " +
+                            std::to_string(kEndpointsMax));
+  }
+  for (const std::string& endpoint : endpoints) MUSTER_TRY(check_endpoint(endpoint));
+  place = endpoints;
+  return ok_status();
+}
+
+Status out_of_bounds(const Row& row, const std::string& shown) {
+  return invalid_argument(shown + " is out of bounds: give " + bounds_of(row));
+}
+
+Status store_duration(const Row& row, Duration& place, const RawValue& value) {
+  Duration duration;
+  std::string shown;
+  if (const auto* number = std::get_if<std::int64_t>(&value)) {
+    shown = std::to_string(*number);
+  } else if (const auto* text = std::get_if<std::string>(&value)) {
+    shown = *text;
+  } else {
+    return invalid_argument("the value is no time: write it as \"90s\", \"15m\", \"2h\" or \"HH:MM:SS\"");
+  }
+  // A bare number counts the key's unit, so that 5 means what the reference page says.
+  const std::string suffix = is_digits(shown) ? (row.unit == "min" ? "m" : "s") : "";
+  MUSTER_ASSIGN(duration, parse_duration(shown + suffix));
+  const bool too_long = duration.is_infinite() ? row.max != kNoMax : duration.seconds() > row.max;
+  if (too_long || duration.seconds() < row.min) return out_of_bounds(row, in_quotes(shown));
+  place = duration;
+  return ok_status();
+}
+
+Status store_number(const Row& row, std::int64_t number, const std::string& shown, const Place& place, Config& config,
+                    QueueSection* queue) {
+  if (number < row.min || number > row.max) return out_of_bounds(row, in_quotes(shown));
+  if (const auto* access = std::get_if<Access<std::int64_t>>(&place)) {
+    (*access)(config, queue) = number;
+  } else {
+    std::get<Access<std::uint64_t>>(place)(config, queue) = static_cast<std::uint64_t>(number);
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+const std::vector<Row>& table() {
+  static const std::vector<Row> rows = make_table();
+  return rows;
+}
+
+const Row* find_row(std::string_view section, std::string_view key) {
+  for (const Row& row : table()) {
+    if (row.section == section && row.key == key) return &row;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> section_names() {
+  std::vector<std::string> names;
+  for (const Row& row : table()) {
+    if (names.empty() || names.back() != row.section) names.emplace_back(row.section);
+  }
+  return names;
+}
+
+std::vector<std::string> key_names(std::string_view section) {
+  std::vector<std::string> names;
+  for (const Row& row : table()) {
+    if (row.section == section) names.emplace_back(row.key);
+  }
+  return names;
+}
+
+std::string bounds_of(const Row& row) {
+  const std::string unit = row.unit.empty() ? "" : " " + std::string(row.unit);
+  switch (row.type) {
+    case ValueType::kCount:
+    case ValueType::kInteger:
+      return std::to_string(row.min) + " .. " + std::to_string(row.max) + unit;
+    case ValueType::kMemory:
+      return format_memory_mib(static_cast<std::uint64_t>(row.min)) + " .. " +
+             format_memory_mib(static_cast<std::uint64_t>(row.max));
+    case ValueType::kDuration:
+      return duration_text(Duration::from_s(row.min)) + " .. " +
+             (row.max == kNoMax ? "UNLIMITED" : duration_text(Duration::from_s(row.max)));
+    case ValueType::kChoice:
+      return std::string(row.choices);
+    case ValueType::kString:
+    case ValueType::kName:
+    case ValueType::kPath:
+    case ValueType::kTopology:
+    case ValueType::kBool:
+    case ValueType::kEndpoint:
+    case ValueType::kEndpointList:
+    case ValueType::kNodeList:
+      return "";
+  }
+  return "";
+}
+
+Result<RawValue> raw_from_text(const Row& row, std::string_view text) {
+  switch (row.type) {
+    case ValueType::kBool:
+      if (text == "true") return RawValue(true);
+      if (text == "false") return RawValue(false);
+      return invalid_argument(in_quotes(text) + " is no truth value: write true or false");
+    case ValueType::kCount:
+    case ValueType::kInteger: {
+      const auto number = parse_integer(text, row.key, std::numeric_limits<std::int64_t>::min(), kNoMax);
+      if (!number.ok()) return invalid_argument(in_quotes(text) + " is no whole number: give " + bounds_of(row));
+      return RawValue(*number);
+    }
+    case ValueType::kEndpointList: {
+      std::vector<std::string> items;
+      for (const std::string_view item : split(text, ',')) items.emplace_back(trim(item));
+      return RawValue(std::move(items));
+    }
+    case ValueType::kString:
+    case ValueType::kName:
+    case ValueType::kPath:
+    case ValueType::kTopology:
+    case ValueType::kDuration:
+    case ValueType::kMemory:
+    case ValueType::kEndpoint:
+    case ValueType::kNodeList:
+    case ValueType::kChoice:
+      return RawValue(std::string(text));
+  }
+  return RawValue(std::string(text));
+}
+
+Status store(const Row& row, Config& config, QueueSection* queue, const RawValue& value, const std::string& base_dir) {
+  const auto* text = std::get_if<std::string>(&value);
+  const auto* number = std::get_if<std::int64_t>(&value);
+  switch (row.type) {
+    case ValueType::kBool: {
+      const auto* flag = std::get_if<bool>(&value);
+      if (flag == nullptr) return invalid_argument("the value is no truth value: write true or false, without quotes");
+      std::get<Access<bool>>(row.place)(config, queue) = *flag;
+      return ok_status();
+    }
+    case ValueType::kCount:
+    case ValueType::kInteger:
+      if (number == nullptr)
+        return invalid_argument("the value is no whole number: give " + bounds_of(row) + ", without quotes");
+      return store_number(row, *number, std::to_string(*number), row.place, config, queue);
+    case ValueType::kMemory: {
+      if (text == nullptr && (number == nullptr || *number < 0)) {
+        return invalid_argument("the value is no memory size: write it as \"64G\" or \"512M\"");
+      }
+      const std::string shown = text != nullptr ? *text : std::to_string(*number);
+      MUSTER_ASSIGN(const std::uint64_t mib, parse_memory_mib(shown));
+      return store_number(row, static_cast<std::int64_t>(mib), shown, row.place, config, queue);
+    }
+    case ValueType::kDuration:
+      return store_duration(row, std::get<Access<Duration>>(row.place)(config, queue), value);
+    case ValueType::kEndpointList: {
+      auto& place = std::get<Access<std::vector<std::string>>>(row.place)(config, queue);
+      if (const auto* items = std::get_if<std::vector<std::string>>(&value)) return store_endpoints(place, *items);
+      if (text != nullptr) return store_endpoints(place, {*text});
+      return invalid_argument("the value is no list of addresses: write [\"tcp://HOST:PORT\"]");
+    }
+    case ValueType::kString:
+    case ValueType::kName:
+    case ValueType::kPath:
+    case ValueType::kTopology:
+    case ValueType::kEndpoint:
+    case ValueType::kNodeList:
+    case ValueType::kChoice:
+      if (text == nullptr) return invalid_argument("the value is no text: write it in quotes");
+      return store_text(row, std::get<Access<std::string>>(row.place)(config, queue), *text, base_dir);
+  }
+  return ok_status();
+}
+
+std::string to_text(const Row& row, const Config& config, const QueueSection* queue) {
+  // The accessors give writable places; nothing is written here.
+  auto& writable = const_cast<Config&>(config);
+  auto* writable_queue = const_cast<QueueSection*>(queue);
+  if (const auto* access = std::get_if<Access<std::string>>(&row.place)) return (*access)(writable, writable_queue);
+  if (const auto* access = std::get_if<Access<bool>>(&row.place)) {
+    return (*access)(writable, writable_queue) ? "true" : "false";
+  }
+  if (const auto* access = std::get_if<Access<Duration>>(&row.place)) {
+    return duration_text((*access)(writable, writable_queue));
+  }
+  if (const auto* access = std::get_if<Access<std::int64_t>>(&row.place)) {
+    return std::to_string((*access)(writable, writable_queue));
+  }
+  if (const auto* access = std::get_if<Access<std::uint64_t>>(&row.place)) {
+    const std::uint64_t number = (*access)(writable, writable_queue);
+    return row.type == ValueType::kMemory ? format_memory_mib(number) : std::to_string(number);
+  }
+  std::string text;
+  for (const std::string& item : std::get<Access<std::vector<std::string>>>(row.place)(writable, writable_queue)) {
+    text += (text.empty() ? "" : ",") + item;
+  }
+  return text;
+}
+
+}  // namespace muster::config
