@@ -197,7 +197,7 @@ struct StateFrame {
   std::uint32_t version = kProtocolVersion;
   bool started = false;
   bool stopping = false;
-  std::vector<std::uint32_t> steps;  // with processes left
+  std::vector<std::uint32_t> steps;  // with records: running, or over and not forgotten
   friend bool operator==(const StateFrame&, const StateFrame&) = default;
 };
 

@@ -1,0 +1,245 @@
+#include "noded/process_tree.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+namespace muster::noded {
+namespace {
+
+// The environment of a process is searched for the step's number; larger ones are cut. 2 MiB is the most that a job
+// may submit.
+constexpr std::size_t kEnvironBytesMax = 4U << 20U;
+
+std::string read_small(const std::string& path, std::size_t bytes_max) {
+  std::string out;
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return out;
+  }
+  char buffer[4096];
+  while (out.size() < bytes_max) {
+    const ssize_t n = read(fd, buffer, sizeof(buffer));
+    if (n <= 0) {
+      break;
+    }
+    out.append(buffer, static_cast<std::size_t>(n));
+  }
+  close(fd);
+  return out;
+}
+
+bool write_small(const std::string& path, std::string_view text) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return false;
+  }
+  const ssize_t n = write(fd, text.data(), text.size());
+  close(fd);
+  return n == static_cast<ssize_t>(text.size());
+}
+
+pid_t parent_of(const std::string& stat) {
+  // "pid (name) S ppid ...": the name may contain anything, so count from the last ')'.
+  const auto end = stat.rfind(')');
+  if (end == std::string::npos || end + 4 >= stat.size()) {
+    return 0;
+  }
+  return static_cast<pid_t>(std::strtol(stat.c_str() + end + 4, nullptr, 10));
+}
+
+bool has_step(pid_t pid, std::uint32_t step) {
+  const std::string wanted = "MUSTER_STEP_ID=" + std::to_string(step);
+  const std::string environ_text = read_small("/proc/" + std::to_string(pid) + "/environ", kEnvironBytesMax);
+  std::string_view rest = environ_text;
+  while (!rest.empty()) {
+    const auto end = rest.find('\0');
+    if (rest.substr(0, end) == wanted) {
+      return true;
+    }
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+  }
+  return false;
+}
+
+void pids_of_group(const std::string& directory, std::vector<pid_t>& out) {
+  const std::string text = read_small(directory + "/cgroup.procs", 16U << 20U);
+  const char* p = text.c_str();
+  while (*p != '\0') {
+    char* end = nullptr;
+    const long pid = std::strtol(p, &end, 10);
+    if (end == p) {
+      break;
+    }
+    if (pid > 0) {
+      out.push_back(static_cast<pid_t>(pid));
+    }
+    p = *end == '\n' ? end + 1 : end;
+  }
+}
+
+std::vector<std::string> subgroups(const std::string& directory) {
+  std::vector<std::string> out;
+  DIR* dir = opendir(directory.c_str());
+  if (dir == nullptr) {
+    return out;
+  }
+  while (const dirent* entry = readdir(dir)) {
+    if (entry->d_type == DT_DIR && entry->d_name[0] != '.') {
+      out.push_back(directory + "/" + entry->d_name);
+    }
+  }
+  closedir(dir);
+  return out;
+}
+
+}  // namespace
+
+std::vector<pid_t> descendants_of(pid_t root) {
+  std::vector<std::pair<pid_t, pid_t>> parents;  // (parent, child)
+  DIR* dir = opendir("/proc");
+  if (dir == nullptr) {
+    return {};
+  }
+  while (const dirent* entry = readdir(dir)) {
+    if (entry->d_name[0] < '1' || entry->d_name[0] > '9') {
+      continue;
+    }
+    const std::string stat = read_small(std::string("/proc/") + entry->d_name + "/stat", 4096);
+    if (const pid_t parent = parent_of(stat); parent > 0) {
+      parents.emplace_back(parent, static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10)));
+    }
+  }
+  closedir(dir);
+  std::sort(parents.begin(), parents.end());
+  std::vector<pid_t> found{root};
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    auto it = std::lower_bound(parents.begin(), parents.end(), std::pair<pid_t, pid_t>{found[i], 0});
+    for (; it != parents.end() && it->first == found[i]; ++it) {
+      found.push_back(it->second);
+    }
+  }
+  found.erase(found.begin());
+  return found;
+}
+
+ProcessTree::ProcessTree(const std::string& cgroup) {
+  if (cgroup.empty()) {
+    return;
+  }
+  if (mkdir(cgroup.c_str(), 0755) != 0 && errno == ENOENT) {
+    // The node's own group is removed with its last attempt; make it again.
+    mkdir(cgroup.substr(0, cgroup.rfind('/')).c_str(), 0755);
+    mkdir(cgroup.c_str(), 0755);
+  }
+  if (access((cgroup + "/cgroup.procs").c_str(), W_OK) == 0) {
+    cgroup_ = cgroup;
+  }
+}
+
+ProcessTree::~ProcessTree() = default;
+
+std::string ProcessTree::group_of(std::uint32_t step) const {
+  return step == kNoStep ? cgroup_ : cgroup_ + "/s" + std::to_string(step);
+}
+
+int ProcessTree::open_group(std::uint32_t step) {
+  if (cgroup_.empty()) {
+    return -1;
+  }
+  const std::string path = group_of(step);
+  if (step != kNoStep) {
+    mkdir(path.c_str(), 0755);
+  }
+  return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+std::vector<pid_t> ProcessTree::processes(bool one_step, std::uint32_t step) const {
+  std::vector<pid_t> pids;
+  if (!cgroup_.empty()) {
+    std::vector<std::string> groups{one_step ? group_of(step) : cgroup_};
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      pids_of_group(groups[i], pids);
+      for (std::string& below : subgroups(groups[i])) {
+        groups.push_back(std::move(below));
+      }
+    }
+    return pids;
+  }
+  pids = descendants_of(getpid());
+  if (one_step) {
+    std::erase_if(pids, [&](pid_t pid) { return !has_step(pid, step); });
+  }
+  return pids;
+}
+
+void ProcessTree::signal_all(int signal) const {
+  for (const pid_t pid : processes(false, kNoStep)) {
+    kill(pid, signal);
+  }
+}
+
+void ProcessTree::signal_step(std::uint32_t step, int signal) const {
+  for (const pid_t pid : processes(true, step)) {
+    kill(pid, signal);
+  }
+}
+
+void ProcessTree::kill_all() const {
+  if (!cgroup_.empty()) {
+    write_small(cgroup_ + "/cgroup.kill", "1");
+  }
+  // Also what left the group, and kernels before 5.14 that have no cgroup.kill. Stopping first keeps a process from
+  // forking while the list is made.
+  const std::vector<pid_t> pids = descendants_of(getpid());
+  for (const pid_t pid : pids) {
+    kill(pid, SIGSTOP);
+  }
+  for (const pid_t pid : descendants_of(getpid())) {
+    kill(pid, SIGKILL);
+  }
+}
+
+void ProcessTree::kill_step(std::uint32_t step) const {
+  if (!cgroup_.empty() && write_small(group_of(step) + "/cgroup.kill", "1")) {
+    return;
+  }
+  signal_step(step, SIGKILL);
+}
+
+bool ProcessTree::step_is_empty(std::uint32_t step) const {
+  if (!cgroup_.empty()) {
+    for (const std::string& below : subgroups(group_of(step))) {
+      rmdir(below.c_str());
+    }
+    return rmdir(group_of(step).c_str()) == 0 || errno == ENOENT;
+  }
+  return processes(true, step).empty();
+}
+
+bool ProcessTree::remove() {
+  if (cgroup_.empty()) {
+    return true;
+  }
+  std::vector<std::string> groups{cgroup_};
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    for (std::string& below : subgroups(groups[i])) {
+      groups.push_back(std::move(below));
+    }
+  }
+  bool removed = true;
+  for (auto it = groups.rbegin(); it != groups.rend(); ++it) {
+    removed = (rmdir(it->c_str()) == 0 || errno == ENOENT) && removed;
+  }
+  return removed;
+}
+
+}  // namespace muster::noded

@@ -1,0 +1,57 @@
+// ProcessTree: all processes of one attempt, also those that called setsid and forked twice, and how to end them.
+//
+// Two ways, chosen once. With a cgroup2 directory: every task starts inside it (clone3), and cgroup.kill ends it whole.
+// Without one: the shepherd is the subreaper, so what a process leaves behind becomes the shepherd's child and stays
+// among its descendants in /proc. That nothing is left is known in both cases from waitpid: ECHILD.
+// Part of the shepherd: single-threaded, lib/base only.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/base/result.h"
+
+namespace muster::noded {
+
+class ProcessTree {
+ public:
+  // Steps are numbered from 0; this is the batch script.
+  static constexpr std::uint32_t kNoStep = UINT32_MAX;
+
+  // Empty path: no cgroup. Otherwise the directory is made (its parent too, if it is missing); when that fails the
+  // tree works without, and `cgroup()` is empty.
+  explicit ProcessTree(const std::string& cgroup);
+  ~ProcessTree();
+  ProcessTree(const ProcessTree&) = delete;
+  ProcessTree& operator=(const ProcessTree&) = delete;
+
+  [[nodiscard]] const std::string& cgroup() const { return cgroup_; }
+
+  // A directory descriptor for clone3's CLONE_INTO_CGROUP; -1: none. The caller closes it.
+  int open_group(std::uint32_t step);
+
+  // A signal to every process of the attempt, or of one step.
+  void signal_all(int signal) const;
+  void signal_step(std::uint32_t step, int signal) const;
+  // SIGKILL to every process, in a way that a process which forks meanwhile does not escape for long: repeat until
+  // nothing is left.
+  void kill_all() const;
+  void kill_step(std::uint32_t step) const;
+  // Whether any process of the step is left; removes its group when not.
+  bool step_is_empty(std::uint32_t step) const;
+  // When nothing is left. False: the kernel still holds it; try again.
+  bool remove();
+
+ private:
+  [[nodiscard]] std::string group_of(std::uint32_t step) const;
+  [[nodiscard]] std::vector<pid_t> processes(bool one_step, std::uint32_t step) const;
+  std::string cgroup_;
+};
+
+// Descendants of `root` from /proc, parents before children.
+std::vector<pid_t> descendants_of(pid_t root);
+
+}  // namespace muster::noded

@@ -1,0 +1,1142 @@
+#include "noded/shepherd.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+#include <utility>
+
+namespace muster::noded {
+namespace {
+
+// Frames that wait for noded; beyond it the tasks' pipes are not read.
+constexpr std::size_t kOutWaitingBytesMax = 1U << 20U;
+// At the end of the attempt, what the pipes still hold is read in any case; this bounds the memory for it.
+constexpr std::size_t kOutFinalBytesMax = 64U << 20U;
+// KILL is repeated this often until nothing is left (a process may have forked meanwhile).
+constexpr std::int64_t kKillAgainUs = 20'000;
+// What a step's tasks leave behind when the last of them has ended gets so long between TERM and KILL.
+constexpr std::int64_t kLeftoverGraceUs = 2'000'000;
+// The last frames are offered to noded for so long; the outcome is on disk anyway.
+constexpr int kFinalFlushMs = 2'000;
+constexpr std::int64_t kOutcomeAgainUs = 1'000'000;
+
+std::int64_t now_us() {
+  timespec ts{};
+  clock_gettime(CLOCK_BOOTTIME, &ts);
+  return static_cast<std::int64_t>(ts.tv_sec) * 1'000'000 + ts.tv_nsec / 1000;
+}
+
+std::string text_of_errno(int error_number) {
+  char buffer[64];
+  return strerror_r(error_number, buffer, sizeof(buffer));
+}
+
+// Field 22 of /proc/self/stat: with the pid it names a process for ever.
+std::string start_time_of_self() {
+  char buffer[1024];
+  const int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return "0";
+  }
+  const ssize_t n = read(fd, buffer, sizeof(buffer));
+  close(fd);
+  std::string_view text(buffer, n > 0 ? static_cast<std::size_t>(n) : 0);
+  const auto name_end = text.rfind(')');
+  if (name_end == std::string_view::npos) {
+    return "0";
+  }
+  text.remove_prefix(name_end + 1);
+  for (int field = 2; field < 22; ++field) {
+    const auto blank = text.find(' ');
+    if (blank == std::string_view::npos) {
+      return "0";
+    }
+    text.remove_prefix(blank + 1);
+  }
+  return std::string(text.substr(0, text.find(' ')));
+}
+
+// Complete or not at all: a new file, then a rename. Not synced: after a crash of the machine the boot id differs.
+int write_file(const std::string& path, std::string_view bytes) {
+  const std::string temporary = path + ".new";
+  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) {
+    return errno;
+  }
+  const ssize_t n = write(fd, bytes.data(), bytes.size());
+  const int error_number = n == static_cast<ssize_t>(bytes.size()) ? 0 : (n < 0 ? errno : ENOSPC);
+  close(fd);
+  if (error_number == 0 && rename(temporary.c_str(), path.c_str()) == 0) {
+    return 0;
+  }
+  const int result = error_number != 0 ? error_number : errno;
+  unlink(temporary.c_str());
+  return result;
+}
+
+Outcome outcome_of(int wait_status) {
+  Outcome outcome;
+  if (WIFSIGNALED(wait_status)) {
+    outcome.cause = EndCause::kSignalled;
+    outcome.signal = WTERMSIG(wait_status);
+  } else {
+    outcome.cause = EndCause::kExited;
+    outcome.exit_code = WEXITSTATUS(wait_status);
+  }
+  return outcome;
+}
+
+// Whether any child is left, living or not yet reaped.
+bool has_children() {
+  siginfo_t info{};
+  return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD;
+}
+
+bool goes_to_everything(int signal) { return signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT; }
+
+std::string with_rank(std::string path, std::uint32_t rank) {
+  const std::string number = std::to_string(rank);
+  for (auto at = path.find("%t"); at != std::string::npos; at = path.find("%t", at + number.size())) {
+    path.replace(at, 2, number);
+  }
+  return path;
+}
+
+void merge_environment(std::vector<std::string>& environment, const std::vector<std::string>& changes) {
+  for (const std::string& change : changes) {
+    const std::string_view name = std::string_view(change).substr(0, change.find('=') + 1);
+    auto it = std::find_if(environment.begin(), environment.end(),
+                           [&](const std::string& variable) { return variable.starts_with(name); });
+    if (it == environment.end()) {
+      environment.push_back(change);
+    } else {
+      *it = change;
+    }
+  }
+}
+
+}  // namespace
+
+Shepherd::Shepherd(int connection) : connection_(connection) {
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  sigset_t all;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, nullptr);
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  sigaddset(&wanted, SIGCHLD);
+  sigaddset(&wanted, SIGTERM);
+  signals_ = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+  MUSTER_CHECK(epoll_ >= 0 && signals_ >= 0);
+  fcntl(connection_, F_SETFD, FD_CLOEXEC);
+  fcntl(connection_, F_SETFL, fcntl(connection_, F_GETFL) | O_NONBLOCK);
+  add_to_epoll(signals_, Token::kSignals, 0, EPOLLIN);
+  add_to_epoll(connection_, Token::kConnection, 0, EPOLLIN);
+}
+
+Shepherd::~Shepherd() {
+  for (auto& [number, task] : tasks_) {
+    close_fd(task.status_fd);
+    close_fd(task.in);
+    close_fd(task.outputs[0].fd);
+    close_fd(task.outputs[1].fd);
+  }
+  close_fd(connection_);
+  close_fd(listener_);
+  close_fd(timer_);
+  close_fd(signals_);
+  close_fd(epoll_);
+}
+
+int Shepherd::run() {
+  while (!done_) {
+    if (!launch_ && connection_ < 0) {
+      return 0;  // noded went away before it said what to start: a later noded starts the attempt
+    }
+    epoll_event events[32];
+    const int n = epoll_wait(epoll_, events, 32, -1);
+    for (int i = 0; i < n && !done_; ++i) {
+      const auto token = static_cast<Token>(events[i].data.u64 >> 56U);
+      const std::uint64_t index = events[i].data.u64 & ((1ULL << 56U) - 1);
+      switch (token) {
+        case Token::kConnection: on_connection(events[i].events); break;
+        case Token::kListener: on_listener(); break;
+        case Token::kSignals: on_signals(); break;
+        case Token::kTimer: on_timer(); break;
+        case Token::kStatus: on_status(index); break;
+        case Token::kIn: write_input(index); break;
+        case Token::kOut: on_output(index, 0); break;
+        case Token::kErr: on_output(index, 1); break;
+      }
+    }
+    if (launch_ && !done_) {
+      settle();
+      flush();
+    }
+  }
+  return 0;
+}
+
+// ---------------------------------------------------------------- frames
+
+void Shepherd::on_frame(const Frame& frame) {
+  if (const auto* f = std::get_if<LaunchFrame>(&frame)) {
+    if (!launch_) {
+      launch(*f);
+    }
+    return;
+  }
+  if (!launch_ || done_) {
+    return;
+  }
+  if (const auto* stop = std::get_if<StopFrame>(&frame)) {
+    on_stop(*stop);
+  } else if (const auto* end = std::get_if<FinishFrame>(&frame)) {
+    if (!decided_ && !ending_) {
+      decide(end->outcome);
+      begin_end(end->outcome.cause, launch_->kill_grace_us);
+    }
+  } else if (const auto* start = std::get_if<StepStartFrame>(&frame)) {
+    start_step(*start);
+  } else if (const auto* input = std::get_if<StepInputFrame>(&frame)) {
+    on_input(*input);
+  } else if (const auto* signal = std::get_if<StepSignalFrame>(&frame)) {
+    on_step_signal(*signal);
+  } else if (const auto* credit = std::get_if<StepCreditFrame>(&frame)) {
+    on_credit(*credit);
+  } else if (const auto* resume = std::get_if<StepResumeFrame>(&frame)) {
+    on_resume(*resume);
+  } else if (const auto* forget = std::get_if<StepForgetFrame>(&frame)) {
+    on_forget(*forget);
+  } else if (std::holds_alternative<AttachFrame>(frame)) {
+    on_attach();
+  }
+}
+
+bool Shepherd::take_mark() {
+  // Exclusive: of two shepherds that were started for one attempt (noded was killed in between) only one goes on.
+  const std::string path = launch_->directory + "/" + kShepherdRecordName;
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  int error_number = errno;
+  if (fd >= 0) {
+    const std::string text = std::to_string(getpid()) + " " + start_time_of_self() + " " + tree_->cgroup() + "\n";
+    const ssize_t n = write(fd, text.data(), text.size());
+    error_number = n < 0 ? errno : ENOSPC;
+    close(fd);
+    if (n == static_cast<ssize_t>(text.size())) {
+      return true;
+    }
+  } else if (error_number == EEXIST) {
+    done_ = true;
+    return false;
+  }
+  decide(Outcome{.cause = EndCause::kLaunchFailed,
+                 .exit_code = 0,
+                 .signal = 0,
+                 .detail = "the node's spool: cannot write " + path + ": " + text_of_errno(error_number),
+                 .ran = {}});
+  return false;
+}
+
+void Shepherd::launch(const LaunchFrame& frame) {
+  launch_ = frame;
+  launched_us_ = now_us();
+  tree_ = std::make_unique<ProcessTree>(
+      frame.cgroup_parent.empty() ? std::string() : frame.cgroup_parent + "/" + frame.name);
+  if (!take_mark()) {
+    return;
+  }
+  listen();
+  if (frame.time_limit_us > 0) {
+    limit_at_us_ = launched_us_ + frame.time_limit_us;
+    arm_timer();
+  }
+  if (!frame.has_script) {
+    started_ = true;
+    send(StartedFrame{0});
+    return;
+  }
+  const std::uint64_t number = next_task_++;
+  Task& task = tasks_[number];
+  task.spec = base_spec();
+  task.spec.argv.push_back(frame.script);
+  task.spec.argv.insert(task.spec.argv.end(), frame.args.begin(), frame.args.end());
+  task.spec.environment = frame.environment;
+  task.spec.work_dir = frame.work_dir;
+  task.spec.umask = static_cast<mode_t>(frame.umask);
+  task.spec.in.path = frame.stdin_path;
+  task.spec.out.path = frame.stdout_path;
+  task.spec.err.path = frame.stderr_path;
+  task.spec.err_with_out = frame.stderr_path.empty() || frame.stderr_path == frame.stdout_path;
+  task.spec.append = frame.append;
+  task.spec.cgroup_fd = tree_->open_group(ProcessTree::kNoStep);
+  auto started = start_task(task.spec);
+  close_fd(task.spec.cgroup_fd);
+  if (!started.ok()) {
+    tasks_.erase(number);
+    decide(Outcome{
+        .cause = EndCause::kLaunchFailed, .exit_code = 0, .signal = 0, .detail = started.error().message, .ran = {}});
+    return;
+  }
+  script_running_ = true;
+  task.pid = started->pid;
+  task.status_fd = started->status_fd;
+  add_to_epoll(task.status_fd, Token::kStatus, number, EPOLLIN);
+}
+
+TaskSpec Shepherd::base_spec() const {
+  TaskSpec spec;
+  spec.uid = launch_->uid;
+  spec.gid = launch_->gid;
+  spec.groups = launch_->groups;
+  spec.cpus = launch_->cpus;
+  return spec;
+}
+
+void Shepherd::on_stop(const StopFrame& frame) {
+  if (frame.signal == 0) {
+    if (!ending_) {
+      stopping_ = true;
+      begin_end(EndCause::kCancelled, frame.grace_us);
+    }
+    return;
+  }
+  if (goes_to_everything(frame.signal)) {
+    tree_->signal_all(frame.signal);
+    return;
+  }
+  for (const auto& [number, task] : tasks_) {
+    if (!task.exited && task.pid > 0) {
+      kill(task.pid, frame.signal);
+    }
+  }
+}
+
+void Shepherd::start_step(const StepStartFrame& frame) {
+  if (ending_ || decided_ || steps_.contains(frame.step) || frame.tasks.size() > kStepTasksMax || frame.argv.empty()) {
+    const char* why = ending_ || decided_ ? "the job is ending" : "the step cannot be started (number, tasks or arguments)";
+    for (const StepTask& task : frame.tasks) {
+      send(StepTaskEndedFrame{
+          frame.step, task.rank,
+          Outcome{.cause = EndCause::kLaunchFailed, .exit_code = 126, .signal = 0, .detail = why, .ran = {}}});
+    }
+    if (!steps_.contains(frame.step)) {
+      send(StepEndedFrame{frame.step});
+    }
+    return;
+  }
+  Step& step = steps_[frame.step];
+  step.window = frame.credit_bytes;
+  step.credit = static_cast<std::int64_t>(std::min<std::uint64_t>(frame.credit_bytes, INT64_MAX));
+  for (const StepTask& task : frame.tasks) {
+    start_step_task(frame, task, step);
+  }
+}
+
+void Shepherd::start_step_task(const StepStartFrame& frame, const StepTask& wanted, Step& step) {
+  const std::uint64_t number = next_task_++;
+  step.tasks.push_back(number);
+  Task& task = tasks_[number];
+  task.step = frame.step;
+  task.rank = wanted.rank;
+  TaskSpec& spec = task.spec;
+  spec = base_spec();
+  spec.argv = frame.argv;
+  spec.search_path = true;
+  spec.environment = frame.environment;
+  merge_environment(spec.environment, wanted.environment);
+  spec.work_dir = frame.work_dir;
+  spec.umask = static_cast<mode_t>(frame.umask);
+  spec.append = frame.append;
+  if (!wanted.cpus.empty()) {
+    spec.cpus = wanted.cpus;
+  }
+  const bool has_input =
+      frame.stdin_mode == StdinMode::kAll || (frame.stdin_mode == StdinMode::kRank && frame.stdin_rank == wanted.rank);
+  bool pipes_ok = true;
+  if (has_input && !frame.stdin_path.empty()) {
+    spec.in.path = with_rank(frame.stdin_path, wanted.rank);
+  } else if (has_input) {
+    int ends[2];
+    pipes_ok = pipe2(ends, O_CLOEXEC) == 0;
+    if (pipes_ok) {
+      spec.in.fd = ends[0];
+      task.in = ends[1];
+      fcntl(task.in, F_SETFL, O_NONBLOCK);
+    }
+  }
+  TaskStream* const streams[2] = {&spec.out, &spec.err};
+  const std::string* const paths[2] = {&frame.stdout_path, &frame.stderr_path};
+  spec.err_with_out = !frame.stdout_path.empty() && frame.stderr_path.empty();
+  for (unsigned i = 0; i < 2 && pipes_ok; ++i) {
+    if (!paths[i]->empty()) {
+      streams[i]->path = with_rank(*paths[i], wanted.rank);
+    } else if (i == 0 || !spec.err_with_out) {
+      int ends[2];
+      pipes_ok = pipe2(ends, O_CLOEXEC) == 0;
+      if (pipes_ok) {
+        task.outputs[i].fd = ends[0];
+        streams[i]->fd = ends[1];
+        fcntl(ends[0], F_SETFL, O_NONBLOCK);
+      }
+    }
+  }
+  spec.cgroup_fd = tree_->open_group(frame.step);
+  auto started = pipes_ok ? start_task(spec)
+                          : Result<StartedTask>(make_error(ErrorCode::kIo, "cannot make a pipe: " + text_of_errno(errno)));
+  close_fd(spec.cgroup_fd);
+  close_fd(spec.in.fd);
+  close_fd(spec.out.fd);
+  close_fd(spec.err.fd);
+  if (!started.ok()) {
+    task.exited = true;
+    task.failed = true;
+    task.outcome = Outcome{
+        .cause = EndCause::kLaunchFailed, .exit_code = 126, .signal = 0, .detail = started.error().message, .ran = {}};
+    return;
+  }
+  task.pid = started->pid;
+  task.status_fd = started->status_fd;
+  add_to_epoll(task.status_fd, Token::kStatus, number, EPOLLIN);
+  for (unsigned i = 0; i < 2; ++i) {
+    if (task.outputs[i].fd >= 0) {
+      task.outputs[i].watched = true;
+      add_to_epoll(task.outputs[i].fd, i == 0 ? Token::kOut : Token::kErr, number, EPOLLIN);
+    }
+  }
+}
+
+void Shepherd::on_input(const StepInputFrame& frame) {
+  auto found = steps_.find(frame.step);
+  if (found == steps_.end()) {
+    return;
+  }
+  for (const std::uint64_t number : found->second.tasks) {
+    Task& task = tasks_[number];
+    if (frame.rank != kAllRanks && frame.rank != task.rank) {
+      continue;
+    }
+    if (task.in < 0) {
+      send_taken(task, frame.data.size(), true);
+      continue;
+    }
+    if (task.in_waiting.size() + frame.data.size() <= kInputWaitingBytesMax) {
+      task.in_waiting += frame.data;
+    }
+    task.in_eof = task.in_eof || frame.eof;
+    write_input(number);
+  }
+}
+
+void Shepherd::on_step_signal(const StepSignalFrame& frame) {
+  auto found = steps_.find(frame.step);
+  if (found == steps_.end()) {
+    return;
+  }
+  Step& step = found->second;
+  if (frame.signal == 0) {
+    end_step(frame.step, step);
+    return;
+  }
+  if (goes_to_everything(frame.signal) && frame.rank == kAllRanks) {
+    if (frame.signal == SIGKILL) {
+      step.ending = true;
+      tree_->kill_step(frame.step);
+      step.kill_at_us = now_us() + kKillAgainUs;
+      arm_timer();
+    } else {
+      tree_->signal_step(frame.step, frame.signal);
+    }
+    return;
+  }
+  for (const std::uint64_t number : step.tasks) {
+    const Task& task = tasks_[number];
+    if (!task.exited && task.pid > 0 && (frame.rank == kAllRanks || frame.rank == task.rank)) {
+      kill(task.pid, frame.signal);
+    }
+  }
+}
+
+void Shepherd::end_step(std::uint32_t number, Step& step) {
+  if (step.ending || step.ended) {
+    return;
+  }
+  step.ending = true;
+  tree_->signal_step(number, SIGTERM);
+  tree_->signal_step(number, SIGCONT);
+  step.kill_at_us = now_us() + launch_->kill_grace_us;
+  arm_timer();
+}
+
+void Shepherd::on_credit(const StepCreditFrame& frame) {
+  auto found = steps_.find(frame.step);
+  if (found == steps_.end() || found->second.muted) {
+    return;
+  }
+  Step& step = found->second;
+  // More than was sent cannot have been taken; it would only make the counters run over.
+  const std::uint64_t bytes = std::min<std::uint64_t>(frame.bytes, kFrameBytesMax);
+  step.credit += static_cast<std::int64_t>(bytes);
+  step.credited += bytes;
+  while (!step.kept.empty() && step.credited >= step.kept.front().data.size() + kOutputFrameCost) {
+    step.credited -= step.kept.front().data.size() + kOutputFrameCost;
+    step.kept.pop_front();
+  }
+  watch_outputs();
+}
+
+void Shepherd::on_resume(const StepResumeFrame& frame) {
+  auto found = steps_.find(frame.step);
+  if (found == steps_.end()) {
+    send(StepEndedFrame{frame.step});
+    return;
+  }
+  Step& step = found->second;
+  step.muted = false;
+  step.credited = 0;
+  step.credit = static_cast<std::int64_t>(std::min<std::uint64_t>(step.window, INT64_MAX));
+  std::deque<StepOutputFrame> kept;
+  for (StepOutputFrame& output : step.kept) {
+    std::uint64_t received = 0;
+    for (const StepReceived& r : frame.received) {
+      received = r.rank == output.rank && r.stream == output.stream ? r.bytes : received;
+    }
+    // An end without data is said again in any case: nobody can tell that it was heard.
+    if (!output.eof && output.offset + output.data.size() <= received) {
+      continue;
+    }
+    step.credit -= static_cast<std::int64_t>(output.data.size() + kOutputFrameCost);
+    send(output);
+    kept.push_back(std::move(output));
+  }
+  step.kept = std::move(kept);
+  for (const std::uint64_t number : step.tasks) {
+    Task& task = tasks_[number];
+    if (task.in_taken_muted > 0) {
+      send_taken(task, std::exchange(task.in_taken_muted, 0), task.in < 0);
+    }
+    if (task.reported) {
+      send(StepTaskEndedFrame{task.step, task.rank, task.outcome});
+    }
+  }
+  if (step.ended) {
+    send(StepEndedFrame{frame.step});
+  }
+  watch_outputs();
+}
+
+void Shepherd::on_forget(const StepForgetFrame& frame) {
+  auto found = steps_.find(frame.step);
+  if (found == steps_.end()) {
+    return;
+  }
+  Step& step = found->second;
+  step.forgotten = true;
+  step.muted = true;
+  step.credit = INT64_MAX / 2;  // nobody reads it any more: let the tasks write to their end
+  step.kept.clear();
+  end_step(frame.step, step);
+  watch_outputs();
+}
+
+void Shepherd::on_attach() {
+  StateFrame state;
+  state.started = started_;
+  state.stopping = ending_ || decided_;
+  for (const auto& [number, step] : steps_) {
+    state.steps.push_back(number);
+  }
+  // Before what waits, so that noded knows whom it talks to.
+  if (attached_) {
+    return;
+  }
+  attached_ = true;
+  send(state);
+}
+
+// ---------------------------------------------------------------- things that happen
+
+void Shepherd::on_connection(std::uint32_t events) {
+  if ((events & EPOLLOUT) != 0) {
+    flush();
+  }
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
+    read_connection();
+  }
+}
+
+void Shepherd::read_connection() {
+  char buffer[64U << 10U];
+  while (connection_ >= 0) {
+    const ssize_t n = read(connection_, buffer, sizeof(buffer));
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+      break;
+    }
+    if (n <= 0) {
+      drop_connection();
+      break;
+    }
+    reader_.append(std::string_view(buffer, static_cast<std::size_t>(n)));
+    Frame frame;
+    while (!done_) {
+      auto got = reader_.next(frame);
+      if (!got.ok()) {
+        drop_connection();
+        return;
+      }
+      if (!*got) {
+        break;
+      }
+      on_frame(frame);
+    }
+    if (n < static_cast<ssize_t>(sizeof(buffer))) {
+      break;
+    }
+  }
+}
+
+void Shepherd::on_listener() {
+  const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd < 0) {
+    return;
+  }
+  ucred peer{};
+  socklen_t size = sizeof(peer);
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || (peer.uid != geteuid() && peer.uid != 0)) {
+    close(fd);
+    return;
+  }
+  drop_connection();  // the newest noded is the one that counts
+  connection_ = fd;
+  attached_ = false;
+  reader_ = FrameReader();
+  add_to_epoll(connection_, Token::kConnection, 0, EPOLLIN);
+  watch_outputs();
+}
+
+void Shepherd::on_signals() {
+  signalfd_siginfo info[16];
+  bool terminate = false;
+  while (true) {
+    const ssize_t n = read(signals_, info, sizeof(info));
+    if (n <= 0) {
+      break;
+    }
+    for (std::size_t i = 0; i < static_cast<std::size_t>(n) / sizeof(info[0]); ++i) {
+      terminate = terminate || info[i].ssi_signo == SIGTERM;
+    }
+  }
+  if (!launch_) {
+    done_ = done_ || terminate;
+    return;
+  }
+  if (terminate && !ending_) {
+    stopping_ = true;
+    end_detail_ = "its shepherd was asked to terminate (the node is being shut down)";
+    begin_end(EndCause::kCancelled, launch_->kill_grace_us);
+  }
+  reap();
+}
+
+void Shepherd::reap() {
+  while (true) {
+    int status = 0;
+    const pid_t pid = waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) {
+      return;
+    }
+    for (auto& [number, task] : tasks_) {
+      if (task.pid != pid || task.exited) {
+        continue;
+      }
+      if (task.status_fd >= 0) {
+        on_status(number);
+      }
+      task.exited = true;
+      task.wait_status = status;
+      if (!task.failed) {
+        task.outcome = outcome_of(status);
+      }
+      close_input(task);
+      if (task.step == ProcessTree::kNoStep) {
+        script_running_ = false;
+        if (task.failed || !stopping_) {
+          decide(task.outcome);
+        } else {
+          outcome_ = task.outcome;
+        }
+        if (!ending_) {
+          begin_end(task.outcome.cause, launch_->kill_grace_us);
+        }
+      }
+      break;
+    }
+  }
+}
+
+void Shepherd::on_status(std::uint64_t index) {
+  auto found = tasks_.find(index);
+  if (found == tasks_.end() || found->second.status_fd < 0) {
+    return;
+  }
+  Task& task = found->second;
+  task.failed = read_start_failure(task.status_fd, task.spec, task.outcome);
+  close_fd(task.status_fd);
+  task.spec = TaskSpec{};
+  if (task.step == ProcessTree::kNoStep && !task.failed) {
+    started_ = true;
+    send(StartedFrame{static_cast<std::uint32_t>(task.pid)});
+  }
+}
+
+void Shepherd::on_output(std::uint64_t index, unsigned stream) {
+  auto found = tasks_.find(index);
+  if (found == tasks_.end() || found->second.outputs[stream].fd < 0) {
+    return;
+  }
+  Task& task = found->second;
+  Step& step = steps_[task.step];
+  if (step.credit <= 0 || congested()) {
+    watch_outputs();
+    return;
+  }
+  char buffer[kOutputChunkBytes];
+  const auto want = std::min<std::uint64_t>(static_cast<std::uint64_t>(step.credit), sizeof(buffer));
+  const ssize_t n = read(task.outputs[stream].fd, buffer, want);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    return;
+  }
+  if (n <= 0) {
+    close_fd(task.outputs[stream].fd);
+    send_output(task, step, stream, {}, true);
+    return;
+  }
+  send_output(task, step, stream, std::string(buffer, static_cast<std::size_t>(n)), false);
+  if (step.credit <= 0 || congested()) {
+    watch_outputs();
+  }
+}
+
+void Shepherd::send_output(Task& task, Step& step, unsigned stream, std::string data, bool eof) {
+  if (step.forgotten) {
+    return;
+  }
+  StepOutputFrame frame{task.step, task.rank, stream + 1, std::move(data), eof, task.outputs[stream].offset};
+  task.outputs[stream].offset += frame.data.size();
+  step.credit -= static_cast<std::int64_t>(frame.data.size() + kOutputFrameCost);
+  if (!step.muted) {
+    send(frame);
+  }
+  step.kept.push_back(std::move(frame));
+}
+
+void Shepherd::send_taken(Task& task, std::uint64_t bytes, bool closed) {
+  if (steps_[task.step].muted) {
+    task.in_taken_muted += bytes;
+    return;
+  }
+  send(StepInputTakenFrame{task.step, task.rank, bytes, closed});
+}
+
+void Shepherd::write_input(std::uint64_t index) {
+  auto found = tasks_.find(index);
+  if (found == tasks_.end() || found->second.in < 0) {
+    return;
+  }
+  Task& task = found->second;
+  std::uint64_t taken = 0;
+  bool broken = false;
+  while (taken < task.in_waiting.size()) {
+    const ssize_t n = write(task.in, task.in_waiting.data() + taken, task.in_waiting.size() - taken);
+    if (n > 0) {
+      taken += static_cast<std::uint64_t>(n);
+    } else if (n < 0 && errno == EINTR) {
+      continue;
+    } else {
+      broken = n < 0 && errno != EAGAIN;
+      break;
+    }
+  }
+  task.in_waiting.erase(0, taken);
+  if (taken > 0) {
+    send_taken(task, taken, false);
+  }
+  if (broken || (task.in_eof && task.in_waiting.empty())) {
+    close_input(task);
+    return;
+  }
+  const bool want = !task.in_waiting.empty();
+  if (want != task.in_watched) {
+    task.in_watched = want;
+    if (want) {
+      add_to_epoll(task.in, Token::kIn, index, EPOLLOUT);
+    } else {
+      epoll_ctl(epoll_, EPOLL_CTL_DEL, task.in, nullptr);
+    }
+  }
+}
+
+void Shepherd::close_input(Task& task) {
+  if (task.in < 0) {
+    return;
+  }
+  close_fd(task.in);
+  send_taken(task, task.in_waiting.size(), true);
+  task.in_waiting.clear();
+}
+
+void Shepherd::on_timer() {
+  std::uint64_t expirations = 0;
+  const ssize_t ignored = read(timer_, &expirations, sizeof(expirations));
+  static_cast<void>(ignored);
+  timer_at_us_ = 0;
+  const std::int64_t now = now_us();
+  if (limit_at_us_ != 0 && now >= limit_at_us_) {
+    limit_at_us_ = 0;
+    if (!ending_) {
+      stopping_ = true;
+      begin_end(EndCause::kTimeLimit, launch_->kill_grace_us);
+    }
+  }
+  if (kill_at_us_ != 0 && now >= kill_at_us_) {
+    tree_->kill_all();
+    kill_at_us_ = now + kKillAgainUs;
+  }
+  for (auto& [number, step] : steps_) {
+    if (step.kill_at_us != 0 && now >= step.kill_at_us) {
+      tree_->kill_step(number);
+      step.kill_at_us = now + kKillAgainUs;
+    }
+  }
+  arm_timer();
+}
+
+// ---------------------------------------------------------------- the end
+
+void Shepherd::decide(const Outcome& outcome) {
+  if (!decided_) {
+    decided_ = true;
+    outcome_ = outcome;
+  }
+}
+
+void Shepherd::begin_end(EndCause cause, std::int64_t grace_us) {
+  ending_ = true;
+  end_cause_ = cause;
+  // The common case costs nothing: the script was the last process.
+  if (!script_running_ && !has_children()) {
+    return;
+  }
+  tree_->signal_all(SIGTERM);
+  tree_->signal_all(SIGCONT);  // a stopped process sees TERM only when it goes on
+  kill_at_us_ = now_us() + grace_us;
+  arm_timer();
+}
+
+void Shepherd::settle_task(Task& task) {
+  if (task.reported || task.step == ProcessTree::kNoStep || !task.exited || task.outputs[0].fd >= 0 ||
+      task.outputs[1].fd >= 0) {
+    return;
+  }
+  task.reported = true;
+  if (!steps_[task.step].muted) {
+    send(StepTaskEndedFrame{task.step, task.rank, task.outcome});
+  }
+}
+
+void Shepherd::settle_step(std::uint32_t number, Step& step) {
+  if (step.ended) {
+    return;
+  }
+  bool all_exited = true;
+  bool all_reported = true;
+  for (const std::uint64_t index : step.tasks) {
+    Task& task = tasks_[index];
+    settle_task(task);
+    all_exited = all_exited && task.exited;
+    all_reported = all_reported && task.reported;
+  }
+  if (!all_exited) {
+    return;
+  }
+  if (!tree_->step_is_empty(number)) {
+    if (!step.ending) {
+      step.ending = true;
+      tree_->signal_step(number, SIGTERM);
+      tree_->signal_step(number, SIGCONT);
+      step.kill_at_us = now_us() + std::min(kLeftoverGraceUs, launch_->kill_grace_us);
+      arm_timer();
+    }
+    return;
+  }
+  if (!all_reported) {
+    // Its processes are gone, so the pipes end; unless a process outside the step has inherited one. That one's
+    // output does not belong to the step.
+    step.kill_at_us = 0;
+    return;
+  }
+  step.ended = true;
+  step.kill_at_us = 0;
+  if (!step.muted) {
+    send(StepEndedFrame{number});
+  }
+}
+
+void Shepherd::settle() {
+  for (auto it = steps_.begin(); it != steps_.end();) {
+    settle_step(it->first, it->second);
+    if (!it->second.ended || !it->second.forgotten) {
+      ++it;
+      continue;
+    }
+    for (const std::uint64_t index : it->second.tasks) {
+      tasks_.erase(index);
+    }
+    it = steps_.erase(it);
+  }
+  if (!ending_ && !decided_) {
+    return;
+  }
+  if (has_children()) {
+    reap();
+    if (has_children()) {
+      return;
+    }
+  }
+  finish();
+}
+
+void Shepherd::finish() {
+  // No process is left. What the steps' pipes hold is still theirs.
+  for (auto& [number, step] : steps_) {
+    if (step.ended) {
+      continue;
+    }
+    for (const std::uint64_t index : step.tasks) {
+      Task& task = tasks_[index];
+      for (unsigned stream = 0; stream < 2; ++stream) {
+        while (task.outputs[stream].fd >= 0) {
+          char buffer[kOutputChunkBytes];
+          const ssize_t n = read(task.outputs[stream].fd, buffer, sizeof(buffer));
+          if (n > 0 && out_bytes_ < kOutFinalBytesMax) {
+            send_output(task, step, stream, std::string(buffer, static_cast<std::size_t>(n)), false);
+          } else {
+            close_fd(task.outputs[stream].fd);
+            send_output(task, step, stream, {}, true);
+          }
+        }
+      }
+      settle_task(task);
+    }
+    step.ended = true;
+    if (!step.muted) {
+      send(StepEndedFrame{number});
+    }
+  }
+  // A group just emptied may be busy for a moment.
+  for (int i = 0; i < 50 && !tree_->remove(); ++i) {
+    poll(nullptr, 0, 2);
+  }
+  if (stopping_ && !decided_) {
+    outcome_.cause = end_cause_;
+    outcome_.detail = end_detail_;
+  }
+  decided_ = true;
+  if (outcome_.ran.us == 0) {
+    outcome_.ran = Duration::from_us(now_us() - launched_us_);
+  }
+  done_ = write_outcome();
+  if (!std::exchange(end_sent_, true)) {
+    send(EndedFrame{outcome_});
+  }
+  if (!done_) {
+    // The disk is full: the outcome waits here until it can be written, or until noded has it.
+    flush();
+    if (connection_ >= 0 && out_.empty()) {
+      done_ = true;
+      return;
+    }
+    kill_at_us_ = now_us() + kOutcomeAgainUs;
+    arm_timer();
+    return;
+  }
+  if (!launch_->cgroup_parent.empty() && connection_ < 0) {
+    rmdir(launch_->cgroup_parent.c_str());  // the last one without a noded cleans up; fails when others are there
+  }
+  pollfd poller{connection_, POLLOUT, 0};
+  const std::int64_t until = now_us() + kFinalFlushMs * 1000;
+  for (flush(); connection_ >= 0 && attached_ && !out_.empty() && now_us() < until; flush()) {
+    poll(&poller, 1, 100);
+  }
+}
+
+bool Shepherd::write_outcome() {
+  return write_file(launch_->directory + "/" + kOutcomeName, encode_outcome(outcome_)) == 0;
+}
+
+// ---------------------------------------------------------------- the connection
+
+bool Shepherd::congested() const { return out_bytes_ >= kOutWaitingBytesMax; }
+
+void Shepherd::send(const Frame& frame) {
+  std::string bytes = encode_frame(frame);
+  out_bytes_ += bytes.size();
+  out_.push_back(std::move(bytes));
+}
+
+void Shepherd::flush() {
+  const bool was_congested = congested();
+  while (connection_ >= 0 && attached_ && !out_.empty()) {
+    const std::string& front = out_.front();
+    const ssize_t n = ::send(connection_, front.data() + out_offset_, front.size() - out_offset_, MSG_NOSIGNAL);
+    if (n < 0) {
+      if (errno == EAGAIN || errno == EINTR) {
+        break;
+      }
+      drop_connection();
+      break;
+    }
+    out_offset_ += static_cast<std::size_t>(n);
+    if (out_offset_ == front.size()) {
+      out_bytes_ -= front.size();
+      out_.pop_front();
+      out_offset_ = 0;
+    }
+  }
+  const bool want = attached_ && !out_.empty();
+  if (connection_ >= 0 && want != connection_writable_watched_) {
+    connection_writable_watched_ = want;
+    change_epoll(connection_, Token::kConnection, 0, EPOLLIN | (want ? EPOLLOUT : 0U));
+  }
+  if (was_congested && !congested()) {
+    watch_outputs();
+  }
+}
+
+void Shepherd::drop_connection() {
+  if (connection_ < 0) {
+    return;
+  }
+  close_fd(connection_);
+  connection_writable_watched_ = false;
+  // What waited, and what was on its way, is said again from what we know: StateFrame, and the steps when resumed.
+  out_.clear();
+  out_offset_ = 0;
+  out_bytes_ = 0;
+  end_sent_ = false;
+  for (auto& [number, step] : steps_) {
+    step.muted = true;
+  }
+}
+
+// ---------------------------------------------------------------- help
+
+void Shepherd::listen() {
+  // The path may be longer than a socket address takes (108 bytes), so it is reached through its open directory.
+  const int directory = open(launch_->directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = "/proc/self/fd/" + std::to_string(directory) + "/" + kSocketName;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const mode_t old = umask(077);
+  // Without it a restarted noded only learns of the end from the outcome file; the job itself is not harmed.
+  if (listener_ >= 0 && (bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+                         ::listen(listener_, 4) != 0)) {
+    close_fd(listener_);
+  }
+  umask(old);
+  if (directory >= 0) {
+    close(directory);
+  }
+  if (listener_ >= 0) {
+    add_to_epoll(listener_, Token::kListener, 0, EPOLLIN);
+  }
+}
+
+void Shepherd::add_to_epoll(int fd, Token token, std::uint64_t index, std::uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = (static_cast<std::uint64_t>(token) << 56U) | index;
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
+}
+
+void Shepherd::change_epoll(int fd, Token token, std::uint64_t index, std::uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = (static_cast<std::uint64_t>(token) << 56U) | index;
+  epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event);
+}
+
+void Shepherd::close_fd(int& fd) {
+  if (fd >= 0) {
+    // Explicitly: a child before its exec may hold a copy, which would keep the watch alive.
+    epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+    close(fd);
+    fd = -1;
+  }
+}
+
+void Shepherd::watch_outputs() {
+  for (auto& [number, task] : tasks_) {
+    if (task.step == ProcessTree::kNoStep) {
+      continue;
+    }
+    const bool want = steps_[task.step].credit > 0 && !congested();
+    for (unsigned stream = 0; stream < 2; ++stream) {
+      Output& output = task.outputs[stream];
+      if (output.fd < 0 || output.watched == want) {
+        continue;
+      }
+      output.watched = want;
+      if (want) {
+        add_to_epoll(output.fd, stream == 0 ? Token::kOut : Token::kErr, number, EPOLLIN);
+      } else {
+        epoll_ctl(epoll_, EPOLL_CTL_DEL, output.fd, nullptr);
+      }
+    }
+  }
+}
+
+void Shepherd::arm_timer() {
+  std::int64_t at = limit_at_us_;
+  const auto sooner = [&](std::int64_t candidate) {
+    if (candidate != 0 && (at == 0 || candidate < at)) {
+      at = candidate;
+    }
+  };
+  sooner(kill_at_us_);
+  for (const auto& [number, step] : steps_) {
+    sooner(step.kill_at_us);
+  }
+  if (at == timer_at_us_) {
+    return;
+  }
+  timer_at_us_ = at;
+  if (timer_ < 0) {
+    timer_ = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    add_to_epoll(timer_, Token::kTimer, 0, EPOLLIN);
+  }
+  itimerspec spec{};
+  if (at != 0) {
+    spec.it_value.tv_sec = at / 1'000'000;
+    spec.it_value.tv_nsec = (at % 1'000'000) * 1000 + 1;
+  }
+  timerfd_settime(timer_, TFD_TIMER_ABSTIME, &spec, nullptr);
+}
+
+}  // namespace muster::noded

@@ -1,0 +1,378 @@
+#include "noded/task.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+namespace muster::noded {
+namespace {
+
+// Where a start failed; what the child writes to its status pipe.
+enum class Stage : std::int32_t { kUser, kWorkDir, kInput, kOutput, kError, kNamespace, kExec, kForeignUser };
+struct Failure {
+  Stage stage = Stage::kExec;
+  std::int32_t error_number = 0;
+};
+
+std::string text_of_errno(int error_number) {
+  // strerror_r of glibc returns the text; the buffer is only for unknown numbers.
+  char buffer[64];
+  return strerror_r(error_number, buffer, sizeof(buffer));
+}
+
+[[noreturn]] void fail(int status_fd, Stage stage, int error_number) {
+  const Failure failure{stage, error_number};
+  const ssize_t ignored = write(status_fd, &failure, sizeof(failure));
+  static_cast<void>(ignored);
+  _exit(126);
+}
+
+std::string read_line_of(const char* path) {
+  char buffer[256];
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return {};
+  }
+  const ssize_t n = read(fd, buffer, sizeof(buffer));
+  close(fd);
+  return n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : std::string();
+}
+
+// Whether `id` exists in this process's user namespace.
+bool is_mapped(const char* map_path, std::uint32_t id) {
+  const std::string text = read_line_of(map_path);
+  if (text.empty()) {
+    return true;  // no user namespaces in this kernel
+  }
+  const char* p = text.c_str();
+  while (*p != '\0') {
+    char* end = nullptr;
+    const unsigned long inside = std::strtoul(p, &end, 10);
+    const unsigned long outside = std::strtoul(end, &end, 10);
+    static_cast<void>(outside);
+    const unsigned long count = std::strtoul(end, &end, 10);
+    if (end == p) {
+      break;
+    }
+    if (id >= inside && id - inside < count) {
+      return true;
+    }
+    p = end;
+    while (*p == '\n') {
+      ++p;
+    }
+  }
+  return false;
+}
+
+bool write_text(const char* path, const std::string& text) {
+  const int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return false;
+  }
+  const ssize_t n = write(fd, text.data(), text.size());
+  close(fd);
+  return n == static_cast<ssize_t>(text.size());
+}
+
+// Under an unprivileged local cluster the daemons are root of a user namespace that holds one user only. The job gets
+// an inner namespace in which that one has its own number again.
+void enter_inner_namespace(const TaskSpec& spec, int status_fd) {
+  if (unshare(CLONE_NEWUSER) != 0) {
+    fail(status_fd, Stage::kNamespace, errno);
+  }
+  write_text("/proc/self/setgroups", "deny");
+  if (!write_text("/proc/self/uid_map", std::to_string(spec.uid) + " 0 1\n") ||
+      !write_text("/proc/self/gid_map", std::to_string(spec.gid) + " 0 1\n")) {
+    fail(status_fd, Stage::kNamespace, errno);
+  }
+}
+
+void become_user(const TaskSpec& spec, int status_fd) {
+  const uid_t self = geteuid();
+  if (self == spec.uid) {
+    return;
+  }
+  if (self != 0) {
+    fail(status_fd, Stage::kForeignUser, EPERM);
+  }
+  if (!is_mapped("/proc/self/uid_map", spec.uid)) {
+    enter_inner_namespace(spec, status_fd);
+    return;
+  }
+  std::vector<gid_t> groups(spec.groups.begin(), spec.groups.end());
+  if (groups.empty()) {
+    groups.push_back(spec.gid);
+  }
+  // Groups that this namespace does not know are refused as a whole; the job then has its own group alone.
+  if (setgroups(groups.size(), groups.data()) != 0 && errno != EPERM && errno != EINVAL) {
+    fail(status_fd, Stage::kUser, errno);
+  }
+  if (setresgid(spec.gid, spec.gid, spec.gid) != 0 || setresuid(spec.uid, spec.uid, spec.uid) != 0) {
+    fail(status_fd, Stage::kUser, errno);
+  }
+}
+
+void bind_to_cpus(const std::vector<std::uint64_t>& words) {
+  if (words.empty()) {
+    return;
+  }
+  // A failure (a thread went offline) leaves the task unbound, which costs speed, not correctness.
+  syscall(SYS_sched_setaffinity, 0, words.size() * sizeof(words[0]), words.data());
+}
+
+void place(int fd, int target) {
+  if (fd == target) {
+    fcntl(fd, F_SETFD, 0);
+  } else {
+    dup2(fd, target);
+  }
+}
+
+int open_output(const TaskStream& stream, bool append) {
+  if (stream.path.empty()) {
+    return stream.fd >= 0 ? stream.fd : open("/dev/null", O_WRONLY | O_CLOEXEC);
+  }
+  // Both modes append, so that several writers of one file (standard output and error, several nodes) lose nothing.
+  // No waiting for a reader of a named pipe; opened for both, it has one.
+  const int flags = O_CREAT | O_CLOEXEC | O_APPEND | (append ? 0 : O_TRUNC);
+  struct stat info {};
+  const bool fifo = stat(stream.path.c_str(), &info) == 0 && S_ISFIFO(info.st_mode);
+  return open(stream.path.c_str(), flags | (fifo ? O_RDWR : O_WRONLY), 0666);
+}
+
+void open_streams(const TaskSpec& spec, int status_fd) {
+  // Descriptors that arrive as 0..2 would be overwritten by dup2 of another; the shepherd keeps 0..2 on /dev/null, so
+  // everything here is 3 or more.
+  int in = spec.in.fd;
+  if (!spec.in.path.empty() || in < 0) {
+    in = open(spec.in.path.empty() ? "/dev/null" : spec.in.path.c_str(), O_RDONLY | O_CLOEXEC);
+  }
+  if (in < 0) {
+    fail(status_fd, Stage::kInput, errno);
+  }
+  const int out = open_output(spec.out, spec.append);
+  if (out < 0) {
+    fail(status_fd, Stage::kOutput, errno);
+  }
+  int err = out;
+  if (!spec.err_with_out) {
+    err = open_output(spec.err, spec.append);
+    if (err < 0) {
+      fail(status_fd, Stage::kError, errno);
+    }
+  }
+  place(in, 0);
+  place(out, 1);
+  place(err, 2);
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& strings) {
+  std::vector<char*> out;
+  out.reserve(strings.size() + 1);
+  for (const std::string& s : strings) {
+    out.push_back(const_cast<char*>(s.c_str()));  // execve does not write
+  }
+  out.push_back(nullptr);
+  return out;
+}
+
+std::string_view path_of(const std::vector<std::string>& environment) {
+  for (const std::string& variable : environment) {
+    if (variable.starts_with("PATH=")) {
+      return std::string_view(variable).substr(5);
+    }
+  }
+  return "/usr/local/bin:/usr/bin:/bin";
+}
+
+void execute(const char* path, char* const* argv, char* const* environment) {
+  execve(path, argv, environment);
+  if (errno == ENOEXEC) {
+    // As a shell does with a file that has no #! line.
+    std::vector<char*> with_shell{const_cast<char*>("/bin/sh"), const_cast<char*>(path)};
+    for (char* const* arg = argv + 1; *arg != nullptr; ++arg) {
+      with_shell.push_back(*arg);
+    }
+    with_shell.push_back(nullptr);
+    execve("/bin/sh", with_shell.data(), environment);
+  }
+}
+
+[[noreturn]] void execute_task(const TaskSpec& spec, int status_fd) {
+  const std::vector<char*> argv = pointers(spec.argv);
+  const std::vector<char*> environment = pointers(spec.environment);
+  const std::string& program = spec.argv.front();
+  if (!spec.search_path) {
+    execve(program.c_str(), argv.data(), environment.data());
+    fail(status_fd, Stage::kExec, errno);
+  }
+  if (program.find('/') != std::string::npos) {
+    execute(program.c_str(), argv.data(), environment.data());
+    fail(status_fd, Stage::kExec, errno);
+  }
+  int error_number = ENOENT;
+  std::string_view rest = path_of(spec.environment);
+  while (true) {
+    const auto end = rest.find(':');
+    std::string candidate(rest.substr(0, end));
+    candidate += candidate.empty() ? program : "/" + program;
+    execute(candidate.c_str(), argv.data(), environment.data());
+    if (errno == EACCES) {
+      error_number = EACCES;
+    } else if (errno != ENOENT && errno != ENOTDIR) {
+      error_number = errno;
+      break;
+    }
+    if (end == std::string_view::npos) {
+      break;
+    }
+    rest.remove_prefix(end + 1);
+  }
+  fail(status_fd, Stage::kExec, error_number);
+}
+
+[[noreturn]] void run_child(const TaskSpec& spec, int status_fd) {
+  setsid();
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  sigaction(SIGPIPE, &standard, nullptr);
+  bind_to_cpus(spec.cpus);
+  become_user(spec, status_fd);
+  umask(spec.umask);
+  if (chdir(spec.work_dir.empty() ? "/" : spec.work_dir.c_str()) != 0) {
+    fail(status_fd, Stage::kWorkDir, errno);
+  }
+  open_streams(spec, status_fd);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  execute_task(spec, status_fd);
+}
+
+// The interpreter that a script's first line names; empty when there is none.
+std::string interpreter_of(const std::string& script) {
+  std::string line = read_line_of(script.c_str());
+  if (!line.starts_with("#!")) {
+    return {};
+  }
+  line = line.substr(2, line.find('\n') == std::string::npos ? std::string::npos : line.find('\n') - 2);
+  const auto begin = line.find_first_not_of(" \t");
+  if (begin == std::string::npos) {
+    return {};
+  }
+  return line.substr(begin, line.find_first_of(" \t", begin) - begin);
+}
+
+std::string explain_exec(const TaskSpec& spec, int error_number) {
+  const std::string& program = spec.argv.front();
+  const std::string reason = text_of_errno(error_number);
+  if (error_number == E2BIG) {
+    return "arguments and environment are together too long for " + program + ": make them smaller";
+  }
+  if (spec.search_path) {
+    return program + ": " + reason;
+  }
+  if (error_number == ENOEXEC) {
+    return "the script does not begin with #! and the path of an interpreter";
+  }
+  const std::string interpreter = interpreter_of(program);
+  if (interpreter.empty() || (error_number == EACCES && access(interpreter.c_str(), X_OK) == 0)) {
+    return "cannot execute the script " + program + ": " + reason +
+           (error_number == EACCES ? " (is the spool directory mounted noexec?)" : "");
+  }
+  if (interpreter.ends_with('\r')) {
+    return "interpreter " + interpreter.substr(0, interpreter.size() - 1) +
+           "\\r: " + reason + ": the script has Windows line ends";
+  }
+  return "interpreter " + interpreter + ": " + reason;
+}
+
+}  // namespace
+
+Result<StartedTask> start_task(const TaskSpec& spec) {
+  MUSTER_CHECK(!spec.argv.empty());
+  int status[2];
+  if (pipe2(status, O_CLOEXEC) != 0) {
+    return make_error(ErrorCode::kIo, "cannot make a pipe: " + text_of_errno(errno));
+  }
+  clone_args args{};
+  args.exit_signal = SIGCHLD;
+  if (spec.cgroup_fd >= 0) {
+    // Born inside: moving a process later would wait for a grace period of the kernel, milliseconds each.
+    args.flags = CLONE_INTO_CGROUP;
+    args.cgroup = static_cast<std::uint64_t>(spec.cgroup_fd);
+  }
+  auto pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
+  if (pid < 0 && (errno == ENOSYS || (spec.cgroup_fd >= 0 && errno != EAGAIN && errno != ENOMEM))) {
+    // An old kernel, or a group that does not take it: the process tree alone must do.
+    pid = fork();
+  }
+  if (pid < 0) {
+    const int error_number = errno;
+    close(status[0]);
+    close(status[1]);
+    return make_error(ErrorCode::kIo, "cannot start a process: " + text_of_errno(error_number));
+  }
+  if (pid == 0) {
+    run_child(spec, status[1]);
+  }
+  close(status[1]);
+  return StartedTask{pid, status[0]};
+}
+
+bool read_start_failure(int status_fd, const TaskSpec& spec, Outcome& outcome) {
+  Failure failure;
+  ssize_t n = 0;
+  do {
+    n = read(status_fd, &failure, sizeof(failure));
+  } while (n < 0 && errno == EINTR);
+  if (n != static_cast<ssize_t>(sizeof(failure))) {
+    return false;
+  }
+  const std::string reason = text_of_errno(failure.error_number);
+  outcome = Outcome{.cause = EndCause::kLaunchFailed, .exit_code = 126, .signal = 0, .detail = {}, .ran = {}};
+  switch (failure.stage) {
+    case Stage::kUser:
+      outcome.detail = "cannot become user " + std::to_string(spec.uid) + ": " + reason;
+      break;
+    case Stage::kForeignUser:
+      outcome.detail = "this node's daemon runs as user " + std::to_string(geteuid()) + " and cannot run jobs of user " +
+                       std::to_string(spec.uid) + ": start muster-noded as root";
+      break;
+    case Stage::kNamespace:
+      outcome.detail = "cannot make a user namespace for user " + std::to_string(spec.uid) + ": " + reason;
+      break;
+    case Stage::kWorkDir:
+      outcome.detail = "working directory " + spec.work_dir + ": " + reason;
+      break;
+    case Stage::kInput:
+      outcome.detail = "standard input " + spec.in.path + ": " + reason;
+      break;
+    case Stage::kOutput:
+      outcome.cause = EndCause::kOutputFailed;
+      outcome.detail = "standard output " + spec.out.path + ": " + reason;
+      break;
+    case Stage::kError:
+      outcome.cause = EndCause::kOutputFailed;
+      outcome.detail = "standard error " + spec.err.path + ": " + reason;
+      break;
+    case Stage::kExec:
+      outcome.exit_code = failure.error_number == ENOENT ? 2 : 126;
+      outcome.detail = explain_exec(spec, failure.error_number);
+      break;
+  }
+  return true;
+}
+
+}  // namespace muster::noded

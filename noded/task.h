@@ -1,0 +1,53 @@
+// Starting one task (the batch script, or a task of a step) as the job's user. Part of the shepherd.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/model/outcome.h"
+
+namespace muster::noded {
+
+// A standard stream of a task: a file opened as the user, or a descriptor that the shepherd made.
+struct TaskStream {
+  int fd = -1;       // used when the path is empty; -1 with an empty path: /dev/null
+  std::string path;  // absolute
+};
+
+struct TaskSpec {
+  std::vector<std::string> argv;  // of a script: argv[0] is its path
+  std::vector<std::string> environment;
+  std::string work_dir;
+  TaskStream in;
+  TaskStream out;
+  TaskStream err;
+  bool err_with_out = false;
+  bool append = false;
+  bool search_path = false;  // look argv[0] up in the task's PATH
+  mode_t umask = 022;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;
+  std::vector<std::uint64_t> cpus;  // words of an index set of hardware threads; empty: as the shepherd
+  int cgroup_fd = -1;               // -1: none
+};
+
+struct StartedTask {
+  pid_t pid = 0;
+  // Readable when the task's start is decided: nothing to read means that its program runs, otherwise
+  // read_start_failure() says why not.
+  int status_fd = -1;
+};
+
+// Does not wait for the exec.
+Result<StartedTask> start_task(const TaskSpec& spec);
+
+// Whether the task failed to start, read from its status_fd; `outcome` is kLaunchFailed or kOutputFailed then, with
+// exit_code 2 for a missing program and 126 otherwise.
+bool read_start_failure(int status_fd, const TaskSpec& spec, Outcome& outcome);
+
+}  // namespace muster::noded
