@@ -1,0 +1,867 @@
+#include "noded/step_coordinator.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "lib/base/text.h"
+#include "lib/io/files.h"
+#include "lib/io/log.h"
+#include "lib/wire/codec.h"
+#include "lib/wire/muster.pb.h"
+
+namespace muster::noded {
+namespace {
+
+// Parts that have not heard of the job yet are asked again this often.
+constexpr Duration kAskAgain = Duration::from_ms(10);
+constexpr Duration kLook = Duration::from_s(1);  // how often clients and parts are looked after
+constexpr std::size_t kEnvironmentMax = 100'000;  // variables of a step; far beyond what execve accepts
+
+// "host" of "tcp://host:port", without the brackets of an IPv6 address.
+std::string host_of(const std::string& endpoint) {
+  const std::size_t begin = endpoint.find("://");
+  const std::size_t from = begin == std::string::npos ? 0 : begin + 3;
+  const std::size_t colon = endpoint.rfind(':');
+  std::string host = endpoint.substr(from, colon == std::string::npos || colon < from ? std::string::npos : colon - from);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  return host;
+}
+
+// A port for the step's own use (MASTER_PORT): below the ephemeral ports, and different for steps at the same time.
+std::uint32_t port_of(const StepId& id) {
+  constexpr std::uint64_t kFirst = 15'000;
+  constexpr std::uint64_t kCount = 15'000;
+  return static_cast<std::uint32_t>(kFirst + (id.key.job.value * 131 + id.step) % kCount);
+}
+
+std::string record_path(const std::string& directory, std::uint32_t step) {
+  return directory + "/step." + std::to_string(step);
+}
+
+// Written without fsync: it must survive a restart of the daemon, and after one of the machine the attempt has ended.
+Status write_small(const std::string& path, const std::string& text) {
+  const io::Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd.valid()) {
+    return io::errno_error("create", path, errno);
+  }
+  if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+    return io::errno_error("write", path, errno);
+  }
+  return ok_status();
+}
+
+Outcome lost_outcome(const std::string& why) {
+  Outcome outcome;
+  outcome.cause = EndCause::kCancelled;
+  outcome.signal = 9;
+  outcome.detail = why;
+  return outcome;
+}
+
+}  // namespace
+
+struct StepCoordinator::Step {
+  StepId id;
+  AttemptInfo info;
+  ClientAddress client;
+  bool client_here = true;  // false: its connection is gone and it may come back
+  Duration client_heard;
+  std::unique_ptr<pb::StepSpec> spec;  // until every part runs
+  bool kill_on_bad_exit = false;
+  std::uint32_t stdin_mode = 0;
+  bool is_job = false;  // the first step of a kRun job
+  bool started = false;
+  Duration ask_until;
+  std::vector<PartRecord> parts;
+  std::vector<RankRecord> ranks;
+  std::size_t ended = 0;
+  std::int32_t exit_code = 0;
+  Outcome worst;
+  std::deque<Unread> unread;
+  std::uint64_t credited = 0;  // by the client, of unread.front()
+  std::uint64_t input_granted = 0;
+  std::string cancelled;  // why; empty: not
+  Duration cancelled_at;
+  Duration parts_asked;
+  bool over = false;  // the end has been told, or waits for the client to come back
+
+  [[nodiscard]] const Peer& node(std::size_t part) const { return info.order->peers[parts[part].job_node]; }
+  [[nodiscard]] bool here(std::size_t part) const {
+    return parts[part].job_node == info.order->node_rank;
+  }
+  [[nodiscard]] std::optional<std::size_t> part_of_node(const std::string& name) const {
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (node(i).name == name) {
+        return i;
+      }
+    }
+    return std::nullopt;
+  }
+  [[nodiscard]] bool rank_in_part(std::uint32_t rank, std::size_t part) const {
+    return rank >= parts[part].first_rank && rank - parts[part].first_rank < parts[part].tasks;
+  }
+};
+
+StepCoordinator::StepCoordinator(CoordinatorOptions options) : options_(std::move(options)) {}
+StepCoordinator::~StepCoordinator() = default;
+
+StepCoordinator::Step* StepCoordinator::find(const StepId& id) {
+  const auto it = steps_.find(id);
+  return it == steps_.end() ? nullptr : it->second.get();
+}
+
+StepCoordinator::Step* StepCoordinator::find(const ClientAddress& client) {
+  const auto it = by_client_.find({client.key, client.stream});
+  return it == by_client_.end() ? nullptr : find(it->second);
+}
+
+std::size_t StepCoordinator::steps_of(AttemptKey key) const {
+  std::size_t count = 0;
+  for (auto it = steps_.lower_bound({.key = key, .step = 0}); it != steps_.end() && it->first.key == key; ++it) {
+    ++count;
+  }
+  return count;
+}
+
+void StepCoordinator::refuse(const ClientAddress& client, const Error& error) {
+  pb::NodeReply reply;
+  reply.mutable_refused()->set_code(static_cast<std::uint32_t>(error.code));
+  reply.mutable_refused()->set_message(error.message);
+  (void)options_.to_client(client, reply);
+}
+
+// Numbers of steps count through the attempt's life, restarts of the daemon included.
+Result<std::uint32_t> StepCoordinator::next_step(const AttemptInfo& info) {
+  const std::string path = info.directory + "/next_step";
+  std::uint32_t next = 0;
+  if (const Result<std::string> text = io::read_file(path, 32)) {
+    MUSTER_ASSIGN(const std::uint64_t value, parse_count(trim(*text), path, {.min = 0, .max = UINT32_MAX - 2}));
+    next = static_cast<std::uint32_t>(value);
+  }
+  MUSTER_TRY(write_small(path, std::to_string(next + 1)));
+  return next;
+}
+
+void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, const AttemptInfo& info,
+                          const pb::RunStep& request) {
+  if (Step* known = find(client); known != nullptr) {  // the same request again, perhaps by another connection
+    known->client = client;
+    known->client_here = true;
+    known->client_heard = options_.now();
+    if (known->started) {
+      send_started(*known);
+    }
+    return;
+  }
+  const auto reject = [&](ErrorCode code, const std::string& message) { refuse(client, make_error(code, message)); };
+  if (ticket.uid != info.order->spec->uid) {
+    return reject(ErrorCode::kPermissionDenied, "the ticket is of another user than the job");
+  }
+  if (info.stopping) {
+    return reject(ErrorCode::kRefused, "job " + std::to_string(info.order->key.job.value) + " is being stopped");
+  }
+  if (request.spec().argv_size() == 0 || request.spec().argv(0).empty()) {
+    return reject(ErrorCode::kInvalidArgument, "the step has no command: give one");
+  }
+  if (static_cast<std::size_t>(request.spec().environment_size()) > kEnvironmentMax) {
+    return reject(ErrorCode::kInvalidArgument, "the step's environment has too many variables: use --export");
+  }
+  if (steps_of(info.order->key) >= kStepsPerJobMax) {
+    return reject(ErrorCode::kLimitReached, "the job runs " + std::to_string(kStepsPerJobMax) +
+                                                " steps at the same time: wait until one of them ends");
+  }
+
+  std::vector<JobNode> job;
+  for (const Peer& peer : info.order->peers) {
+    job.push_back({.name = peer.name, .tasks = peer.tasks, .cpus = peer.cpus});
+  }
+  const pb::StepSpec& spec = request.spec();
+  const StepWish wish{.nodes = spec.nodes(),
+                      .nodes_max = spec.nodes_max(),
+                      .ntasks = spec.ntasks(),
+                      .ntasks_per_node = spec.ntasks_per_node(),
+                      .cpus_per_task = spec.cpus_per_task(),
+                      .nodelist = {spec.nodelist().begin(), spec.nodelist().end()},
+                      .exclude = {spec.exclude().begin(), spec.exclude().end()}};
+  const Result<StepPlan> plan = plan_step(job, wish);
+  if (!plan) {
+    return refuse(client, plan.error());
+  }
+  const Result<std::uint32_t> number = next_step(info);
+  if (!number) {
+    return refuse(client, number.error());
+  }
+
+  auto owned = std::make_unique<Step>();
+  Step& step = *owned;
+  step.id = {.key = info.order->key, .step = *number};
+  step.info = info;
+  step.client = client;
+  step.client_heard = options_.now();
+  step.ask_until = options_.now() + options_.peer_start_patience;
+  step.parts_asked = options_.now();
+  step.spec = std::make_unique<pb::StepSpec>(spec);
+  step.kill_on_bad_exit = spec.kill_on_bad_exit();
+  step.stdin_mode = spec.stdin_mode();
+  step.is_job = info.order->spec->kind == JobKind::kRun && *number == 0;
+  for (const auto& entry : plan->nodes) {
+    step.parts.push_back({.job_node = entry.job_node, .tasks = entry.tasks, .first_rank = entry.first_rank});
+  }
+  step.ranks.resize(plan->ntasks);
+  std::string record;
+  for (std::size_t i = 0; i < step.parts.size(); ++i) {
+    record += step.node(i).name + "\n";
+  }
+  if (const Status written = write_small(record_path(info.directory, *number), record); !written) {
+    return refuse(client, written.error());
+  }
+  const StepId id = step.id;
+  steps_.emplace(id, std::move(owned));
+  by_client_[{client.key, client.stream}] = id;
+  awaited_.erase(id.key);
+  const std::size_t count = step.parts.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    if (step.cancelled.empty()) {
+      ask_part(step, i);
+    } else {
+      on_part_refused(step, i, make_error(ErrorCode::kRefused, "the step could not start on another node"));
+    }
+    if (find(id) == nullptr) {
+      return;  // refused at once
+    }
+  }
+}
+
+// Sends a part its start, or its resume.
+void StepCoordinator::ask_part(Step& step, std::size_t i) {
+  PartRecord& part = step.parts[i];
+  part.ask_again = false;
+  pb::NodeRequest request;
+  if (part.resuming || !step.spec) {
+    auto& resume = *request.mutable_peer_resume();
+    fill_step_key(step.id, *resume.mutable_step());
+    for (std::uint32_t k = 0; k < part.tasks; ++k) {
+      const RankRecord& rank = step.ranks[part.first_rank + k];
+      for (std::uint32_t s = 0; s < 2; ++s) {
+        if (rank.forwarded[s] > 0) {
+          auto& received = *resume.add_received();
+          received.set_rank(part.first_rank + k);
+          received.set_stream(s + 1);
+          received.set_bytes(rank.forwarded[s]);
+        }
+      }
+    }
+    // The shepherd counts all of it as credited.
+    part.credit_due = 0;
+    for (Unread& unread : step.unread) {
+      if (unread.part == i) {
+        unread.cost = 0;
+      }
+    }
+  } else {
+    auto& start = *request.mutable_peer_start();
+    fill_step_key(step.id, *start.mutable_step());
+    *start.mutable_spec() = *step.spec;
+    start.set_node_index(static_cast<std::uint32_t>(i));
+    start.set_first_rank(part.first_rank);
+    for (std::size_t k = 0; k < step.parts.size(); ++k) {
+      start.add_nodes(step.node(k).name);
+      start.add_tasks(step.parts[k].tasks);
+    }
+    start.set_master_address(host_of(step.node(0).endpoint));
+    start.set_master_port(port_of(step.id));
+  }
+  const Peer node = step.node(i);
+  options_.to_part(node, step.here(i), request);
+}
+
+void StepCoordinator::all_parts(Step& step, const pb::NodeRequest& request) {
+  const std::size_t count = step.parts.size();
+  const StepId id = step.id;
+  for (std::size_t i = 0; i < count; ++i) {
+    Step* still = find(id);  // a part that is here may answer at once
+    if (still == nullptr) {
+      return;
+    }
+    const Peer node = still->node(i);
+    options_.to_part(node, still->here(i), request);
+  }
+}
+
+void StepCoordinator::send_started(Step& step) {
+  pb::NodeReply reply;
+  auto& started = *reply.mutable_started();
+  started.set_job(step.id.key.job.value);
+  started.set_step(step.id.step);
+  for (std::size_t i = 0; i < step.parts.size(); ++i) {
+    started.add_nodes(step.node(i).name);
+    started.add_tasks(step.parts[i].tasks);
+  }
+  (void)options_.to_client(step.client, reply);
+}
+
+void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& reply) {
+  using Body = pb::NodeReply::BodyCase;
+  const pb::StepKey* key = nullptr;
+  switch (reply.body_case()) {
+    case Body::kPeerStarted: key = &reply.peer_started().step(); break;
+    case Body::kPeerOutput: key = &reply.peer_output().step(); break;
+    case Body::kPeerTaskEnded: key = &reply.peer_task_ended().step(); break;
+    case Body::kPeerRefused: key = &reply.peer_refused().step(); break;
+    case Body::kPeerInputTaken: key = &reply.peer_input_taken().step(); break;
+    default: return;
+  }
+  Step* step = find(step_id_of(*key));
+  if (step == nullptr || step->over) {
+    return;
+  }
+  const std::optional<std::size_t> part = step->part_of_node(node);
+  if (!part) {
+    return;
+  }
+  switch (reply.body_case()) {
+    case Body::kPeerStarted: return on_part_started(*step, *part);
+    case Body::kPeerOutput: return on_output(*step, *part, reply);
+    case Body::kPeerTaskEnded:
+      if (step->rank_in_part(reply.peer_task_ended().ended().rank(), *part)) {
+        on_task_ended(*step, reply);
+      }
+      return;
+    case Body::kPeerRefused: {
+      const auto& error = reply.peer_refused().error();
+      const auto code = error.code() > static_cast<std::uint32_t>(ErrorCode::kInternal)
+                            ? ErrorCode::kInternal
+                            : static_cast<ErrorCode>(error.code());
+      return on_part_refused(*step, *part, make_error(code, error.message()));
+    }
+    case Body::kPeerInputTaken:
+      if (step->rank_in_part(reply.peer_input_taken().rank(), *part)) {
+        on_input_taken(*step, reply);
+      }
+      return;
+    default: return;
+  }
+}
+
+void StepCoordinator::on_part_started(Step& step, std::size_t part) {
+  step.parts[part].state = PartState::kRunning;
+  step.parts[part].resuming = false;
+  if (!step.cancelled.empty()) {  // too late
+    pb::NodeRequest request;
+    fill_step_key(step.id, *request.mutable_peer_signal()->mutable_step());
+    request.mutable_peer_signal()->set_end(true);
+    const Peer node = step.node(part);
+    options_.to_part(node, step.here(part), request);
+    return;
+  }
+  if (step.started || !std::all_of(step.parts.begin(), step.parts.end(),
+                                   [](const PartRecord& p) { return p.state == PartState::kRunning; })) {
+    return;
+  }
+  step.started = true;
+  step.spec.reset();
+  send_started(step);
+}
+
+void StepCoordinator::on_part_refused(Step& step, std::size_t i, const Error& error) {
+  PartRecord& part = step.parts[i];
+  if (error.code == ErrorCode::kNotFound && part.state == PartState::kRunning) {
+    // Its daemon was restarted, or our connection was: what it sent since may be lost.
+    part.resuming = true;
+    part.ask_again = true;
+    step.ask_until = options_.now() + options_.client_awaited;
+    return;
+  }
+  if (error.code == ErrorCode::kUnavailable && options_.now() < step.ask_until && step.cancelled.empty()) {
+    part.ask_again = true;
+    return;
+  }
+  part.state = PartState::kRefused;
+  for (std::uint32_t k = 0; k < part.tasks; ++k) {
+    RankRecord& rank = step.ranks[part.first_rank + k];
+    if (!rank.ended) {
+      rank.ended = true;
+      ++step.ended;
+    }
+  }
+  if (step.worst.cause == EndCause::kExited && step.exit_code == 0) {
+    step.worst = lost_outcome("node " + step.node(i).name + ": " + error.message);
+    step.worst.cause = EndCause::kLaunchFailed;
+    step.worst.signal = 0;
+  }
+  step.exit_code = std::max(step.exit_code, 1);
+  cancel(step, "node " + step.node(i).name + ": " + error.message);
+}
+
+void StepCoordinator::on_output(Step& step, std::size_t part, const pb::NodeReply& reply) {
+  const pb::StepOutput& out = reply.peer_output().output();
+  if (!step.rank_in_part(out.rank(), part) || out.stream() < 1 || out.stream() > 2) {
+    return;
+  }
+  const std::uint64_t cost = out.data().size() + kOutputFrameCost;
+  std::uint64_t& forwarded = step.ranks[out.rank()].forwarded[out.stream() - 1];
+  if (!step.client_here || out.offset() > forwarded) {
+    return;  // it comes again with the resume
+  }
+  const std::uint64_t known = forwarded - out.offset();
+  if (known >= out.data().size()) {  // nothing new: the end of the stream, or a repetition
+    give_credit(step, part, cost, false);
+    return;
+  }
+  pb::NodeReply to_client;
+  pb::StepOutput& piece = *to_client.mutable_output();
+  piece.set_rank(out.rank());
+  piece.set_stream(out.stream());
+  piece.set_data(known == 0 ? out.data() : out.data().substr(known));
+  piece.set_offset(forwarded);
+  const std::uint64_t bytes = piece.data().size();
+  if (!options_.to_client(step.client, to_client)) {
+    step.client_here = false;
+    return;
+  }
+  forwarded += bytes;
+  step.unread.push_back({.part = part, .bytes = bytes, .cost = cost});
+}
+
+void StepCoordinator::give_credit(Step& step, std::size_t i, std::uint64_t cost, bool now) {
+  // Small pieces are collected; a part whose window is used up gets them at the latest when the client has read all.
+  constexpr std::uint64_t kPiece = 16U << 10U;
+  PartRecord& part = step.parts[i];
+  part.credit_due += cost;
+  if (part.credit_due == 0 || (!now && part.credit_due < kPiece && !step.unread.empty())) {
+    return;
+  }
+  pb::NodeRequest request;
+  fill_step_key(step.id, *request.mutable_peer_credit()->mutable_step());
+  request.mutable_peer_credit()->set_bytes(part.credit_due);
+  part.credit_due = 0;
+  const Peer node = step.node(i);
+  options_.to_part(node, step.here(i), request);
+}
+
+void StepCoordinator::on_credit(Step& step, std::uint64_t bytes) {
+  const StepId id = step.id;
+  step.credited += bytes;
+  while (!step.unread.empty() && step.credited >= step.unread.front().bytes) {
+    const Unread unread = step.unread.front();
+    step.unread.pop_front();
+    step.credited -= unread.bytes;
+    give_credit(step, unread.part, unread.cost, false);
+    if (find(id) == nullptr) {
+      return;
+    }
+  }
+  if (step.unread.empty()) {
+    step.credited = 0;
+    for (std::size_t i = 0; i < step.parts.size(); ++i) {
+      give_credit(step, i, 0, true);
+      if (find(id) == nullptr) {
+        return;
+      }
+    }
+  }
+}
+
+void StepCoordinator::on_task_ended(Step& step, const pb::NodeReply& reply) {
+  const pb::StepTaskEnded& ended = reply.peer_task_ended().ended();
+  RankRecord& rank = step.ranks[ended.rank()];
+  if (rank.ended) {
+    return;
+  }
+  rank.ended = true;
+  ++step.ended;
+  const Result<Outcome> decoded = wire::from_pb(ended.outcome());
+  const Outcome outcome = decoded ? *decoded : lost_outcome("its node sent a damaged outcome");
+  const std::int32_t status = exit_status(outcome);
+  if (status > step.exit_code) {
+    step.exit_code = status;
+    step.worst = outcome;
+  }
+  pb::NodeReply to_client;
+  *to_client.mutable_task_ended() = ended;
+  (void)options_.to_client(step.client, to_client);
+  if (step.ended == step.ranks.size()) {
+    complete(step);
+    return;
+  }
+  if (status != 0 && step.kill_on_bad_exit && step.cancelled.empty()) {
+    cancel(step, "task " + std::to_string(ended.rank()) + " ended badly");
+    return;
+  }
+  if (step.stdin_mode == 1) {  // its input stands nobody in the way any more
+    rank.input_closed = true;
+  }
+}
+
+void StepCoordinator::on_input_taken(Step& step, const pb::NodeReply& reply) {
+  RankRecord& rank = step.ranks[reply.peer_input_taken().rank()];
+  rank.input_taken += reply.peer_input_taken().bytes();
+  rank.input_closed = rank.input_closed || reply.peer_input_taken().closed();
+  std::uint64_t taken = UINT64_MAX;  // by the slowest that still reads
+  const std::size_t readers = step.stdin_mode == 1 ? step.ranks.size() : 1;
+  std::uint64_t most = 0;
+  for (std::size_t i = 0; i < readers; ++i) {
+    most = std::max(most, step.ranks[i].input_taken);
+    if (!step.ranks[i].input_closed) {
+      taken = std::min(taken, step.ranks[i].input_taken);
+    }
+  }
+  taken = taken == UINT64_MAX ? most : taken;
+  if (taken > step.input_granted) {
+    pb::NodeReply to_client;
+    to_client.mutable_input_credit()->set_bytes(taken - step.input_granted);
+    step.input_granted = taken;
+    (void)options_.to_client(step.client, to_client);
+  }
+}
+
+void StepCoordinator::on_client(const ClientAddress& client, const pb::NodeRequest& request) {
+  Step* step = find(client);
+  if (step == nullptr) {
+    if (request.body_case() == pb::NodeRequest::kKeepalive) {
+      refuse(client, make_error(ErrorCode::kNotFound, "this node does not know the step (any more)"));
+    }
+    return;
+  }
+  step->client_heard = options_.now();
+  if (step->client.peer != client.peer) {
+    // A new connection: what went to the old one may be lost; the client says what it has (ResumeStep).
+    refuse(client, make_error(ErrorCode::kNotFound, "the step must be taken up again"));
+    return;
+  }
+  switch (request.body_case()) {
+    case pb::NodeRequest::kKeepalive: {
+      pb::NodeReply reply;
+      reply.mutable_keepalive();
+      (void)options_.to_client(client, reply);
+      return;
+    }
+    case pb::NodeRequest::kCredit:
+      on_credit(*step, request.credit().bytes());
+      return;
+    case pb::NodeRequest::kInput: {
+      if (step->stdin_mode > 1) {
+        return;
+      }
+      pb::NodeRequest to_part;
+      auto& input = *to_part.mutable_peer_input();
+      fill_step_key(step->id, *input.mutable_step());
+      input.set_all(step->stdin_mode == 1);
+      input.set_data(request.input().data());
+      input.set_eof(request.input().eof());
+      if (step->stdin_mode == 1) {
+        all_parts(*step, to_part);
+      } else {
+        const Peer node = step->node(0);
+        options_.to_part(node, step->here(0), to_part);
+      }
+      return;
+    }
+    case pb::NodeRequest::kSignal: {
+      const std::int32_t signal = request.signal().signal();
+      if (signal < 0 || signal > 64) {
+        return;
+      }
+      pb::NodeRequest to_part;
+      fill_step_key(step->id, *to_part.mutable_peer_signal()->mutable_step());
+      to_part.mutable_peer_signal()->set_signal(signal);
+      to_part.mutable_peer_signal()->set_end(signal == 0);
+      all_parts(*step, to_part);
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+void StepCoordinator::cancel(Step& step, const std::string& why) {
+  const StepId id = step.id;
+  if (step.cancelled.empty()) {
+    step.cancelled = why;
+    step.cancelled_at = options_.now();
+    pb::NodeRequest request;
+    fill_step_key(id, *request.mutable_peer_signal()->mutable_step());
+    request.mutable_peer_signal()->set_end(true);
+    all_parts(step, request);
+  }
+  if (Step* still = find(id); still != nullptr && !still->over && still->ended == still->ranks.size()) {
+    complete(*still);
+  }
+}
+
+// Every task has ended: tells the client and lets the parts forget the step.
+void StepCoordinator::complete(Step& step) {
+  if (step.over) {
+    return;
+  }
+  if (!step.client_here && step.cancelled.empty()) {
+    return;  // a client that comes back shall find its output; tick() gives it up
+  }
+  step.over = true;
+  pb::NodeReply reply;
+  reply.mutable_ended()->set_exit_code(step.exit_code);
+  reply.mutable_ended()->set_detail(step.cancelled);
+  if (step.client_here) {
+    (void)options_.to_client(step.client, reply);
+  }
+  const StepId id = step.id;
+  const bool is_job = step.is_job;
+  Outcome outcome = step.worst;
+  if (is_job && !step.cancelled.empty() && !step.client_here) {
+    outcome = Outcome{};
+    outcome.cause = EndCause::kCancelled;
+    outcome.detail = step.cancelled;
+  }
+  (void)::unlink(record_path(step.info.directory, id.step).c_str());
+  pb::NodeRequest forget;
+  fill_step_key(id, *forget.mutable_peer_forget()->mutable_step());
+  all_parts(step, forget);
+  drop(id);
+  if (is_job) {
+    (void)options_.attempts->finish(id.key, outcome);
+  }
+}
+
+void StepCoordinator::drop(const StepId& id) {
+  const auto it = steps_.find(id);
+  if (it != steps_.end()) {
+    by_client_.erase({it->second->client.key, it->second->client.stream});
+    steps_.erase(it);
+  }
+}
+
+void StepCoordinator::resume(const ClientAddress& client, const Ticket& ticket, const AttemptInfo& info,
+                             const pb::ResumeStep& request) {
+  const StepId id{.key = info.order->key, .step = request.step()};
+  if (ticket.uid != info.order->spec->uid) {
+    return refuse(client, make_error(ErrorCode::kPermissionDenied, "the ticket is of another user than the job"));
+  }
+  if (!info.running) {
+    return refuse(client, make_error(ErrorCode::kUnavailable, "the job's supervisor is not connected yet"));
+  }
+  Step* step = find(id);
+  if (step != nullptr && (step->client.key != client.key || step->client.stream != client.stream)) {
+    return refuse(client, make_error(ErrorCode::kPermissionDenied, "step " + to_string(id) + " has another client"));
+  }
+  if (step == nullptr) {  // this daemon was restarted since
+    if (!io::path_exists(record_path(info.directory, id.step))) {
+      return refuse(client, make_error(ErrorCode::kNotFound, "step " + to_string(id) + " has ended: its exit status "
+                                                             "was sent, but the connection was lost before it came"));
+    }
+    auto owned = std::make_unique<Step>();
+    step = owned.get();
+    step->id = id;
+    step->info = info;
+    step->kill_on_bad_exit = request.kill_on_bad_exit();
+    step->stdin_mode = request.stdin_mode();
+    step->is_job = info.order->spec->kind == JobKind::kRun && id.step == 0;
+    step->started = true;
+    std::uint64_t ranks = 0;
+    for (int i = 0; i < request.nodes_size() && i < request.tasks_size(); ++i) {
+      const auto& peers = info.order->peers;
+      const auto node = std::find_if(peers.begin(), peers.end(),
+                                     [&](const Peer& p) { return p.name == request.nodes(i); });
+      const std::uint32_t tasks = request.tasks(i);
+      if (node == peers.end() || tasks == 0 || tasks > kStepTasksMax) {
+        return refuse(client, make_error(ErrorCode::kCorrupt, "the request to resume names nodes that are not the job's"));
+      }
+      step->parts.push_back({.job_node = static_cast<std::size_t>(node - peers.begin()),
+                             .tasks = tasks,
+                             .first_rank = static_cast<std::uint32_t>(ranks),
+                             .state = PartState::kRunning});
+      ranks += tasks;
+    }
+    if (ranks == 0 || ranks > kTasksPerStepMax) {
+      return refuse(client, make_error(ErrorCode::kCorrupt, "the request to resume has no layout"));
+    }
+    step->ranks.resize(ranks);
+    steps_.emplace(id, std::move(owned));
+    by_client_[{client.key, client.stream}] = id;
+  }
+  step->client = client;
+  step->client_here = true;
+  step->client_heard = options_.now();
+  step->parts_asked = options_.now();
+  step->ask_until = options_.now() + options_.client_awaited;
+  step->unread.clear();
+  step->credited = 0;
+  for (RankRecord& rank : step->ranks) {
+    rank.forwarded[0] = 0;
+    rank.forwarded[1] = 0;
+  }
+  for (const auto& received : request.received()) {
+    if (received.rank() < step->ranks.size() && received.stream() >= 1 && received.stream() <= 2) {
+      step->ranks[received.rank()].forwarded[received.stream() - 1] = received.bytes();
+    }
+  }
+  if (const auto awaited = awaited_.find(id.key); awaited != awaited_.end()) {
+    std::erase(awaited->second.steps, id.step);
+    awaited->second.finish_job = awaited->second.finish_job && !step->is_job;
+    if (awaited->second.steps.empty() && !awaited->second.finish_job) {
+      awaited_.erase(awaited);
+    }
+  }
+  if (!step->started) {
+    return;  // the parts are still being asked to start
+  }
+  send_started(*step);
+  // Ends of tasks that the client may have missed come again with the resume.
+  step->ended = 0;
+  for (RankRecord& rank : step->ranks) {
+    rank.ended = false;
+  }
+  for (std::size_t i = 0; i < step->parts.size(); ++i) {
+    step->parts[i].resuming = true;
+    ask_part(*step, i);
+    if (find(id) == nullptr) {
+      return;
+    }
+  }
+}
+
+void StepCoordinator::attempt_running(const AttemptInfo& info, const std::vector<std::uint32_t>& steps) {
+  if (info.order->node_rank != 0) {
+    return;
+  }
+  const AttemptKey key = info.order->key;
+  Awaited awaited{.until = options_.now() + options_.client_awaited,
+                  .finish_job = info.order->spec->kind == JobKind::kRun && steps_of(key) == 0,
+                  .steps = {}};
+  for (const std::uint32_t step : steps) {
+    if (find(StepId{.key = key, .step = step}) == nullptr) {
+      awaited.steps.push_back(step);
+    }
+  }
+  if (awaited.finish_job || !awaited.steps.empty()) {
+    awaited_[key] = std::move(awaited);
+  }
+}
+
+void StepCoordinator::attempt_ended(AttemptKey key) {
+  awaited_.erase(key);
+  std::vector<StepId> ids;
+  for (auto it = steps_.lower_bound({.key = key, .step = 0}); it != steps_.end() && it->first.key == key; ++it) {
+    ids.push_back(it->first);
+  }
+  for (const StepId& id : ids) {
+    Step* step = find(id);
+    if (step == nullptr) {
+      continue;
+    }
+    const bool all = step->ended == step->ranks.size();
+    if (!all) {
+      step->exit_code = std::max(step->exit_code, 128 + 9);
+    }
+    if (step->client_here) {
+      pb::NodeReply reply;
+      reply.mutable_ended()->set_exit_code(step->exit_code);
+      reply.mutable_ended()->set_detail("job " + std::to_string(key.job.value) + " has ended");
+      (void)options_.to_client(step->client, reply);
+    }
+    pb::NodeRequest forget;
+    fill_step_key(id, *forget.mutable_peer_forget()->mutable_step());
+    all_parts(*step, forget);
+    drop(id);
+  }
+}
+
+std::optional<Duration> StepCoordinator::tick() {
+  const Duration now = options_.now();
+  std::optional<Duration> again;
+  const auto want = [&](Duration delay) { again = again ? std::min(*again, delay) : delay; };
+
+  std::vector<StepId> ids;
+  ids.reserve(steps_.size());
+  for (const auto& [id, step] : steps_) {
+    ids.push_back(id);
+  }
+  for (const StepId& id : ids) {
+    Step* step = find(id);
+    if (step != nullptr) {
+      for (std::size_t i = 0; step != nullptr && i < step->parts.size(); ++i) {
+        if (step->parts[i].ask_again) {
+          ask_part(*step, i);
+          step = find(id);
+        }
+      }
+    }
+    if (step != nullptr && now - step->client_heard > options_.client_lost_after && step->cancelled.empty()) {
+      io::log_warning("the client of a step is lost", {{"step", to_string(id)}});
+      step->client_here = false;
+      cancel(*step, "nothing was heard of its client for " +
+                        std::to_string(options_.client_lost_after.seconds()) + " s");
+      step = find(id);
+    }
+    if (step != nullptr && !step->cancelled.empty() && now - step->cancelled_at > kCancelPatience) {
+      for (RankRecord& rank : step->ranks) {
+        if (!rank.ended) {
+          rank.ended = true;
+          ++step->ended;
+          step->exit_code = std::max(step->exit_code, 128 + 9);
+        }
+      }
+      complete(*step);
+      step = find(id);
+    }
+    if (step != nullptr && now - step->parts_asked >= kPartKeepalive) {
+      step->parts_asked = now;
+      for (std::size_t i = 0; step != nullptr && i < step->parts.size(); ++i) {
+        if (step->parts[i].state == PartState::kRunning && !step->here(i)) {
+          pb::NodeRequest request;
+          fill_step_key(id, *request.mutable_peer_keepalive()->mutable_step());
+          const Peer node = step->node(i);
+          options_.to_part(node, false, request);
+          step = find(id);
+        }
+      }
+    }
+    if (step != nullptr) {
+      const bool asking = std::any_of(step->parts.begin(), step->parts.end(),
+                                      [](const PartRecord& p) { return p.ask_again; });
+      want(asking ? kAskAgain : kLook);
+    }
+  }
+
+  std::vector<AttemptKey> late;
+  for (const auto& [key, awaited] : awaited_) {
+    if (now >= awaited.until) {
+      late.push_back(key);
+    } else {
+      want(kLook);
+    }
+  }
+  for (const AttemptKey& key : late) {
+    const Awaited awaited = awaited_[key];
+    awaited_.erase(key);
+    const Result<AttemptInfo> info = options_.attempts->find(key);
+    if (!info) {
+      continue;
+    }
+    io::log_warning("no client came for a job's step", {{"job", key.job.value}});
+    for (const std::uint32_t number : awaited.steps) {
+      const StepId id{.key = key, .step = number};
+      pb::NodeRequest forget;  // ends it where it runs
+      fill_step_key(id, *forget.mutable_peer_forget()->mutable_step());
+      for (std::size_t i = 0; i < info->order->peers.size(); ++i) {
+        options_.to_part(info->order->peers[i], i == info->order->node_rank, forget);
+      }
+      (void)::unlink(record_path(info->directory, number).c_str());
+    }
+    if (awaited.finish_job) {
+      Outcome outcome;
+      outcome.cause = EndCause::kCancelled;
+      outcome.detail = "no client came within " + std::to_string(options_.client_awaited.seconds()) +
+                       " s to start the job's step";
+      (void)options_.attempts->finish(key, outcome);
+    }
+  }
+  return again;
+}
+
+}  // namespace muster::noded

@@ -1,0 +1,137 @@
+// StepCoordinator: the half of steps that speaks with clients, on the first node of each job. It lays a step out, has
+// its parts started, forwards output, input and signals, and tells how it ended. For a job of kind kRun its first step
+// is the job: the coordinator finishes the job with the step's outcome.
+//
+// It holds no output beyond what has been given to the client's connection and not been credited, at most the windows
+// of the parts. Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/base/time.h"
+#include "noded/attempts.h"
+#include "noded/step_layout.h"
+#include "noded/step_part.h"
+#include "noded/ticket.h"
+
+namespace muster::pb {
+class NodeRequest;
+class NodeReply;
+class RunStep;
+class ResumeStep;
+}  // namespace muster::pb
+
+namespace muster::noded {
+
+// A stream of a client: what its messages carry, and the connection that they come by.
+struct ClientAddress {
+  std::string peer;    // routing id
+  std::string key;     // Z85 key that ZAP authenticated
+  std::string stream;  // chosen by the client
+};
+
+struct CoordinatorOptions {
+  Attempts* attempts = nullptr;
+  std::function<Status(const ClientAddress& to, const pb::NodeReply& reply)> to_client;
+  // To the part on a node of the job; `here`: this node.
+  std::function<void(const Peer& node, bool here, const pb::NodeRequest& request)> to_part;
+  // Monotonic time.
+  std::function<Duration()> now;
+  Duration client_lost_after;
+  Duration client_awaited;
+  Duration peer_start_patience;
+};
+
+class StepCoordinator {
+ public:
+  // Steps of one job that run at the same time.
+  static constexpr std::size_t kStepsPerJobMax = 1024;
+  // Parts that do not answer a keepalive are not given up (the controller decides about nodes); this is how often
+  // they are asked.
+  static constexpr Duration kPartKeepalive = Duration::from_s(5);
+  // A cancelled step whose parts do not tell its end is over for the client after this time.
+  static constexpr Duration kCancelPatience = Duration::from_s(60);
+
+  explicit StepCoordinator(CoordinatorOptions options);
+  ~StepCoordinator();
+
+  // The ticket was checked and belongs to the attempt.
+  void run(const ClientAddress& client, const Ticket& ticket, const AttemptInfo& info, const pb::RunStep& request);
+  void resume(const ClientAddress& client, const Ticket& ticket, const AttemptInfo& info,
+              const pb::ResumeStep& request);
+  // StepInput, StepSignal, StepCredit, StepKeepalive.
+  void on_client(const ClientAddress& client, const pb::NodeRequest& request);
+  // From the part on the node of this name.
+  void on_part(const std::string& node, const pb::NodeReply& reply);
+
+  void attempt_running(const AttemptInfo& info, const std::vector<std::uint32_t>& steps);
+  void attempt_ended(AttemptKey key);
+
+  // Does what is due, and says when to call again (at the latest); nothing: not before something else happens.
+  std::optional<Duration> tick();
+
+ private:
+  enum class PartState : std::uint8_t { kStarting, kRunning, kRefused };
+  struct PartRecord {
+    std::size_t job_node = 0;
+    std::uint32_t tasks = 0;
+    std::uint32_t first_rank = 0;
+    PartState state = PartState::kStarting;
+    bool ask_again = false;   // the start or resume was refused for now
+    bool resuming = false;    // what is asked is a resume
+    std::uint64_t credit_due = 0;
+    std::uint64_t window = 0;  // credit is returned in pieces of a part of this
+  };
+  struct RankRecord {
+    std::uint64_t forwarded[2] = {0, 0};  // bytes of stream 1 and 2 given to the client
+    std::uint64_t input_taken = 0;
+    bool input_closed = false;
+    bool ended = false;
+  };
+  struct Unread {
+    std::size_t part = 0;
+    std::uint64_t bytes = 0;  // of data, as the client counts
+    std::uint64_t cost = 0;   // as the part counts
+  };
+  struct Step;
+  struct Awaited {  // attempts and steps whose client has not come (back)
+    Duration until;
+    bool finish_job = false;
+    std::vector<std::uint32_t> steps;
+  };
+
+  Step* find(const StepId& id);
+  Step* find(const ClientAddress& client);
+  std::size_t steps_of(AttemptKey key) const;
+  void refuse(const ClientAddress& client, const Error& error);
+  void send_started(Step& step);
+  void ask_part(Step& step, std::size_t part);
+  void all_parts(Step& step, const pb::NodeRequest& request);
+  void on_part_started(Step& step, std::size_t part);
+  void on_part_refused(Step& step, std::size_t part, const Error& error);
+  void on_output(Step& step, std::size_t part, const pb::NodeReply& reply);
+  void on_task_ended(Step& step, const pb::NodeReply& reply);
+  void on_input_taken(Step& step, const pb::NodeReply& reply);
+  void on_credit(Step& step, std::uint64_t bytes);
+  void give_credit(Step& step, std::size_t part, std::uint64_t cost, bool now);
+  void cancel(Step& step, const std::string& why);
+  void complete(Step& step);
+  void drop(const StepId& id);
+  Result<std::uint32_t> next_step(const AttemptInfo& info);
+
+  CoordinatorOptions options_;
+  std::map<StepId, std::unique_ptr<Step>> steps_;
+  std::map<std::pair<std::string, std::string>, StepId> by_client_;  // key, stream
+  std::map<AttemptKey, Awaited> awaited_;
+};
+
+}  // namespace muster::noded
