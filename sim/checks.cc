@@ -1,0 +1,324 @@
+#include "sim/checks.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "sim/random.h"
+
+namespace muster::sim {
+namespace {
+
+std::string name_of(JobId job) { return "job " + std::to_string(job.value); }
+std::string name_of(AttemptKey key) {
+  return "attempt " + std::to_string(key.attempt.value) + " of job " + std::to_string(key.job.value);
+}
+
+// The simulation's place of a node, from its name "n1", "n2", ...
+std::size_t place_of(const std::string& node) { return static_cast<std::size_t>(std::stoul(node.substr(1))) - 1; }
+
+const std::vector<std::string>& nodes_of(const sched::Policy& policy, const JobSpec& spec) {
+  static const std::vector<std::string> kAll;
+  const sched::QueuePolicy* queue = policy.find_queue(spec.queue);
+  return queue == nullptr ? kAll : queue->nodes;
+}
+
+bool at_limit(const Job& job) {
+  return job.is_array_record && job.spec->array->max_running != 0 &&
+         job.array_running >= job.spec->array->max_running;
+}
+
+bool comes_before(const Job& a, const Job& b) {
+  if (a.priority != b.priority) return a.priority > b.priority;
+  if (a.submit_time != b.submit_time) return a.submit_time < b.submit_time;
+  return a.id < b.id;
+}
+
+bool waits(const Job& job) { return job.is_array_record ? !job.waiting.empty() : !job.is_active(); }
+
+template <typename Visit>
+void each_waiting(const engine::State& state, Visit visit) {
+  for (const auto& [id, job] : state.arrays) {
+    if (waits(job)) visit(job);
+  }
+  for (const auto& [id, job] : state.jobs) {
+    if (waits(job)) visit(job);
+  }
+}
+
+}  // namespace
+
+void Checks::remember(std::uint64_t what) { fingerprint_ = mix(fingerprint_ ^ what); }
+
+// ---- on the nodes: rule 3, and rule 2 where it counts ---------------------------------------------------------------
+
+void Checks::process_began(std::size_t node, const NodeHardware& hardware, const LaunchOrder& order) {
+  const AttemptKey key = order.key;
+  ++starts_;
+  remember(mix(key.job.value) + key.attempt.value * 64 + node);
+  if (place_of(order.node) != node) fail(name_of(key) + " begins on a node that it was not sent to");
+  if (!processes_[key].emplace(node, Process{.share = order.share, .alive = true, .outcome = {}}).second) {
+    fail(name_of(key) + " begins a second time on node n" + std::to_string(node + 1));
+  }
+  for (const AttemptKey& other : alive_[key.job]) {
+    if (other != key) fail(name_of(key) + " begins while " + name_of(other) + " still runs somewhere");
+  }
+  if (ended_.contains(key.job)) fail(name_of(key) + " begins after the job has ended");
+  std::uint64_t memory = order.share.mem_mib;
+  for (const auto& [other, share] : on_node_[node]) {
+    if (share.cores.intersects(order.share.cores)) fail(name_of(key) + " gets a core that " + name_of(other) + " uses");
+    if (share.gpus.intersects(order.share.gpus)) fail(name_of(key) + " gets a GPU that " + name_of(other) + " uses");
+    memory += share.mem_mib;
+  }
+  if (memory > hardware.mem_mib) fail(name_of(key) + " gets memory that the node does not have");
+  if (order.share.tasks == 0 || order.share.cores.empty()) fail(name_of(key) + " is launched with nothing");
+  alive_[key.job].insert(key);
+  on_node_[node].emplace(key, order.share);
+}
+
+void Checks::process_gone(std::size_t node, AttemptKey key, const Outcome& outcome) {
+  remember(mix(key.job.value) + static_cast<std::uint64_t>(outcome.cause) * 977 + node);
+  Process& process = processes_.at(key).at(node);
+  process.alive = false;
+  process.outcome = outcome;
+  on_node_[node].erase(key);
+  const auto& all = processes_.at(key);
+  const bool alive = std::any_of(all.begin(), all.end(), [](const auto& p) { return p.second.alive; });
+  if (!alive) alive_[key.job].erase(key);
+  if (alive_[key.job].empty()) alive_.erase(key.job);
+}
+
+// ---- in the controller ------------------------------------------------------------------------------------------------
+
+bool Checks::fits(const engine::State& state, const Job& job, sched::Assume assume) const {
+  return !sched::place(sched::Draft(state.ledger), *job.spec, nodes_of(policy_, *job.spec), assume).shares.empty();
+}
+
+// Whether what stands behind this job in its queue must wait for it.
+bool Checks::blocks(const engine::State& state, const Job& job, Instant now) const {
+  return waits(job) && !job.held && job.spec->begin <= now && !at_limit(job) &&
+         !fits(state, job, sched::Assume::kFreeNow) && fits(state, job, sched::Assume::kUsableEmpty);
+}
+
+void Checks::check_order(const engine::State& before, const Job& job, Instant now) {
+  each_waiting(before, [&](const Job& other) {
+    if (other.id == job.id || other.spec->queue != job.spec->queue || !comes_before(other, job)) return;
+    if (other.held || other.spec->begin > now || at_limit(other)) return;
+    if (fits(before, other, sched::Assume::kUsableEmpty)) {
+      fail(name_of(job.id) + " starts although " + name_of(other.id) + " stands before it and could run");
+    }
+  });
+}
+
+void Checks::check_start(const engine::State& before, const AttemptStarted& fact, Instant now) {
+  const Job* single = engine::find_job(before, fact.job);
+  const Job* array = engine::find_array_of(before, fact.job);
+  const Job* job = array != nullptr ? array : single;
+  if (job == nullptr || job->is_active()) {
+    fail(name_of(fact.job) + " starts but does not wait");
+    return;
+  }
+  if (job->held) fail(name_of(fact.job) + " starts while it is held");
+  if (job->spec->begin > now) fail(name_of(fact.job) + " starts before its time");
+  if (at_limit(*job)) fail(name_of(fact.job) + " starts beyond its array's limit");
+  if (fact.attempt.value != (array != nullptr ? 1 : job->attempt.value + 1)) {
+    fail(name_of(fact.job) + " starts with an attempt out of order");
+  }
+  if (cancelled_.contains(fact.job) || (array != nullptr && cancelled_.contains(array->id))) {
+    fail(name_of(fact.job) + " starts although its user was told that it is cancelled");
+  }
+  if (alive_.contains(fact.job)) fail(name_of(fact.job) + " starts while it still runs");
+  sched::Draft draft(before.ledger);
+  std::uint64_t tasks = 0;
+  for (const NodeShare& share : fact.shares) {
+    tasks += share.tasks;
+    if (!draft.can_take(share)) {
+      fail(name_of(fact.job) + " is given what is not free");
+      return;
+    }
+    draft.take(share);
+    const Node& node = before.nodes.at(share.node.value);
+    const auto told = drained_.find(node.name);
+    if (told != drained_.end() && told->second) fail(name_of(fact.job) + " starts on " + node.name + ", which is drained");
+  }
+  if (tasks != job->spec->ntasks) fail(name_of(fact.job) + " is given places for another number of tasks");
+  check_order(before, *job, now);
+}
+
+void Checks::fact_comes(const engine::State& before, const Fact& fact) {
+  remember(fact.body.index() * 31 + static_cast<std::uint64_t>(fact.at.us));
+  if (const auto* started = std::get_if<AttemptStarted>(&fact.body)) {
+    check_start(before, *started, fact.at);
+  } else if (const auto* ended = std::get_if<AttemptEndedOnNode>(&fact.body)) {
+    // The share on that node becomes free: nothing of the attempt may be left there.
+    const std::size_t node = place_of(before.nodes.at(ended->node.value).name);
+    if (on_node_[node].contains(ended->key)) {
+      fail("the share of " + name_of(ended->key) + " on " + before.nodes[ended->node.value].name +
+           " is given back while it runs there (" + std::string(to_string(ended->outcome.cause)) + ": " +
+           ended->outcome.detail + ")");
+    }
+  } else if (const auto* over = std::get_if<JobEnded>(&fact.body)) {
+    if (alive_.contains(over->job)) fail(name_of(over->job) + " is over for the controller while it still runs");
+    if (!is_terminal(over->state)) fail(name_of(over->job) + " ends in a state that is no end");
+  } else if (const auto* term = std::get_if<TermStarted>(&fact.body)) {
+    if (term->term <= before.term) fail("the term does not rise");
+  }
+}
+
+// What a job's end must say, given how its process on the one node ended.
+void Checks::check_summary(const JobSummary& s) {
+  if (s.count == 0) fail(name_of(s.id) + " is in history with no task");
+  if (s.attempt.value == 0) {
+    if (s.state != JobState::kCancelled) fail(name_of(s.id) + " never started and is not cancelled in history");
+    return;
+  }
+  const auto known = processes_.find(AttemptKey{s.id, s.attempt});
+  const std::size_t first = s.nodes.empty() ? 0 : place_of(s.nodes.front());
+  const bool ran = known != processes_.end() && known->second.contains(first);
+  if (!ran) {
+    if (s.state == JobState::kCompleted) fail(name_of(s.id) + " is completed in history and never ran");
+    return;
+  }
+  const Outcome& outcome = known->second.at(first).outcome;
+  if (s.state == JobState::kCompleted && (outcome.cause != EndCause::kExited || outcome.exit_code != 0)) {
+    fail(name_of(s.id) + " is completed in history and did not exit with 0");
+  }
+  if (s.nodes.size() != 1) return;
+  // A record that was lost with the node's power leaves node_failed, whatever the end was.
+  if (s.state == JobState::kNodeFailed && power_cuts_[first] > 0) return;
+  JobState expected = JobState::kFailed;
+  switch (outcome.cause) {
+    case EndCause::kExited:
+      expected = outcome.exit_code == 0 ? JobState::kCompleted : JobState::kFailed;
+      break;
+    case EndCause::kCancelled:
+      expected = JobState::kCancelled;
+      break;
+    case EndCause::kTimeLimit:
+      expected = JobState::kTimeout;
+      break;
+    case EndCause::kOutOfMemory:
+      expected = JobState::kOutOfMemory;
+      break;
+    case EndCause::kNodeLost:
+      expected = JobState::kNodeFailed;
+      break;
+    case EndCause::kSignalled:
+    case EndCause::kLaunchFailed:
+    case EndCause::kOutputFailed:
+    case EndCause::kShepherdDied:
+      break;
+  }
+  if (s.state != expected || s.exit_code != outcome.exit_code || s.exit_signal != outcome.signal) {
+    fail(name_of(s.id) + " ended as " + std::string(to_string(outcome.cause)) + " and is " +
+         std::string(to_string(s.state)) + " in history (" + s.reason + ")");
+  }
+}
+
+void Checks::committed(const Facts& facts, const std::vector<JobSummary>& history) {
+  for (const Fact& fact : facts) {
+    if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
+      const std::uint64_t tasks = submitted->spec->array ? submitted->spec->array->size() : 1;
+      if (!submitted_.emplace(submitted->id, Submission{tasks}).second) fail(name_of(submitted->id) + " is submitted twice");
+      if (!requests_.emplace(submitted->request, submitted->id).second) fail("one request made two jobs");
+    } else if (const auto* term = std::get_if<TermStarted>(&fact.body)) {
+      if (term->term <= term_) fail("two starts of the controller have one term");
+      term_ = term->term;
+    }
+  }
+  for (const JobSummary& summary : history) {
+    check_summary(summary);
+    for (std::uint64_t i = 0; i < summary.count; ++i) {
+      if (!ended_.insert(JobId{summary.id.value + i}).second) {
+        fail(name_of(JobId{summary.id.value + i}) + " is in history twice");
+      }
+    }
+  }
+}
+
+void Checks::check_reason(const engine::State& state, const Job& job, const engine::Explainer& explainer, Instant now) {
+  const sched::Reason reason = explainer.reason(job);
+  const auto is_true = [&] {
+    if (reason.word == "JobHeldUser") return job.held;
+    if (reason.word == "BeginTime") return job.spec->begin > now;
+    if (reason.word == "JobArrayTaskLimit") return at_limit(job);
+    if (reason.word == "ReqNodeNotAvail") return !fits(state, job, sched::Assume::kUsableEmpty);
+    if (reason.word == "Resources") return !fits(state, job, sched::Assume::kFreeNow);
+    if (reason.word != "Priority") return false;
+    bool behind = false;
+    each_waiting(state, [&](const Job& other) {
+      behind = behind || (other.id != job.id && other.spec->queue == job.spec->queue && comes_before(other, job) &&
+                          blocks(state, other, now));
+    });
+    return behind;
+  };
+  if (!is_true()) fail(name_of(job.id) + " waits for a reason that is not true: " + reason.word + ": " + reason.detail);
+  // A job that is not held and whose time has come waits only for something that takes what it needs.
+  if (job.held || job.spec->begin > now || at_limit(job) || !fits(state, job, sched::Assume::kFreeNow)) return;
+  if (reason.word != "Priority") fail(name_of(job.id) + " waits although it could start: " + reason.word);
+}
+
+void Checks::planned(const engine::State& state, Instant now) {
+  const engine::Explainer explainer(state, policy_, now);
+  each_waiting(state, [&](const Job& job) { check_reason(state, job, explainer, now); });
+}
+
+void Checks::state_changed(const engine::State& state) {
+  const std::vector<std::string> broken = engine::check_invariants(state);
+  if (!broken.empty()) fail(broken.front());
+  for (const auto& [name, drained] : drained_) {
+    const Node* node = engine::find_node(state, name);
+    if (node == nullptr || node->drained != drained) {
+      fail("node " + name + (drained ? " is not drained any more" : " is drained again") + ", and nobody asked for it");
+    }
+  }
+}
+
+void Checks::nothing_lost(const engine::State& state) {
+  for (const auto& [request, job] : told_) {
+    if (!submitted_.contains(job)) fail(name_of(job) + " was acknowledged and is not on disk");
+  }
+  for (const auto& [job, submission] : submitted_) {
+    for (std::uint64_t i = 0; i < submission.tasks; ++i) {
+      const JobId id{job.value + i};
+      const bool lives = engine::find_job(state, id) != nullptr || engine::find_array_of(state, id) != nullptr;
+      const bool ended = ended_.contains(id);
+      if (!lives && !ended) fail(name_of(id) + " is lost");
+      if (lives && ended) fail(name_of(id) + " is both in the queue and in history");
+    }
+  }
+}
+
+void Checks::nothing_left(const engine::State& state) {
+  if (!state.jobs.empty()) fail(name_of(state.jobs.begin()->first) + " never ended");
+  if (!state.arrays.empty()) fail("array " + std::to_string(state.arrays.begin()->first.value) + " never ended");
+  if (!alive_.empty()) fail(name_of(alive_.begin()->first) + " still runs");
+  for (const sched::NodeCapacity& node : state.ledger.nodes()) {
+    if (node.free_cores != node.all_cores || node.free_gpus != node.all_gpus || node.free_mem_mib != node.mem_mib) {
+      fail("something is still held on " + node.name);
+    }
+  }
+  nothing_lost(state);
+}
+
+// ---- to the users ---------------------------------------------------------------------------------------------------------
+
+void Checks::acknowledged(RequestId request, JobId job) {
+  const auto on_disk = requests_.find(request);
+  if (on_disk == requests_.end() || on_disk->second != job) {
+    fail(name_of(job) + " is acknowledged before its submission is on disk");
+  }
+  const auto [it, fresh] = told_.emplace(request, job);
+  if (!fresh && it->second != job) fail("a repeated request was told another job");
+}
+
+void Checks::drained(const std::vector<std::string>& nodes, std::optional<bool> drained) {
+  for (const std::string& node : nodes) {
+    if (drained) {
+      drained_[node] = *drained;
+    } else {
+      drained_.erase(node);
+    }
+  }
+}
+
+}  // namespace muster::sim

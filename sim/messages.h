@@ -1,0 +1,29 @@
+// What travels between the controller and a node in the simulation: the messages of lib/wire/muster.proto as values.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "lib/model/orders.h"
+
+namespace muster::sim {
+
+struct Heartbeat {};
+struct Reports {
+  std::vector<AttemptReport> reports;
+};
+using ToController = std::variant<NodeRegistration, Heartbeat, Reports>;
+
+struct HeartbeatReply {};
+struct Registered {};
+struct RegisterAgain {};
+struct Acknowledge {
+  AttemptKey key;
+};
+struct ToNode {
+  Term term;
+  std::variant<HeartbeatReply, Registered, RegisterAgain, Acknowledge, LaunchOrder, StopOrder> body;
+};
+
+}  // namespace muster::sim

@@ -1,0 +1,109 @@
+#include "sim/random_spec.h"
+
+#include <algorithm>
+#include <string>
+
+namespace muster::sim {
+namespace {
+
+std::string node_name(std::uint64_t number) { return "n" + std::to_string(number); }
+
+ArraySpec random_array(Random& random, std::uint64_t tasks_max) {
+  ArraySpec array;
+  const std::uint64_t first = random.below(5);
+  const std::uint64_t step = random.between(1, 3);
+  const std::uint64_t count = random.between(1, tasks_max);
+  array.ranges.push_back(ArrayRange{first, first + (count - 1) * step, step});
+  if (random.permille(300)) {
+    const std::uint64_t next = array.ranges.back().last + 5;
+    array.ranges.push_back(ArrayRange{next, next, 1});
+  }
+  if (random.permille(400)) array.max_running = random.between(1, 3);
+  return array;
+}
+
+void draw_memory(Random& random, JobSpec& spec) {
+  switch (random.below(8)) {
+    case 0:
+      spec.mem_per_node_mib = random.between(1, 4096);
+      break;
+    case 1:
+      spec.mem_per_cpu_mib = random.between(1, 1024);
+      break;
+    default:
+      break;  // its share
+  }
+}
+
+void draw_gpus(Random& random, JobSpec& spec) {
+  switch (random.below(10)) {
+    case 0:
+      spec.gpus_per_node = 1;
+      break;
+    case 1:
+      spec.gpus_per_task = 1;
+      break;
+    case 2:
+      spec.gpus = static_cast<std::uint32_t>(random.between(1, 3));
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace
+
+JobSpec random_spec(Random& random, const SpecOptions& options) {
+  JobSpec spec;
+  spec.kind = random.permille(300) ? JobKind::kRun : JobKind::kBatch;
+  spec.name = "job" + std::to_string(random.below(5));
+  spec.user = options.user;
+  spec.queue = random.permille(700) ? "" : "low";
+  spec.nodes_min = random.permille(500) ? 0 : static_cast<std::uint32_t>(random.between(1, options.nodes));
+  if (random.permille(30)) spec.nodes_min = options.nodes + 1;  // can never fit
+  spec.nodes_max = spec.nodes_min;
+  if (random.permille(200)) spec.nodes_max = options.nodes;
+  if (random.permille(600)) spec.ntasks = static_cast<std::uint32_t>(random.between(1, options.nodes * 3));
+  if (random.permille(200)) spec.ntasks_per_node = static_cast<std::uint32_t>(random.between(1, 3));
+  if (random.permille(400)) {
+    spec.cpus_per_task = static_cast<std::uint32_t>(random.between(1, std::max(1U, options.cores_max / 2)));
+  }
+  spec.exclusive = random.permille(80);
+  if (random.permille(80)) spec.nodelist.push_back(node_name(random.between(1, options.nodes)));
+  if (random.permille(80)) spec.exclude.push_back(node_name(random.between(1, options.nodes)));
+  draw_memory(random, spec);
+  draw_gpus(random, spec);
+  spec.time_limit = Duration::from_s(static_cast<std::int64_t>(random.between(1, 60)));
+  spec.nice = static_cast<std::int32_t>(random.below(5)) - 2;
+  if (random.permille(80)) spec.begin = options.now + random.duration(Duration{}, Duration::from_s(20));
+  spec.hold = random.permille(80);
+  spec.requeue = random.permille(300);
+  if (random.permille(200)) spec.array = random_array(random, options.array_tasks_max);
+  spec.work_dir = "/work";
+  spec.submit_host = "login";
+  spec.script_name = "job.sh";
+  return spec;
+}
+
+NodeHardware random_hardware(Random& random, std::uint32_t cores_max) {
+  NodeHardware hardware;
+  const auto cores = static_cast<std::uint32_t>(random.between(std::max(1U, cores_max / 2), cores_max));
+  for (std::uint32_t i = 0; i < cores; ++i) {
+    Core core;
+    core.threads = IndexSet::range(i, 1);
+    core.threads.insert(i + cores);
+    hardware.cores.push_back(std::move(core));
+  }
+  const auto gpus = static_cast<std::uint32_t>(random.below(4));
+  for (std::uint32_t i = 0; i < gpus; ++i) {
+    Gpu gpu;
+    gpu.pci_address = "0000:0" + std::to_string(i) + ":00.0";
+    gpu.model = "Simulated";
+    gpu.vendor_index = i;
+    hardware.gpus.push_back(std::move(gpu));
+  }
+  hardware.mem_mib = 1024 * random.between(4, 16);
+  return hardware;
+}
+
+}  // namespace muster::sim

@@ -1,0 +1,22 @@
+// Job specifications drawn at random: small jobs for small clusters, with every kind of request in them.
+#pragma once
+
+#include "lib/model/hardware.h"
+#include "lib/model/job_spec.h"
+#include "sim/random.h"
+
+namespace muster::sim {
+
+struct SpecOptions {
+  std::uint32_t nodes = 3;                         // named n1, n2, ...
+  std::uint32_t cores_max = 6;                     // of the largest node
+  Instant now;                                     // --begin is drawn relative to it
+  std::uint64_t array_tasks_max = 12;
+  std::string user = "u1";
+};
+JobSpec random_spec(Random& random, const SpecOptions& options);
+
+// The hardware of node `index`: nodes differ a little, and some have GPUs.
+NodeHardware random_hardware(Random& random, std::uint32_t cores_max);
+
+}  // namespace muster::sim
