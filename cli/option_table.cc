@@ -106,7 +106,7 @@ constexpr OptionInfo kOptions[] = {
   // keygen and local.
   {Id::kOut, "out", 'o', Arg::kRequired, Kind::kPath, "FILE", "where to write the secret key; FILE.pub gets the public one", kKeygen, kPlain},
   {Id::kCount, "nodes", 'N', Arg::kRequired, Kind::kCount, "N", "number of nodes to pretend", kLocal, kPlain},
-  {Id::kClusterName, "name", 0, Arg::kRequired, Kind::kName, "CLUSTER", "which local cluster (default: local)", kLocal, kVariable},
+  {Id::kClusterName, "name", 0, Arg::kRequired, Kind::kName, "CLUSTER", "which local cluster (default: local)", kLocal, kPlain},
   {Id::kTopology, "topology", 0, Arg::kRequired, Kind::kText, "SPEC", "an hwloc XML file or synthetic text, with +gpu:K for GPUs; repeat for n1, n2, ...", kLocal, kRepeats},
   {Id::kSet, "set", 0, Arg::kRequired, Kind::kKeyValue, "KEY=VALUE", "set a key of the configuration (section.key=value)", kLocal, kRepeats},
   {Id::kDir, "dir", 0, Arg::kRequired, Kind::kPath, "DIR", "where the cluster keeps its files (default: a folder of its own)", kLocal, kPlain},
@@ -137,7 +137,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kRun | kCancel | kHold | kRelease | kDrain | kResume | kLocal | kVersion | kPing, kPlain},
   {Id::kConfig, "config", 0, Arg::kRequired, Kind::kPath, "FILE", "configuration file (default: $MUSTER_CONFIG, /etc/muster/muster.toml)", kOnline, kPlain},
   {Id::kKey, "key", 0, Arg::kRequired, Kind::kPath, "FILE", "the caller's key file (default: $MUSTER_KEY, [cluster] key)", kOnline, kPlain},
-  {Id::kTimeout, "timeout", 0, Arg::kRequired, Kind::kSeconds, "TIME", "how long to try to reach the controller (default 10s; seconds when bare)", kOnline, kVariable},
+  {Id::kTimeout, "timeout", 0, Arg::kRequired, Kind::kSeconds, "TIME", "how long to try to reach the controller (default 10s, or as configured; seconds when bare)", kOnline, kPlain},
   {Id::kVersion, "version", 'V', Arg::kNone, Kind::kFlag, "", "print the version", kSrun, kPlain},
   {Id::kUsage, "usage", 0, Arg::kNone, Kind::kFlag, "", "print this text", kSrun, kAlias},
   {Id::kHelp, "help", 'h', Arg::kNone, Kind::kFlag, "", "print this text", kEverywhere, kPlain},

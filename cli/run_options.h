@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,8 @@ namespace muster::cli {
 struct ConnectOptions {
   std::string config_path;            // --config; empty: MUSTER_CONFIG, then the default path
   std::string key_path;               // --key; empty: MUSTER_KEY, then the configuration
-  Duration timeout = Duration::from_s(10);  // --timeout: how long to try before exit status 3
+  // --timeout: how long to try before exit status 3; nothing: controller.client_timeout of the configuration.
+  std::optional<Duration> timeout;
 };
 
 enum class InputMode : std::uint8_t {

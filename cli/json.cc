@@ -1,0 +1,255 @@
+#include "cli/json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "lib/base/index_set.h"
+#include "lib/model/outcome.h"
+#include "lib/wire/muster.pb.h"
+
+namespace muster::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// Seconds, whole ones without a fraction.
+Json seconds(std::int64_t us) {
+  if (us % 1'000'000 == 0) return us / 1'000'000;
+  return static_cast<double>(us) / 1e6;
+}
+
+void put_time(Json& out, const char* key, std::int64_t us) {
+  if (us != 0) out[key] = seconds(us);
+}
+
+void put_text(Json& out, const char* key, const std::string& text) {
+  if (!text.empty()) out[key] = text;
+}
+
+std::string state_text(std::uint32_t state) {
+  if (state > static_cast<std::uint32_t>(JobState::kDeadline)) return "unknown";
+  return std::string(to_string(static_cast<JobState>(state)));
+}
+
+Json texts(const google::protobuf::RepeatedPtrField<std::string>& items) {
+  Json list = Json::array();
+  for (const std::string& item : items) list.push_back(item);
+  return list;
+}
+
+Json gpu_json(const pb::Gpu& gpu) {
+  Json out;
+  out["pci_address"] = gpu.pci_address();
+  put_text(out, "uuid", gpu.uuid());
+  put_text(out, "model", gpu.model());
+  out["index"] = gpu.vendor_index();
+  out["numa"] = gpu.numa();
+  return out;
+}
+
+Json index_list(const std::string& text) {
+  Json list = Json::array();
+  const auto set = IndexSet::parse(text);
+  if (!set.ok()) return list;
+  for (const std::uint32_t index : set->to_vector()) list.push_back(index);
+  return list;
+}
+
+Json placement_json(const pb::JobView& job) {
+  Json nodes = Json::array();
+  for (const pb::NodePlacement& placement : job.placement()) {
+    Json out;
+    out["node"] = placement.node();
+    out["tasks"] = placement.tasks();
+    out["cores"] = placement.cores();
+    out["cpus"] = placement.cpus();
+    out["numa"] = index_list(placement.numa());
+    Json gpus = Json::array();
+    for (const pb::Gpu& gpu : placement.gpus()) gpus.push_back(gpu_json(gpu));
+    out["gpus"] = std::move(gpus);
+    out["nics"] = Json::array();
+    out["mem_mib"] = placement.mem_mib();
+    out["pretended"] = placement.pretended();
+    put_text(out, "phase", placement.phase());
+    nodes.push_back(std::move(out));
+  }
+  return nodes;
+}
+
+Json job_json(const pb::JobView& job, bool with_placement) {
+  Json out;
+  out["id"] = job.id();
+  if (job.has_array_task()) {
+    out["array_task"] = job.array_task();
+  } else {
+    out["array_task"] = nullptr;
+  }
+  if (job.array() != 0) out["array_id"] = job.array();
+  if (!job.array_waiting().empty()) {
+    out["array_waiting"] = job.array_waiting();
+    out["array_waiting_count"] = job.array_waiting_count();
+  }
+  out["name"] = job.name();
+  out["user"] = job.user();
+  out["queue"] = job.queue();
+  out["state"] = state_text(job.state());
+  out["reason"] = job.reason();
+  out["reason_detail"] = job.reason_detail();
+  out["priority"] = job.priority();
+  out["attempt"] = job.attempt();
+  out["nodes"] = texts(job.nodes());
+  out["spares"] = Json::array();
+  out["node_count"] = job.node_count();
+  out["task_count"] = job.task_count();
+  out["cpus"] = job.cpus();
+  out["gpus"] = job.gpus();
+  out["mem_mib"] = job.mem_mib();
+  // No key: no limit.
+  if (job.time_limit_us() > 0 && !Duration::from_us(job.time_limit_us()).is_infinite()) out["time_limit_s"] = seconds(job.time_limit_us());
+  put_time(out, "submit_time", job.submit_time_us());
+  put_time(out, "eligible_time", job.eligible_time_us());
+  put_time(out, "start_time", job.start_time_us());
+  put_time(out, "end_time", job.end_time_us());
+  if (job.has_exit()) {
+    out["exit_code"] = job.exit_code();
+    out["exit_signal"] = job.exit_signal();
+  }
+  out["work_dir"] = job.work_dir();
+  put_text(out, "stdout", job.stdout_path());
+  put_text(out, "stderr", job.stderr_path().empty() ? job.stdout_path() : job.stderr_path());
+  put_text(out, "stdin", job.stdin_path());
+  put_text(out, "script", job.script_name());
+  if (job.args_size() != 0) out["args"] = texts(job.args());
+  out["held"] = job.held();
+  out["requeue"] = job.requeue();
+  out["nice"] = job.nice();
+  if (job.cpus_per_task() != 0) out["cpus_per_task"] = job.cpus_per_task();
+  put_text(out, "account", job.account());
+  put_text(out, "qos", job.qos());
+  put_text(out, "comment", job.comment());
+  put_text(out, "submit_host", job.submit_host());
+  out["uid"] = job.uid();
+  out["gid"] = job.gid();
+  if (with_placement) out["placement"] = placement_json(job);
+  return out;
+}
+
+}  // namespace
+
+std::string jobs_json(const std::vector<pb::JobView>& jobs, bool with_placement) {
+  Json list = Json::array();
+  for (const pb::JobView& job : jobs) list.push_back(job_json(job, with_placement));
+  return dump({{"jobs", std::move(list)}});
+}
+
+std::string why_json(const pb::JobView& job) {
+  Json out;
+  out["job"] = job.id();
+  out["state"] = state_text(job.state());
+  Json blockers = Json::array();
+  if (!job.reason().empty()) {
+    Json blocker;
+    blocker["kind"] = job.reason();
+    blocker["text"] = job.reason_detail().empty() ? job.reason() : job.reason_detail();
+    blocker["nodes"] = texts(job.nodes());
+    blockers.push_back(std::move(blocker));
+  }
+  out["blockers"] = std::move(blockers);
+  out["ahead"] = Json::array();
+  out["changes"] = Json::array();
+  return dump(out);
+}
+
+std::string nodes_json(const std::vector<pb::NodeView>& nodes) {
+  Json list = Json::array();
+  for (const pb::NodeView& node : nodes) {
+    Json out;
+    out["name"] = node.name();
+    out["state"] = node.state();
+    out["reason"] = node.reason();
+    out["cpus"] = node.cpus();
+    out["cpus_allocated"] = node.cpus_allocated();
+    out["threads"] = node.threads();
+    out["gpus"] = node.gpus();
+    out["gpus_allocated"] = node.gpus_allocated();
+    out["mem_mib"] = node.mem_mib();
+    out["mem_allocated_mib"] = node.mem_allocated_mib();
+    Json jobs = Json::array();
+    for (const std::uint64_t job : node.jobs()) jobs.push_back(job);
+    out["jobs"] = std::move(jobs);
+    out["packages"] = node.packages();
+    out["numa_nodes"] = node.numa_nodes();
+    out["queues"] = texts(node.queues());
+    put_text(out, "endpoint", node.endpoint());
+    put_text(out, "boot_id", node.boot_id());
+    put_time(out, "since", node.since_us());
+    out["pretended"] = node.pretended();
+    Json gpus = Json::array();
+    for (const pb::Gpu& gpu : node.gpu_list()) gpus.push_back(gpu_json(gpu));
+    if (node.gpu_list_size() != 0) out["gpu_list"] = std::move(gpus);
+    list.push_back(std::move(out));
+  }
+  return dump({{"nodes", std::move(list)}});
+}
+
+std::string operation_json(const pb::OperationReply& reply) {
+  return dump({{"matched", reply.matched()}, {"notes", texts(reply.notes())}});
+}
+
+std::string config_json(const pb::ConfigReply& reply) {
+  Json list = Json::array();
+  for (const pb::ConfigValue& value : reply.values()) {
+    Json one;
+    one["key"] = value.key();
+    one["value"] = value.value();
+    one["source"] = value.source();
+    list.push_back(std::move(one));
+  }
+  return dump({{"config", std::move(list)}});
+}
+
+std::string ping_json(const pb::PingReply& reply) {
+  Json out;
+  out["version"] = reply.version();
+  out["cluster"] = reply.cluster();
+  out["term"] = reply.term();
+  out["now"] = seconds(reply.now_us());
+  put_time(out, "started", reply.started_us());
+  out["jobs_pending"] = reply.jobs_pending();
+  out["jobs_active"] = reply.jobs_active();
+  out["nodes_connected"] = reply.nodes_connected();
+  out["nodes_known"] = reply.nodes_known();
+  out["resident_bytes"] = reply.state_bytes();
+  return dump(out);
+}
+
+std::string submitted_json(std::uint64_t job, std::uint64_t tasks, bool test_only) {
+  Json out;
+  if (!test_only) out["id"] = job;
+  out["tasks"] = tasks;
+  if (test_only) out["test_only"] = true;
+  return dump(out);
+}
+
+std::string version_json(std::string_view version) { return dump({{"version", std::string(version)}}); }
+
+std::string daemons_json(const std::vector<DaemonStatus>& daemons) {
+  Json list = Json::array();
+  for (const DaemonStatus& daemon : daemons) {
+    Json one;
+    one["name"] = daemon.name;
+    if (daemon.pid != 0) {
+      one["pid"] = daemon.pid;
+    } else {
+      one["pid"] = nullptr;
+    }
+    one["state"] = daemon.up ? "up" : "down";
+    list.push_back(std::move(one));
+  }
+  return dump({{"daemons", std::move(list)}});
+}
+
+}  // namespace muster::cli

@@ -1,0 +1,36 @@
+// The JSON of cli.md. One object on one line, keys in snake_case, times as Unix seconds; a key that is absent is unknown.
+// Bytes that are no UTF-8 are replaced, so that the output can always be parsed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace muster::pb {
+class ConfigReply;
+class JobView;
+class NodeView;
+class OperationReply;
+class PingReply;
+}  // namespace muster::pb
+
+namespace muster::cli {
+
+std::string jobs_json(const std::vector<pb::JobView>& jobs, bool with_placement);
+std::string why_json(const pb::JobView& job);
+std::string nodes_json(const std::vector<pb::NodeView>& nodes);
+std::string operation_json(const pb::OperationReply& reply);
+std::string config_json(const pb::ConfigReply& reply);
+std::string ping_json(const pb::PingReply& reply);
+std::string submitted_json(std::uint64_t job, std::uint64_t tasks, bool test_only);
+std::string version_json(std::string_view version);
+
+struct DaemonStatus {
+  std::string name;
+  std::int64_t pid = 0;  // 0: none
+  bool up = false;
+};
+std::string daemons_json(const std::vector<DaemonStatus>& daemons);
+
+}  // namespace muster::cli

@@ -1,0 +1,135 @@
+// muster submit, and the options of muster run.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "cli/commands.h"
+#include "cli/job_options.h"
+#include "cli/json.h"
+#include "cli/query.h"
+#include "cli/report.h"
+#include "cli/script_header.h"
+#include "cli/table.h"
+#include "lib/base/text.h"
+#include "lib/io/files.h"
+#include "lib/wire/muster.pb.h"
+
+namespace muster::cli {
+namespace {
+
+// The whole of an open file, at most one byte above the limit (which is then refused by the header's reader).
+Result<std::string> read_script(int fd, const std::string& name) {
+  std::string text;
+  char buffer[65'536];
+  while (text.size() <= kScriptBytesMax) {
+    const ssize_t got = read(fd, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return io::errno_error("read", name, errno);
+    if (got == 0) return text;
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+  return text;
+}
+
+Result<std::string> open_script(const std::string& name) {
+  if (name == "-") return read_script(STDIN_FILENO, "standard input");
+  // Non-blocking, so that a FIFO that nobody writes is refused below instead of waited for.
+  const io::Fd fd(open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) {
+    if (errno == ENOENT) return make_error(ErrorCode::kNotFound, "script " + name + ": no such file: check the path, or use --wrap for a command");
+    const Error error = io::errno_error("read", name, errno);
+    // Not permitted by the file system is a failed operation, not a missing right in the queue.
+    return make_error(ErrorCode::kIo, "script " + name + ": " + error.message + ": make it readable for you");
+  }
+  struct stat info {};
+  if (fstat(fd.get(), &info) != 0) return io::errno_error("read", name, errno);
+  if (S_ISDIR(info.st_mode)) return make_error(ErrorCode::kIo, "script " + name + ": it is a directory: name a file");
+  if (!S_ISREG(info.st_mode) && !S_ISCHR(info.st_mode) && !S_ISFIFO(info.st_mode)) {
+    return make_error(ErrorCode::kIo, "script " + name + ": it is no regular file: name a file, or - for standard input");
+  }
+  fcntl(fd.get(), F_SETFL, 0);
+  return read_script(fd.get(), name);
+}
+
+std::uint64_t job_around(bool srun) {
+  for (const char* variable : {"MUSTER_JOB_ID", "SLURM_JOB_ID", "SLURM_JOBID"}) {
+    // Slurm's names count only under Slurm's name, or a real Slurm job would be taken for one of Muster's.
+    if (!srun && variable[0] == 'S') continue;
+    const char* text = getenv(variable);
+    if (text == nullptr) continue;
+    const auto id = parse_count(text, variable, {1, UINT64_MAX});
+    if (id.ok()) return *id;
+  }
+  return 0;
+}
+
+int submit(const SubmitOptions& options) {
+  auto client = Client::open(options.connect);
+  if (!client.ok()) return report_error(client.error());
+  const auto reply = submit_job(**client, options.spec, options.script, options.environment, options.test_only);
+  if (!reply.ok()) return report_error(reply.error());
+  const std::string id = std::to_string(reply->job());
+  std::string text;
+  if (options.json) {
+    text = submitted_json(reply->job(), reply->tasks(), options.test_only);
+  } else if (options.test_only) {
+    text = "The job would be accepted\n";
+  } else if (options.parsable) {
+    text = id + "\n";
+  } else if (!options.quiet) {
+    text = "Submitted job " + id + "\n";
+  }
+  if (!print(text)) error_line("cannot write to standard output: job " + id + " is submitted all the same");
+  if (!options.wait || options.test_only) return kExitOk;
+  if (auto waited = wait_until_ended(**client, reply->job()); !waited.ok()) return report_error(waited.error());
+  JobSelector::Item item;
+  item.id = JobId{reply->job()};
+  const auto jobs = find_job(**client, item, false);
+  if (!jobs.ok()) return report_error(jobs.error());
+  return exit_status_of_jobs(*jobs);
+}
+
+}  // namespace
+
+int command_submit(const Parsed& parsed) {
+  const bool wrap = parsed.has(OptionId::kWrap);
+  if (!wrap && parsed.operands.empty()) return usage_error("no script: name one, - for standard input, or use --wrap COMMAND");
+  std::string name;
+  std::string script;
+  if (!wrap) {
+    name = parsed.operands.front();
+    auto text = open_script(name);
+    if (!text.ok()) return report_error(text.error());
+    script = std::move(*text);
+    if (auto header = parse_script_header(script, name == "-" ? "standard input" : name); !header.ok()) {
+      return report_error(header.error());
+    }
+  }
+  auto variables = parse_variables(kSubmit, getenv);
+  if (!variables.ok()) return usage_error(variables.error());
+  const auto options = build_submit(parsed, *variables, name, script, read_surroundings());
+  if (!options.ok()) return usage_error(options.error());
+  for (const std::string& warning : options->warnings) error_line("warning: " + warning);
+  return submit(*options);
+}
+
+int command_run(Command command, const Parsed& parsed) {
+  if (parsed.has(OptionId::kVersion)) {
+    print(std::string(kSlurmVersionText) + "\n");
+    return kExitOk;
+  }
+  if (parsed.value(OptionId::kMpi) == "list") {
+    print("MPI plugin types are...\n\tnone\n");
+    return kExitOk;
+  }
+  auto variables = parse_variables(command, getenv);
+  if (!variables.ok()) return usage_error(variables.error());
+  const auto options = build_run(command, parsed, *variables, job_around(command == kSrun), read_surroundings());
+  if (!options.ok()) return usage_error(options.error());
+  return run_step(*options);
+}
+
+}  // namespace muster::cli

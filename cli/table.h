@@ -1,0 +1,47 @@
+// Tables for people: columns as wide as their content, the terminal's width respected by shortening the columns that may
+// be shortened. Not a terminal: nothing is shortened.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/time.h"
+
+namespace muster::cli {
+
+struct Column {
+  std::string title;
+  bool right = false;
+  std::size_t width_min = 0;  // may be shortened down to this many characters; 0: never
+};
+
+class Table {
+ public:
+  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
+  // As many cells as columns. Control characters are made printable.
+  void add(std::vector<std::string> cells);
+  // `width` in characters; 0: no limit. Lines end with '\n'; no blanks at their ends.
+  [[nodiscard]] std::string text(std::size_t width, bool with_titles = true) const;
+  [[nodiscard]] bool empty() const { return rows_.empty(); }
+
+ private:
+  std::vector<Column> columns_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// The width to fit on standard output: COLUMNS, else the terminal's; 0 when it is no terminal.
+std::size_t output_width();
+
+// "2026-11-23T15:16:16" in local time; "-" when unset.
+std::string format_time(std::int64_t us);
+// "D-HH:MM:SS"; "-" when negative.
+std::string format_span(std::int64_t us);
+// Folded and printable, "" for none.
+std::string join_nodes(const std::vector<std::string>& names);
+
+// Writes all of it to standard output; false when that failed (a closed pipe), with errno.
+bool print(std::string_view text);
+
+}  // namespace muster::cli
