@@ -169,16 +169,16 @@ class Decide {
   }
 
   Result<Decision> operator()(const ApplyPlan& c) {
-    sched::Ledger ledger = s_.ledger;
+    sched::Draft draft(s_.ledger);
     std::set<JobId> started;
     std::map<JobId, std::uint64_t> of_array;
     for (const Placement& p : c.placements) {
-      if (const char* why_not = check_placement(p, ledger, started, of_array)) {
+      if (const char* why_not = check_placement(p, draft, started, of_array)) {
         d_.notes.push_back("job " + std::to_string(p.job.value) + ": " + why_not);
         continue;
       }
       for (const NodeShare& share : p.shares) {
-        ledger.take(share);
+        draft.take(share);
       }
       const Job* array = find_array(s_, p.job);
       const Job* job = array != nullptr ? array : find_job(s_, p.job);
@@ -298,7 +298,7 @@ class Decide {
     }
   }
 
-  const char* check_placement(const Placement& p, const sched::Ledger& ledger, const std::set<JobId>& started,
+  const char* check_placement(const Placement& p, const sched::Draft& draft, const std::set<JobId>& started,
                               const std::map<JobId, std::uint64_t>& of_array) const {
     const Job* array = find_array(s_, p.job);
     const Job* job = array != nullptr ? array : find_job(s_, p.job);
@@ -325,7 +325,7 @@ class Decide {
       if (!nodes.insert(share.node).second) {
         return "the plan names a node twice";
       }
-      if (!ledger.can_take(share)) {
+      if (!draft.can_take(share)) {
         return "what the plan gives it is not free any more";
       }
     }

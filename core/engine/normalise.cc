@@ -145,7 +145,7 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
     spec->stdout_path = spec->array ? kDefaultArrayOutput : kDefaultOutput;
   }
   if (!state.nodes.empty()) {
-    const sched::PlaceResult r = sched::place(state.ledger, *spec, policy.find_queue(spec->queue)->nodes,
+    const sched::PlaceResult r = sched::place(sched::Draft(state.ledger), *spec, policy.find_queue(spec->queue)->nodes,
                                               sched::Assume::kAllEmpty);
     if (r.shares.empty()) {
       return refused("the job can never run in queue " + spec->queue + ": it " + r.detail);

@@ -59,15 +59,16 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
 Explainer::Explainer(const State& state, const sched::Policy& policy, Instant now)
     : state_(state), policy_(policy), now_(now) {
   // The pass that would run now tells which job blocks each queue.
-  walk_pending(state, [this](const Job& job) {
+  const sched::Draft draft(state.ledger);
+  walk_pending(state, [this, &draft](const Job& job) {
     if (job.spec->begin > now_) {
       return sched::Visit::kNext;
     }
     const sched::QueuePolicy* q = policy_.find_queue(job.spec->queue);
     const std::vector<std::string> all;
     const std::vector<std::string>& allowed = q != nullptr ? q->nodes : all;
-    if (sched::place(state_.ledger, *job.spec, allowed, sched::Assume::kFreeNow).shares.empty() &&
-        !sched::place(state_.ledger, *job.spec, allowed, sched::Assume::kUsableEmpty).shares.empty()) {
+    if (sched::place(draft, *job.spec, allowed, sched::Assume::kFreeNow).shares.empty() &&
+        !sched::place(draft, *job.spec, allowed, sched::Assume::kUsableEmpty).shares.empty()) {
       first_blocked_.emplace(job.spec->queue, job.id);
       return sched::Visit::kSkipQueue;
     }

@@ -97,7 +97,8 @@ void index_job(State& state, const Job& job) {
 }
 
 void unindex_job(State& state, const Job& job) {
-  if (const auto it = state.pending.find(job.spec->queue); it != state.pending.end()) {
+  // Only what index_job put there: the first task of an array has the same key as the array's record.
+  if (const auto it = state.pending.find(job.spec->queue); it != state.pending.end() && belongs_to_pending(job)) {
     it->second.erase(key_of(job));
     if (it->second.empty()) {
       state.pending.erase(it);

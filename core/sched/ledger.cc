@@ -32,15 +32,6 @@ void Ledger::set_hardware(NodeIndex node, const std::string& name, const NodeHar
 
 void Ledger::set_usable(NodeIndex node, bool usable) { at(node).usable = usable; }
 
-bool Ledger::can_take(const NodeShare& share) const {
-  if (share.node.value >= nodes_.size()) {
-    return false;
-  }
-  const NodeCapacity& n = nodes_[share.node.value];
-  return n.usable && share.cores.is_subset_of(n.free_cores) && share.gpus.is_subset_of(n.free_gpus) &&
-         share.mem_mib <= n.free_mem_mib;
-}
-
 void Ledger::take(const NodeShare& share) {
   at(share.node);
   Held& h = held_[share.node.value];
@@ -62,6 +53,29 @@ void Ledger::give_back(const NodeShare& share) {
   h.gpus -= share.gpus;
   h.mem_mib -= share.mem_mib;
   recompute(share.node.value);
+}
+
+const NodeCapacity& Draft::node(std::size_t i) const {
+  const auto it = changed_.find(i);
+  return it == changed_.end() ? base_->nodes()[i] : it->second;
+}
+
+bool Draft::can_take(const NodeShare& share) const {
+  if (share.node.value >= size()) {
+    return false;
+  }
+  const NodeCapacity& n = node(share.node.value);
+  return n.usable && share.cores.is_subset_of(n.free_cores) && share.gpus.is_subset_of(n.free_gpus) &&
+         share.mem_mib <= n.free_mem_mib;
+}
+
+void Draft::take(const NodeShare& share) {
+  MUSTER_CHECK(can_take(share));
+  const std::size_t i = share.node.value;
+  NodeCapacity& n = changed_.try_emplace(i, base_->nodes()[i]).first->second;
+  n.free_cores -= share.cores;
+  n.free_gpus -= share.gpus;
+  n.free_mem_mib -= share.mem_mib;
 }
 
 }  // namespace muster::sched

@@ -2,7 +2,9 @@
 // against what the journal says. A value.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -29,8 +31,6 @@ class Ledger {
   void set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware);
   void set_usable(NodeIndex node, bool usable);
 
-  // Whether the share is free now on a usable node.
-  [[nodiscard]] bool can_take(const NodeShare& share) const;
   // Takes the share; what is not free is a bug of the caller. Taking is not limited to usable nodes: replay does it too.
   void take(const NodeShare& share);
   void give_back(const NodeShare& share);
@@ -49,6 +49,24 @@ class Ledger {
   void recompute(std::size_t i);
   std::vector<NodeCapacity> nodes_;
   std::vector<Held> held_;
+};
+
+// A ledger with more taken from it than the journal says: what a plan uses up while it is made. Costs only what differs
+// from the ledger below, which must not change meanwhile.
+class Draft {
+ public:
+  explicit Draft(const Ledger& base) : base_(&base) {}
+
+  [[nodiscard]] std::size_t size() const { return base_->nodes().size(); }
+  [[nodiscard]] const NodeCapacity& node(std::size_t i) const;
+  // Whether the share is free now on a usable node.
+  [[nodiscard]] bool can_take(const NodeShare& share) const;
+  // Takes a share for which can_take() is true.
+  void take(const NodeShare& share);
+
+ private:
+  const Ledger* base_;
+  std::map<std::size_t, NodeCapacity> changed_;
 };
 
 }  // namespace muster::sched

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
+#include <optional>
 #include <set>
 
 namespace muster::sched {
@@ -11,8 +13,8 @@ namespace {
 struct Offer {
   NodeIndex index;
   const NodeCapacity* node = nullptr;
-  IndexSet cores;
-  IndexSet gpus;
+  const IndexSet* cores = nullptr;
+  const IndexSet* gpus = nullptr;
   std::uint64_t mem_mib = 0;
   bool whole = false;         // nothing on it is held: an exclusive job may have it
   std::uint32_t capacity = 0; // tasks of the job that fit
@@ -43,7 +45,7 @@ NodeNeed need_of(const JobSpec& spec, const NodeCapacity& node, std::uint64_t ta
 }
 
 bool fits(const Offer& offer, const NodeNeed& need, const JobSpec& spec) {
-  return need.cores <= offer.cores.count() && need.gpus <= offer.gpus.count() && need.mem_mib <= offer.mem_mib &&
+  return need.cores <= offer.cores->count() && need.gpus <= offer.gpus->count() && need.mem_mib <= offer.mem_mib &&
          (!spec.exclusive || offer.whole);
 }
 
@@ -53,7 +55,7 @@ std::uint32_t capacity_of(const Offer& offer, const JobSpec& spec) {
   // A request for GPUs in total is split after the tasks are spread; here a node must be able to give one of them.
   const std::uint32_t some_gpu = spec.gpus != 0 && spec.nodes_min == 1 && spec.nodes_max == 1 ? spec.gpus : 0;
   std::uint64_t low = 0;
-  std::uint64_t high = std::min<std::uint64_t>(most, offer.cores.count() / std::max<std::uint32_t>(1, spec.cpus_per_task));
+  std::uint64_t high = std::min<std::uint64_t>(most, offer.cores->count() / std::max<std::uint32_t>(1, spec.cpus_per_task));
   while (low < high) {  // the largest count that fits: needs grow with the tasks
     const std::uint64_t middle = low + (high - low + 1) / 2;
     if (fits(offer, need_of(spec, *offer.node, middle, some_gpu), spec)) {
@@ -65,35 +67,49 @@ std::uint32_t capacity_of(const Offer& offer, const JobSpec& spec) {
   return static_cast<std::uint32_t>(low);
 }
 
-std::vector<Offer> offers_of(const Ledger& ledger, const JobSpec& spec, const std::vector<std::string>& allowed,
-                             Assume assume) {
-  const std::set<std::string> allowed_names(allowed.begin(), allowed.end());
-  const std::set<std::string> excluded(spec.exclude.begin(), spec.exclude.end());
-  std::vector<Offer> out;
-  for (std::size_t i = 0; i < ledger.nodes().size(); ++i) {
-    const NodeCapacity& n = ledger.nodes()[i];
-    if (!n.known || (assume != Assume::kAllEmpty && !n.usable)) {
-      continue;
-    }
-    if (!allowed_names.empty() && !allowed_names.contains(n.name)) {
-      continue;
-    }
-    if (excluded.contains(n.name)) {
-      continue;
+// Which nodes a job may use, and what they offer it, in node order.
+class Offers {
+ public:
+  Offers(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume)
+      : draft_(draft), spec_(spec), assume_(assume), allowed_(allowed.begin(), allowed.end()),
+        excluded_(spec.exclude.begin(), spec.exclude.end()) {}
+
+  // The offer of node `i`; nothing when the job may not use it.
+  [[nodiscard]] std::optional<Offer> at(std::size_t i) const {
+    const NodeCapacity& n = draft_.node(i);
+    if (!n.known || (assume_ != Assume::kAllEmpty && !n.usable) ||
+        (!allowed_.empty() && !allowed_.contains(n.name)) || (!excluded_.empty() && excluded_.contains(n.name))) {
+      return std::nullopt;
     }
     Offer o;
     o.index = NodeIndex{static_cast<std::uint32_t>(i)};
     o.node = &n;
-    const bool now = assume == Assume::kFreeNow;
-    o.cores = now ? n.free_cores : n.all_cores;
-    o.gpus = now ? n.free_gpus : n.all_gpus;
+    const bool now = assume_ == Assume::kFreeNow;
+    o.cores = now ? &n.free_cores : &n.all_cores;
+    o.gpus = now ? &n.free_gpus : &n.all_gpus;
     o.mem_mib = now ? n.free_mem_mib : n.mem_mib;
     o.whole = !now || (n.free_cores == n.all_cores && n.free_gpus == n.all_gpus && n.free_mem_mib == n.mem_mib);
-    o.capacity = capacity_of(o, spec);
-    out.push_back(std::move(o));
+    o.capacity = capacity_of(o, spec_);
+    return o;
   }
-  return out;
-}
+  [[nodiscard]] std::vector<Offer> all() const {
+    std::vector<Offer> out;
+    for (std::size_t i = 0; i < draft_.size(); ++i) {
+      if (std::optional<Offer> o = at(i)) {
+        out.push_back(*o);
+      }
+    }
+    return out;
+  }
+  [[nodiscard]] std::size_t size() const { return draft_.size(); }
+
+ private:
+  const Draft& draft_;
+  const JobSpec& spec_;
+  Assume assume_;
+  std::set<std::string, std::less<>> allowed_;
+  std::set<std::string, std::less<>> excluded_;
+};
 
 std::string plural(std::uint64_t n, const char* one, const char* many) {
   return std::to_string(n) + " " + (n == 1 ? one : many);
@@ -137,9 +153,9 @@ PlaceResult refusal(const std::vector<Offer>& offers, const JobSpec& spec, Assum
     tasks_that_fit += o.capacity;
     if (o.capacity >= 1) {
       ++fit;
-    } else if (need.cores > o.cores.count()) {
+    } else if (need.cores > o.cores->count()) {
       ++lack_cores;
-    } else if (need.gpus > o.gpus.count()) {
+    } else if (need.gpus > o.gpus->count()) {
       ++lack_gpus;
     } else if (need.mem_mib > o.mem_mib) {
       ++lack_memory;
@@ -195,8 +211,8 @@ std::vector<NodeShare> shares_of(const std::vector<Offer*>& chosen, const JobSpe
       return {};
     }
     out.push_back(NodeShare{.node = o.index,
-                            .cores = o.cores.lowest(need.cores),
-                            .gpus = o.gpus.lowest(need.gpus),
+                            .cores = o.cores->lowest(need.cores),
+                            .gpus = o.gpus->lowest(need.gpus),
                             .mem_mib = need.mem_mib,
                             .tasks = o.tasks});
   }
@@ -217,10 +233,31 @@ bool take_named(std::vector<Offer>& offers, const JobSpec& spec, std::vector<Off
   return true;
 }
 
+// The first node that holds the whole job, which is better than several. Looks no further than it must.
+std::vector<NodeShare> on_one_node(const Offers& offers, const JobSpec& spec) {
+  for (std::size_t i = 0; i < offers.size(); ++i) {
+    std::optional<Offer> o = offers.at(i);
+    if (o && o->capacity >= spec.ntasks) {
+      o->tasks = spec.ntasks;
+      std::vector<NodeShare> shares = shares_of({&*o}, spec);
+      if (!shares.empty()) {
+        return shares;
+      }
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
-PlaceResult place(const Ledger& ledger, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume) {
-  std::vector<Offer> offers = offers_of(ledger, spec, allowed, assume);
+PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume) {
+  const Offers all_offers(draft, spec, allowed, assume);
+  if (spec.nodes_min <= 1 && spec.nodelist.empty()) {
+    if (std::vector<NodeShare> shares = on_one_node(all_offers, spec); !shares.empty()) {
+      return PlaceResult{.shares = std::move(shares), .obstacle = Obstacle::kNone, .detail = {}};
+    }
+  }
+  std::vector<Offer> offers = all_offers.all();
   if (offers.empty()) {
     PlaceResult r;
     r.obstacle = Obstacle::kNoNodes;
@@ -243,19 +280,6 @@ PlaceResult place(const Ledger& ledger, const JobSpec& spec, const std::vector<s
   for (Offer& o : offers) {
     if (o.capacity != 0 && std::find(chosen.begin(), chosen.end(), &o) == chosen.end()) {
       others.push_back(&o);
-    }
-  }
-  // One node that holds everything is better than several.
-  if (nodes_min == 1 && chosen.empty() && spec.nodes_max != 1) {
-    for (Offer* o : others) {
-      if (o->capacity >= spec.ntasks && o->gpus.count() >= spec.gpus) {
-        o->tasks = spec.ntasks;
-        std::vector<NodeShare> shares = shares_of({o}, spec);
-        if (!shares.empty()) {
-          return PlaceResult{.shares = std::move(shares), .obstacle = Obstacle::kNone, .detail = {}};
-        }
-        o->tasks = 0;
-      }
     }
   }
   const auto sum = [](const std::vector<Offer*>& v) {

@@ -42,6 +42,6 @@ enum class Assume {
 };
 
 // `allowed` lists the names of nodes that may be used; empty means all. The spec must be normalised (engine/normalise.h).
-PlaceResult place(const Ledger& ledger, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume);
+PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume);
 
 }  // namespace muster::sched

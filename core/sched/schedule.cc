@@ -39,8 +39,8 @@ bool at_array_limit(const Job& job, std::uint64_t more) {
 
 class Pass {
  public:
-  Pass(Ledger ledger, const Policy& policy, WorkBudget budget, Instant now)
-      : ledger_(std::move(ledger)), policy_(policy), budget_(budget), now_(now) {}
+  Pass(const Ledger& ledger, const Policy& policy, WorkBudget budget, Instant now)
+      : draft_(ledger), policy_(policy), budget_(budget), now_(now) {}
 
   Visit visit(const Job& job) {
     if (job.spec->begin > now_) {
@@ -95,15 +95,15 @@ class Pass {
       return Answer::kNeverNow;
     }
     const std::vector<std::string>& allowed = nodes_of(policy_, *job.spec);
-    PlaceResult r = place(ledger_, *job.spec, allowed, Assume::kFreeNow);
+    PlaceResult r = place(draft_, *job.spec, allowed, Assume::kFreeNow);
     if (!r.shares.empty()) {
       for (const NodeShare& s : r.shares) {
-        ledger_.take(s);
+        draft_.take(s);
       }
       plan_.placements.push_back(Placement{.job = job.id, .position = position, .shares = std::move(r.shares)});
       return Answer::kPlaced;
     }
-    if (!place(ledger_, *job.spec, allowed, Assume::kUsableEmpty).shares.empty()) {
+    if (!place(draft_, *job.spec, allowed, Assume::kUsableEmpty).shares.empty()) {
       return Answer::kBlocked;
     }
     never_now_.insert(std::move(shape));
@@ -118,7 +118,7 @@ class Pass {
     return Visit::kStop;
   }
 
-  Ledger ledger_;
+  Draft draft_;
   const Policy& policy_;
   WorkBudget budget_;
   Instant now_;
@@ -128,8 +128,8 @@ class Pass {
 
 }  // namespace
 
-Plan schedule(Ledger ledger, const PendingWalk& pending, const Policy& policy, WorkBudget budget, Instant now) {
-  Pass pass(std::move(ledger), policy, budget, now);
+Plan schedule(const Ledger& ledger, const PendingWalk& pending, const Policy& policy, WorkBudget budget, Instant now) {
+  Pass pass(ledger, policy, budget, now);
   pending([&pass](const Job& job) { return pass.visit(job); });
   return pass.take_plan();
 }
@@ -146,13 +146,14 @@ Reason explain(const Ledger& ledger, const Job& job, const Job* first_blocked, c
                                      std::to_string(job.spec->array->max_running)};
   }
   const std::vector<std::string>& allowed = nodes_of(policy, *job.spec);
-  const PlaceResult now_result = place(ledger, *job.spec, allowed, Assume::kFreeNow);
+  const Draft draft(ledger);
+  const PlaceResult now_result = place(draft, *job.spec, allowed, Assume::kFreeNow);
   std::string ahead;
   if (first_blocked != nullptr && first_blocked->id != job.id) {
     ahead = "job " + std::to_string(first_blocked->id.value) + " stands before it in queue " + job.spec->queue +
             " and waits for resources";
   }
-  if (now_result.shares.empty() && place(ledger, *job.spec, allowed, Assume::kUsableEmpty).shares.empty()) {
+  if (now_result.shares.empty() && place(draft, *job.spec, allowed, Assume::kUsableEmpty).shares.empty()) {
     return {"ReqNodeNotAvail", now_result.detail + ". The nodes that it needs are down, drained or unreachable"};
   }
   if (!ahead.empty()) {

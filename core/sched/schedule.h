@@ -48,9 +48,9 @@ enum class Visit { kNext, kSkipQueue, kStop };
 using PendingVisitor = std::function<Visit(const Job&)>;
 using PendingWalk = std::function<void(const PendingVisitor&)>;
 
-// The ledger is a copy that the plan may use up. A job that could start on the usable nodes if they were empty, but not
+// A job that could start on the usable nodes if they were empty, but not
 // now, blocks everything behind it in its queue; one that cannot (its nodes are away) does not.
-Plan schedule(Ledger ledger, const PendingWalk& pending, const Policy& policy, WorkBudget budget, Instant now);
+Plan schedule(const Ledger& ledger, const PendingWalk& pending, const Policy& policy, WorkBudget budget, Instant now);
 
 // Why a pending job waits: Slurm's reason words and a sentence.
 struct Reason {

@@ -253,6 +253,20 @@ TEST(Engine, AMillionTasksAreOneRecord) {
   s.drop_effects();
 }
 
+TEST(Engine, TheEndOfAnArraysFirstTaskLeavesItsRecordInTheQueue) {
+  Scenario s;
+  s.node("n1", 1);
+  JobSpec spec = job(1, 1);
+  spec.array = ArraySpec{.ranges = {{0, 2, 1}}, .max_running = 0};
+  const JobId id = s.submit(spec);
+  for (std::uint64_t p = 0; p < 3; ++p) {
+    EXPECT_EQ(s.schedule(), 1U) << "position " << p;
+    s.report("n1", JobId{id.value + p}, true);
+  }
+  EXPECT_TRUE(s.state.arrays.empty());
+  s.drop_effects();
+}
+
 TEST(Engine, TasksOfAnArrayAreCancelledByIndex) {
   Scenario s;
   s.node("n1", 1);
