@@ -57,7 +57,6 @@ class OutputRouter {
 
  private:
   struct Sink;
-  struct Line;
   OutputRouter();
   Sink* sink_of(std::uint32_t rank, std::uint32_t stream);
   void emit(std::uint32_t rank, std::uint32_t stream, std::string_view text);
