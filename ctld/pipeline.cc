@@ -1,0 +1,232 @@
+#include "ctld/pipeline.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+#include <variant>
+
+#include "lib/io/clock.h"
+#include "lib/io/log.h"
+
+namespace muster::ctld {
+namespace {
+
+// Whether the fact may let a job start that could not before. Ends of attempts free resources; confirmations do not.
+bool calls_for_plan(const Fact& fact) {
+  return std::visit(
+      [](const auto& body) {
+        using T = std::decay_t<decltype(body)>;
+        return std::is_same_v<T, JobSubmitted> || std::is_same_v<T, JobReleased> || std::is_same_v<T, JobHeld> ||
+               std::is_same_v<T, NodeRegistered> || std::is_same_v<T, NodeResumed> || std::is_same_v<T, NodeDrained> ||
+               std::is_same_v<T, NodeBecameUnreachable> || std::is_same_v<T, AttemptEndedOnNode> ||
+               std::is_same_v<T, JobEnded> || std::is_same_v<T, ArrayTasksEnded>;
+      },
+      fact.body);
+}
+
+}  // namespace
+
+struct Pipeline::Open {
+  Batch batch;
+  Effects effects;
+  std::vector<std::function<void()>> after;
+  std::set<Digest> blobs;
+  std::uint64_t blob_bytes = 0;
+
+  [[nodiscard]] bool empty() const { return batch.facts.empty() && effects.empty() && after.empty(); }
+};
+
+Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, PipelineLimits limits, PipelineHooks hooks)
+    : loop_(loop),
+      state_(std::move(state)),
+      policy_(std::move(policy)),
+      limits_(limits),
+      hooks_(std::move(hooks)),
+      open_(std::make_unique<Open>()),
+      begin_timer_(loop, [this] {
+        want_plan();
+        arm_begin_timer();
+      }) {
+  for (const auto* records : {&state_.jobs, &state_.arrays}) {
+    for (const auto& [id, job] : *records) {
+      if (job.spec->begin.is_set() && !job.is_active()) {
+        begins_.insert(job.spec->begin);
+      }
+    }
+  }
+  arm_begin_timer();
+}
+
+Pipeline::~Pipeline() = default;
+
+Instant Pipeline::now() {
+  last_now_ = std::max({last_now_, state_.now, io::wall_now()});
+  return last_now_;
+}
+
+Result<engine::Decision> Pipeline::test(const Command& command) {
+  return engine::decide(state_, policy_, command, now());
+}
+
+Result<engine::Decision> Pipeline::execute(const Command& command) {
+  auto decision = engine::decide(state_, policy_, command, now());
+  if (decision.ok()) {
+    take(*decision);
+  }
+  return decision;
+}
+
+// Applies the facts; what the decision is for others (ids, notes) stays in it.
+void Pipeline::take(engine::Decision& decision) {
+  auto& open = *open_;
+  const std::size_t first_effect = open.effects.size();
+  for (auto& fact : decision.facts) {
+    engine::apply(state_, fact, open.effects);
+    plan_wanted_ = plan_wanted_ || calls_for_plan(fact);
+    if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
+      watch_begin(*submitted);
+    }
+    open.batch.facts.push_back(fact);
+  }
+  for (std::size_t i = first_effect; i < open.effects.size(); ++i) {
+    if (const auto* record = std::get_if<RecordHistory>(&open.effects[i])) {
+      open.batch.history.push_back(record->summary);
+    }
+  }
+  for (auto& effect : decision.effects) {
+    open.effects.push_back(std::move(effect));
+  }
+  decision.effects.clear();
+  was_full_ = was_full_ || full();
+  schedule_flush();
+}
+
+void Pipeline::add_blob(const Digest& digest, std::string bytes) {
+  if (open_->blobs.insert(digest).second) {
+    open_->blob_bytes += bytes.size();
+    open_->batch.blobs.push_back(BlobData{digest, std::move(bytes)});
+    was_full_ = was_full_ || full();
+  }
+}
+
+void Pipeline::after_commit(std::function<void()> fn) {
+  open_->after.push_back(std::move(fn));
+  schedule_flush();
+}
+
+void Pipeline::want_plan() {
+  plan_wanted_ = true;
+  schedule_flush();
+}
+
+bool Pipeline::full() const {
+  return open_->batch.facts.size() >= limits_.batch_facts_max || open_->blob_bytes >= limits_.batch_bytes_max;
+}
+
+bool Pipeline::settled() const { return open_->empty() && !under_way_; }
+
+void Pipeline::schedule_flush() {
+  if (!std::exchange(flush_scheduled_, true)) {
+    loop_.defer([this, alive = std::weak_ptr<int>(alive_)] {
+      if (!alive.expired()) {
+        flush_scheduled_ = false;
+        flush();
+      }
+    });
+  }
+}
+
+void Pipeline::flush() {
+  if (journal_ == nullptr || !journal_->idle()) {
+    return;  // on_committed() comes back here
+  }
+  plan_slice();
+  if (!open_->batch.facts.empty()) {
+    close_batch();
+  } else if (!open_->empty()) {
+    // Nothing new is known, and all that was known is on disk.
+    finish(std::exchange(open_, std::make_unique<Open>()));
+  }
+}
+
+void Pipeline::plan_slice() {
+  if (!std::exchange(plan_wanted_, false)) {
+    return;
+  }
+  auto plan = engine::plan(state_, policy_, sched::WorkBudget{}, now());
+  if (plan.placements.empty()) {
+    return;
+  }
+  auto decision = execute(ApplyPlan{std::move(plan.placements)});
+  if (!decision.ok()) {
+    io::log_error("a plan was refused", {{"error", decision.error().message}});
+    return;
+  }
+  for (const auto& note : decision->notes) {
+    io::log_warning("a placement was refused", {{"why", note}});
+  }
+  // The rest in the next batch. Without progress the same plan would come again and again.
+  plan_wanted_ = !plan.complete && decision->matched > 0;
+}
+
+void Pipeline::close_batch() {
+  under_way_ = std::exchange(open_, std::make_unique<Open>());
+  ++batches_;
+  Batch batch = std::move(under_way_->batch);
+  const std::size_t facts = batch.facts.size();
+  const std::uint64_t seq = journal_->append(std::move(batch));
+  if (hooks_.closing) {
+    hooks_.closing(seq, facts);
+  }
+  if (std::exchange(was_full_, false) && hooks_.drained) {
+    hooks_.drained();
+  }
+}
+
+void Pipeline::on_committed(std::uint64_t seq) {
+  MUSTER_CHECK(under_way_ != nullptr);
+  auto done = std::move(under_way_);
+  // The disk works on the next batch while this one's effects go out.
+  plan_slice();
+  if (!open_->batch.facts.empty()) {
+    close_batch();
+  }
+  if (hooks_.committed) {
+    hooks_.committed(seq);
+  }
+  finish(std::move(done));
+  if (plan_wanted_ || !open_->empty()) {
+    schedule_flush();
+  }
+}
+
+void Pipeline::finish(std::unique_ptr<Open> batch) {
+  // Replies first: a node learns that it is registered before its launches come.
+  for (auto& fn : batch->after) {
+    fn();
+  }
+  if (!batch->effects.empty()) {
+    hooks_.perform(std::move(batch->effects));
+  }
+}
+
+void Pipeline::watch_begin(const JobSubmitted& fact) {
+  if (fact.spec->begin > state_.now) {
+    begins_.insert(fact.spec->begin);
+    arm_begin_timer();
+  }
+}
+
+void Pipeline::arm_begin_timer() {
+  const Instant current = now();
+  begins_.erase(begins_.begin(), begins_.upper_bound(current));
+  if (begins_.empty()) {
+    begin_timer_.stop();
+    return;
+  }
+  // A wall clock that was set back must not make the wait longer than a minute too long.
+  begin_timer_.start_once(std::min(*begins_.begin() - current + Duration::from_ms(1), Duration::from_s(60)));
+}
+
+}  // namespace muster::ctld

@@ -1,0 +1,133 @@
+// Requests: what clients ask and what they are answered. Every request gets one reply, or several parts of which the
+// last has `more` unset. What a reply says is on disk when it leaves.
+//
+// Reads are answered in parts of kViewsPerReply rows, one part in a round of the loop, so that a long queue holds up
+// nothing. History is read by a worker on its own connection to the database.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "ctld/journal.h"
+#include "ctld/nodes.h"
+#include "ctld/outbox.h"
+#include "ctld/pipeline.h"
+#include "ctld/tickets.h"
+#include "ctld/users.h"
+#include "lib/config/config.h"
+#include "lib/io/loop.h"
+
+namespace muster::pb {
+class Reply;
+class Request;
+}  // namespace muster::pb
+
+namespace muster::ctld {
+
+inline constexpr const char* kVersion = "0.1.0";
+
+// Rows in one reply: some hundred kilobytes, made in a few milliseconds.
+inline constexpr std::size_t kViewsPerReply = 1'000;
+// Rows of one answer that names tasks of arrays one by one.
+inline constexpr std::size_t kNamedTasksMax = 10'000;
+// Clients that wait for a job to start or end; each is some hundred bytes.
+inline constexpr std::size_t kWaitersMax = 200'000;
+// The longest wait before a client must ask again: finds out clients that are gone.
+inline constexpr Duration kWaitMax = Duration::from_s(60);
+// History questions: read at the same time, and waiting.
+inline constexpr std::size_t kHistoryReadsAtOnce = 2;
+inline constexpr std::size_t kHistoryReadsQueued = 1'000;
+
+class Requests {
+ public:
+  Requests(io::Loop& loop, const config::Config& config, Pipeline& pipeline, Journal& journal, Outbox& outbox,
+           Nodes& nodes, const Tickets& tickets);
+  ~Requests();
+  Requests(const Requests&) = delete;
+  Requests& operator=(const Requests&) = delete;
+
+  // `caller` is whom the connection's key authenticated.
+  void on_request(const std::string& peer, const Caller& caller, const pb::Request& request);
+  // Answers a request that could not even be read.
+  void refuse(const std::string& peer, const Error& error);
+  // Tells those who wait.
+  void perform(const Effects& effects);
+
+ private:
+  struct Call {
+    std::string peer;
+    std::uint64_t correlation = 0;
+    Caller caller;
+  };
+  struct Waiter {
+    Call call;
+    JobId job;
+    bool is_array = false;
+    bool until_ended = false;
+    Duration deadline{};  // CLOCK_BOOTTIME
+  };
+  struct JobWalk;
+  struct HistoryRead {
+    HistoryFilter filter;
+    Journal::HistoryRead done;
+  };
+
+  void ping(const Call& call);
+  void submit(const Call& call, const pb::Request& request);
+  Status check_submission(const Call& call, const pb::Request& request, JobSpec& spec);
+  void operate(const Call& call, const pb::Request& request);
+  void jobs(const Call& call, const pb::Request& request);
+  void jobs_part(const std::shared_ptr<JobWalk>& walk);
+  void jobs_named(const std::shared_ptr<JobWalk>& walk);
+  void jobs_ended(const std::shared_ptr<JobWalk>& walk);
+  void nodes(const Call& call, const pb::Request& request);
+  void nodes_part(const Call& call, std::vector<NodeIndex> which, std::size_t from, std::vector<std::string> notes);
+  void history(const Call& call, const pb::Request& request);
+  void history_part(const Call& call, std::shared_ptr<HistoryPage> page, std::size_t from, bool with_placement,
+                    std::vector<std::string> notes);
+  void wait(const Call& call, const pb::Request& request);
+  void answer_wait(const Call& call, JobId job, bool is_array, const std::map<JobId, const JobSummary*>& ended);
+  void expire_waiters();
+  void arm_wait_timer();
+  void remove_waiter(std::uint64_t id);
+  void ticket(const Call& call, const pb::Request& request);
+  void ticket_of_ended(const Call& call, JobId job, const std::string& client_key);
+  Result<std::string> key_of(const Call& call, const std::string& given) const;
+  void show_config(const Call& call);
+
+  void read_history(const Call& call, HistoryFilter filter, std::function<void(HistoryPage)> done);
+  void next_history_read();
+
+  void reply(const Call& call, pb::Reply& message, bool more = false);
+  void reply_after_commit(const Call& call, std::shared_ptr<pb::Reply> message);
+  void fail(const Call& call, const Error& error);
+  void forget_request(const std::string& peer);
+
+  io::Loop& loop_;
+  const config::Config& config_;
+  Pipeline& pipeline_;
+  Journal& journal_;
+  Outbox& outbox_;
+  Nodes& nodes_;
+  const Tickets& tickets_;
+  Users users_;
+  const Instant started_;
+
+  std::unordered_map<std::string, std::uint64_t> unanswered_;  // requests, by peer
+  std::map<std::uint64_t, Waiter> waiters_;
+  std::multimap<JobId, std::uint64_t> waiters_by_job_;
+  std::set<std::pair<Duration, std::uint64_t>> waiters_by_deadline_;
+  std::uint64_t next_waiter_ = 1;
+  io::Timer wait_timer_;
+  std::deque<HistoryRead> history_queue_;
+  std::size_t history_reads_ = 0;
+};
+
+}  // namespace muster::ctld

@@ -1,0 +1,52 @@
+// What users see of jobs and nodes: the messages of queue, show, nodes and history, made from State and from summaries.
+// Pure functions over values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/engine/engine.h"
+#include "lib/model/job.h"
+
+namespace muster::pb {
+class JobView;
+class NodeView;
+}  // namespace muster::pb
+
+namespace muster::ctld {
+
+// The output files of a job, absolute and expanded; empty where the job has none.
+struct OutputPaths {
+  std::string stdout_path;
+  std::string stderr_path;  // the same as stdout_path when errors go there
+};
+// `node` is the job's first node; empty before it has one (%N is then left out).
+OutputPaths output_paths(const JobSpec& spec, JobId job, JobId array, std::uint64_t position, const std::string& node);
+
+class Views {
+ public:
+  // All views of one moment.
+  Views(const engine::State& state, const sched::Policy& policy, Instant now)
+      : state_(state), policy_(policy), now_(now) {}
+
+  // A single job, a started task, or an array record (one row for all its waiting tasks).
+  void job(const Job& job, bool with_placement, pb::JobView& out);
+  // One task of an array that waits.
+  void waiting_task(const Job& array, std::uint64_t position, pb::JobView& out);
+  // A job that has ended; its summary must stand for one job.
+  void ended(const JobSummary& summary, bool with_placement, pb::JobView& out) const;
+  void node(const Node& node, pb::NodeView& out) const;
+
+ private:
+  void pending_reason(const Job& job, pb::JobView& out);
+  void placement(const std::vector<NodeShare>& shares, const std::vector<AttemptOnNode>* phases, pb::JobView& out) const;
+
+  const engine::State& state_;
+  const sched::Policy& policy_;
+  Instant now_;
+  std::optional<engine::Explainer> explainer_;  // made when the first reason is asked for
+};
+
+}  // namespace muster::ctld
