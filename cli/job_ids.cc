@@ -6,7 +6,7 @@ namespace muster::cli {
 namespace {
 
 Error bad_id(std::string_view text) {
-  return invalid_argument("job " + std::string(text) + ": no job id: write 42, 42_7 for a task of an array, or 42_[1-3,9]");
+  return invalid_argument("job \"" + printable(text.substr(0, 40)) + "\": no job id: write 42, 42_7 for a task of an array, or 42_[1-3,9]");
 }
 
 constexpr JobState kAllStates[] = {
