@@ -61,12 +61,14 @@ Explainer::Explainer(const State& state, const sched::Policy& policy, Instant no
   // The pass that would run now tells which job blocks each queue.
   const sched::Draft draft(state.ledger);
   walk_pending(state, [this, &draft](const Job& job) {
-    if (job.spec->begin > now_) {
+    if (job.spec->begin > now_ || sched::at_array_limit(job, 0)) {
       return sched::Visit::kNext;
     }
     const sched::QueuePolicy* q = policy_.find_queue(job.spec->queue);
-    const std::vector<std::string> all;
-    const std::vector<std::string>& allowed = q != nullptr ? q->nodes : all;
+    if (q == nullptr || !q->starts) {
+      return sched::Visit::kSkipQueue;
+    }
+    const std::vector<std::string>& allowed = q->nodes;
     if (sched::place(draft, *job.spec, allowed, sched::Assume::kFreeNow).shares.empty() &&
         !sched::place(draft, *job.spec, allowed, sched::Assume::kUsableEmpty).shares.empty()) {
       first_blocked_.emplace(job.spec->queue, job.id);

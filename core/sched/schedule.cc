@@ -13,6 +13,11 @@ const QueuePolicy* Policy::find_queue(const std::string& name) const {
   return it == queues.end() ? nullptr : &*it;
 }
 
+bool at_array_limit(const Job& job, std::uint64_t more) {
+  const std::uint64_t limit = job.is_array_record ? job.spec->array->max_running : 0;
+  return limit != 0 && job.array_running + more >= limit;
+}
+
 namespace {
 
 // Requests of equal shape get equal answers within one pass, because free resources only shrink in it.
@@ -32,17 +37,16 @@ const std::vector<std::string>& nodes_of(const Policy& policy, const JobSpec& sp
   return q == nullptr ? kAll : q->nodes;
 }
 
-bool at_array_limit(const Job& job, std::uint64_t more) {
-  const std::uint64_t limit = job.is_array_record ? job.spec->array->max_running : 0;
-  return limit != 0 && job.array_running + more >= limit;
-}
-
 class Pass {
  public:
   Pass(const Ledger& ledger, const Policy& policy, WorkBudget budget, Instant now)
       : draft_(ledger), policy_(policy), budget_(budget), now_(now) {}
 
   Visit visit(const Job& job) {
+    const QueuePolicy* queue = policy_.find_queue(job.spec->queue);
+    if (queue == nullptr || !queue->starts) {
+      return Visit::kSkipQueue;
+    }
     if (job.spec->begin > now_) {
       return Visit::kNext;
     }
@@ -137,6 +141,13 @@ Plan schedule(const Ledger& ledger, const PendingWalk& pending, const Policy& po
 Reason explain(const Ledger& ledger, const Job& job, const Job* first_blocked, const Policy& policy, Instant now) {
   if (job.held) {
     return {"JobHeldUser", "held by its user: muster release " + std::to_string(job.id.value)};
+  }
+  const QueuePolicy* queue = policy.find_queue(job.spec->queue);
+  if (queue == nullptr) {
+    return {"QueueGone", "queue " + job.spec->queue + " is not in the configuration any more"};
+  }
+  if (!queue->starts) {
+    return {"QueueStopped", "queue " + job.spec->queue + " is stopped: its jobs wait until an administrator opens it"};
   }
   if (job.spec->begin > now) {
     return {"BeginTime", "may not start before the time given with --begin"};

@@ -21,6 +21,8 @@ struct QueuePolicy {
   std::vector<std::string> nodes;  // empty: all
   Duration time_default;
   Duration time_max = Duration::infinite();
+  bool accepts = true;  // new submissions
+  bool starts = true;   // pending jobs may start
   friend bool operator==(const QueuePolicy&, const QueuePolicy&) = default;
 };
 
@@ -51,6 +53,9 @@ using PendingWalk = std::function<void(const PendingVisitor&)>;
 // A job that could start on the usable nodes if they were empty, but not
 // now, blocks everything behind it in its queue; one that cannot (its nodes are away) does not.
 Plan schedule(const Ledger& ledger, const PendingWalk& pending, const Policy& policy, WorkBudget budget, Instant now);
+
+// Whether `more` tasks beyond those that run bring an array to its own limit of running tasks. Never for a single job.
+bool at_array_limit(const Job& job, std::uint64_t more);
 
 // Why a pending job waits: Slurm's reason words and a sentence.
 struct Reason {
