@@ -1,4 +1,4 @@
-# Every third-party library, by the target name that its one home links (docs/architecture.md, "Layout").
+# Every third-party library, by the target name that its one home links (docs/architecture.md, "Layers").
 # script/bootstrap installs them from Debian's packages.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
