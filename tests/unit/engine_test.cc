@@ -309,6 +309,21 @@ TEST(Engine, HeldJobsWaitUntilReleased) {
   s.drop_effects();
 }
 
+TEST(Engine, AStoppedQueueStartsNothingAndAClosedOneTakesNothing) {
+  Scenario s;
+  s.node("n1", 1);
+  const JobId id = s.submit(job(1, 1));
+  s.rules.queues[0].starts = false;
+  EXPECT_EQ(s.schedule(), 0U);
+  const engine::Explainer explain(s.state, s.rules, s.state.now);
+  EXPECT_EQ(explain.reason(*engine::find_job(s.state, id)).word, "QueueStopped");
+  s.rules.queues[0].starts = true;
+  s.rules.queues[0].accepts = false;
+  EXPECT_NE(s.submit_refused(job(1, 1)).message.find("closed"), std::string::npos);
+  EXPECT_EQ(s.schedule(), 1U);
+  s.drop_effects();
+}
+
 TEST(Engine, ADrainedNodeStaysDrainedOverARestart) {
   Scenario s;
   s.node("n1", 1);
