@@ -315,6 +315,7 @@ void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& repl
     case Body::kPeerTaskEnded: key = &reply.peer_task_ended().step(); break;
     case Body::kPeerRefused: key = &reply.peer_refused().step(); break;
     case Body::kPeerInputTaken: key = &reply.peer_input_taken().step(); break;
+    case Body::kPeerEnded: key = &reply.peer_ended().step(); break;
     default: return;
   }
   Step* step = find(step_id_of(*key));
@@ -345,7 +346,29 @@ void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& repl
         on_input_taken(*step, reply);
       }
       return;
+    case Body::kPeerEnded:
+      return on_part_ended(*step, *part);
     default: return;
+  }
+}
+
+// The ends of its tasks came before this, unless its supervisor does not know them any more.
+void StepCoordinator::on_part_ended(Step& step, std::size_t part) {
+  const StepId id = step.id;
+  for (std::uint32_t k = 0; k < step.parts[part].tasks; ++k) {
+    const std::uint32_t rank = step.parts[part].first_rank + k;
+    if (step.ranks[rank].ended) {
+      continue;
+    }
+    pb::NodeReply reply;
+    auto& ended = *reply.mutable_peer_task_ended()->mutable_ended();
+    ended.set_rank(rank);
+    ended.set_node(step.node(part).name);
+    wire::to_pb(lost_outcome("its end was not recorded"), *ended.mutable_outcome());
+    on_task_ended(step, reply);
+    if (find(id) == nullptr) {
+      return;
+    }
   }
 }
 
@@ -809,7 +832,7 @@ std::optional<Duration> StepCoordinator::tick() {
       complete(*step);
       step = find(id);
     }
-    if (step != nullptr && now - step->parts_asked >= kPartKeepalive) {
+    if (step != nullptr && now - step->parts_asked >= options_.part_keepalive) {
       step->parts_asked = now;
       for (std::size_t i = 0; step != nullptr && i < step->parts.size(); ++i) {
         if (step->parts[i].state == PartState::kRunning && !step->here(i)) {

@@ -49,15 +49,14 @@ struct CoordinatorOptions {
   Duration client_lost_after;
   Duration client_awaited;
   Duration peer_start_patience;
+  // Parts that do not answer are not given up (the controller decides about nodes); this is how often they are asked.
+  Duration part_keepalive;
 };
 
 class StepCoordinator {
  public:
   // Steps of one job that run at the same time.
   static constexpr std::size_t kStepsPerJobMax = 1024;
-  // Parts that do not answer a keepalive are not given up (the controller decides about nodes); this is how often
-  // they are asked.
-  static constexpr Duration kPartKeepalive = Duration::from_s(5);
   // A cancelled step whose parts do not tell its end is over for the client after this time.
   static constexpr Duration kCancelPatience = Duration::from_s(60);
 
@@ -120,6 +119,7 @@ class StepCoordinator {
   void on_part_refused(Step& step, std::size_t part, const Error& error);
   void on_output(Step& step, std::size_t part, const pb::NodeReply& reply);
   void on_task_ended(Step& step, const pb::NodeReply& reply);
+  void on_part_ended(Step& step, std::size_t part);
   void on_input_taken(Step& step, const pb::NodeReply& reply);
   void on_credit(Step& step, std::uint64_t bytes);
   void give_credit(Step& step, std::size_t part, std::uint64_t cost, bool now);

@@ -320,6 +320,8 @@ void StepParts::on_frame(const StepId& id, const Frame& frame) {
     peer.set_rank(taken->rank);
     peer.set_bytes(taken->bytes);
     peer.set_closed(taken->closed);
+  } else if (std::holds_alternative<StepEndedFrame>(frame)) {
+    fill_step_key(id, *reply.mutable_peer_ended()->mutable_step());
   } else {
     return;
   }

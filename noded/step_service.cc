@@ -51,7 +51,8 @@ struct StepService::Impl {
             .now = [] { return io::boottime_now(); },
             .client_lost_after = options.client_lost_after,
             .client_awaited = options.client_awaited,
-            .peer_start_patience = options.peer_start_patience}),
+            .peer_start_patience = options.peer_start_patience,
+            .part_keepalive = options.part_keepalive}),
         logs(*options.loop, *options.attempts,
              [this](const ClientAddress& to, const pb::NodeReply& reply) { return to_client(to, reply); }),
         timer(*options.loop, [this] { tick(); }) {

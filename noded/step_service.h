@@ -38,7 +38,8 @@ struct StepServiceOptions {
   // Times that tests shorten.
   Duration client_lost_after = Duration::from_s(30);   // no keepalive from a step's client
   Duration client_awaited = Duration::from_s(60);      // a kRun job's first client; any client after a restart
-  Duration peer_start_patience = Duration::from_s(30); // for nodes that have not heard of the job yet
+  Duration peer_start_patience = Duration::from_s(30);  // for nodes that have not heard of the job yet
+  Duration part_keepalive = Duration::from_s(5);        // how soon a restarted peer is noticed
 };
 
 class StepService {

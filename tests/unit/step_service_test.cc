@@ -1,0 +1,512 @@
+// Steps over two nodes: real sockets and keys, and supervisors that are played by the test.
+#include "noded/step_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <deque>
+#include <map>
+
+#include "lib/io/clock.h"
+#include "lib/io/files.h"
+#include "lib/io/zap.h"
+#include "lib/wire/codec.h"
+#include "lib/wire/muster.pb.h"
+#include "noded/ticket.h"
+
+namespace muster::noded {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+const AttemptKey kKey{JobId(42), Attempt(1)};
+
+// The attempts of one node, and all that their supervisors were told.
+class FakeAttempts : public Attempts {
+ public:
+  FakeAttempts() = default;
+
+  NodeIdentity me;
+  std::map<AttemptKey, AttemptInfo> attempts;
+  std::vector<Frame> sent;
+  std::map<std::uint32_t, OnStepFrame> followers;
+  std::vector<Outcome> finished;
+  OnRunning running_callback;
+  OnEnded ended_callback;
+
+  Result<AttemptInfo> find(AttemptKey key) const override {
+    const auto it = attempts.find(key);
+    if (it == attempts.end()) {
+      return make_error(ErrorCode::kNotFound, "no such attempt");
+    }
+    return it->second;
+  }
+  Result<AttemptInfo> find_job(JobId job) const override { return find({job, Attempt(1)}); }
+  Status send(AttemptKey key, const Frame& frame) override {
+    if (!attempts.contains(key)) {
+      return make_error(ErrorCode::kNotFound, "no such attempt");
+    }
+    sent.push_back(frame);
+    return ok_status();
+  }
+  void subscribe(AttemptKey /*key*/, std::uint32_t step, OnStepFrame callback) override {
+    followers[step] = std::move(callback);
+  }
+  void unsubscribe(AttemptKey /*key*/, std::uint32_t step) override { followers.erase(step); }
+  Status finish(AttemptKey /*key*/, const Outcome& outcome) override {
+    finished.push_back(outcome);
+    return ok_status();
+  }
+  void on_running(OnRunning callback) override { running_callback = std::move(callback); }
+  void on_ended(OnEnded callback) override { ended_callback = std::move(callback); }
+  const NodeIdentity& identity() const override { return me; }
+
+  void tell(std::uint32_t step, const Frame& frame) {
+    const auto it = followers.find(step);
+    ASSERT_NE(it, followers.end()) << "nobody follows step " << step;
+    const OnStepFrame callback = it->second;
+    callback(frame);
+  }
+  template <typename T>
+  std::vector<T> frames() const {
+    std::vector<T> found;
+    for (const Frame& frame : sent) {
+      if (const T* one = std::get_if<T>(&frame)) {
+        found.push_back(*one);
+      }
+    }
+    return found;
+  }
+};
+
+struct TestNode {
+  io::Key key = io::generate_node_key();
+  FakeAttempts attempts;
+  std::optional<io::ZmqSocket> router;
+  std::unique_ptr<StepService> service;
+  std::string endpoint;
+};
+
+class StepServiceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char pattern[] = "/tmp/muster-steps-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern), nullptr);
+    directory_ = pattern;
+    auto zap = io::ZapHandler::accept_any(context_);
+    ASSERT_TRUE(zap.ok());
+    zap_ = std::move(*zap);
+    for (int i = 0; i < 2; ++i) {
+      nodes_.push_back(std::make_unique<TestNode>());
+      TestNode& node = *nodes_.back();
+      bind(node);
+      node.attempts.me.name = "n" + std::to_string(i + 1);
+      node.attempts.me.endpoint = node.endpoint;
+      node.attempts.me.public_key = node.key.pub.curve_public;
+    }
+    io::ZmqOptions options;
+    options.curve_client = io::CurveClient{.public_key = client_key_.pub.curve_public,
+                                           .secret_key = client_key_.curve_secret,
+                                           .server_key = nodes_[0]->key.pub.curve_public};
+    auto client = io::ZmqSocket::create(loop_, context_, io::ZmqSocket::Type::kDealer, options,
+                                        [this](const io::ZmqMessage& message) {
+                                          pb::NodeReply reply;
+                                          ASSERT_GE(message.frames.size(), 2U);
+                                          ASSERT_TRUE(reply.ParseFromString(message.frames[1]));
+                                          replies_.push_back(std::move(reply));
+                                        });
+    ASSERT_TRUE(client.ok());
+    client_.emplace(std::move(*client));
+    ASSERT_TRUE(client_->connect(nodes_[0]->endpoint).ok());
+  }
+
+  void TearDown() override {
+    client_.reset();
+    for (auto& node : nodes_) {
+      node->service.reset();
+      node->router.reset();
+    }
+    zap_.reset();
+    (void)io::remove_tree(directory_);
+  }
+
+  void bind(TestNode& node) {
+    io::ZmqOptions options;
+    options.curve_server = io::CurveServer{.secret_key = node.key.curve_secret};
+    TestNode* where = &node;
+    auto router = io::ZmqSocket::create(loop_, context_, io::ZmqSocket::Type::kRouter, options,
+                                        [where](const io::ZmqMessage& message) { where->service->on_message(message); });
+    ASSERT_TRUE(router.ok());
+    node.router.emplace(std::move(*router));
+    auto bound = node.router->bind(node.endpoint.empty() ? "tcp://127.0.0.1:*" : node.endpoint);
+    ASSERT_TRUE(bound.ok()) << bound.error().message;
+    node.endpoint = *bound;
+    start_service(node);
+  }
+
+  void start_service(TestNode& node) {
+    StepServiceOptions options;
+    options.loop = &loop_;
+    options.context = &context_;
+    options.attempts = &node.attempts;
+    options.node_key = node.key;
+    options.cluster_key = cluster_.pub;
+    options.send = [where = &node](const std::string& peer, const std::vector<std::string>& frames) {
+      return where->router->send_to(peer, frames);
+    };
+    options.client_awaited = client_awaited_;
+    options.client_lost_after = client_lost_after_;
+    options.peer_start_patience = Duration::from_s(5);
+    options.part_keepalive = Duration::from_ms(100);
+    node.service = std::make_unique<StepService>(std::move(options));
+  }
+
+  // The job runs on both nodes with two tasks each.
+  void launch(JobKind kind = JobKind::kBatch) {
+    for (int i = 0; i < 2; ++i) {
+      launch_on(i, kind);
+    }
+  }
+  void launch_on(int i, JobKind kind = JobKind::kBatch) {
+    auto spec = std::make_shared<JobSpec>();
+    spec->kind = kind;
+    spec->user = "someone";
+    spec->uid = 1234;
+    auto order = std::make_shared<LaunchOrder>();
+    order->key = kKey;
+    order->node = nodes_[i]->attempts.me.name;
+    order->node_rank = static_cast<std::uint32_t>(i);
+    order->spec = spec;
+    for (auto& node : nodes_) {
+      order->peers.push_back({.name = node->attempts.me.name,
+                              .endpoint = node->endpoint,
+                              .public_key = node->key.pub.curve_public,
+                              .tasks = 2,
+                              .cpus = 2});
+    }
+    AttemptInfo info;
+    info.order = order;
+    info.directory = directory_;
+    info.running = true;
+    nodes_[i]->attempts.attempts[kKey] = info;
+    nodes_[i]->attempts.running_callback(kKey, {});
+  }
+
+  pb::Ticket ticket(const std::function<void(pb::TicketBody&)>& change = {}) {
+    pb::TicketBody body;
+    wire::to_pb(kKey, *body.mutable_key());
+    body.set_user("someone");
+    body.set_uid(1234);
+    body.set_client_key(client_key_.pub.curve_public);
+    body.set_expires_us((io::wall_now() + Duration::from_s(600)).us);
+    if (change) {
+      change(body);
+    }
+    pb::Ticket ticket;
+    ticket.set_body(body.SerializeAsString());
+    ticket.set_signature(io::sign(cluster_, ticket.body()));
+    return ticket;
+  }
+
+  void send(const pb::NodeRequest& request) {
+    ASSERT_TRUE(client_
+                    ->send({wire::header(wire::MessageKind::kNodeRequest), request.SerializeAsString(), "streamid"})
+                    .ok());
+  }
+  pb::NodeRequest run_request() {
+    pb::NodeRequest request;
+    *request.mutable_run()->mutable_ticket() = ticket();
+    request.mutable_run()->mutable_spec()->add_argv("hostname");
+    request.mutable_run()->mutable_spec()->set_work_dir("/");
+    return request;
+  }
+
+  bool wait(const std::function<bool()>& done) { return loop_.run_until(done, Duration::from_s(10)); }
+  // The next reply to the client, of any kind but keepalives.
+  pb::NodeReply next_reply() {
+    const auto relevant = [&] {
+      while (!replies_.empty() && replies_.front().has_keepalive()) {
+        replies_.pop_front();
+      }
+      return !replies_.empty();
+    };
+    if (!wait(relevant)) {
+      ADD_FAILURE() << "no reply came";
+      return {};
+    }
+    pb::NodeReply reply = std::move(replies_.front());
+    replies_.pop_front();
+    return reply;
+  }
+
+  StepStartFrame start_of(int node) {
+    EXPECT_TRUE(wait([&] { return !nodes_[node]->attempts.frames<StepStartFrame>().empty(); }));
+    const auto frames = nodes_[node]->attempts.frames<StepStartFrame>();
+    return frames.empty() ? StepStartFrame{} : frames.back();
+  }
+  void end_task(int node, std::uint32_t rank, int exit_code, int signal = 0) {
+    Outcome outcome;
+    outcome.exit_code = exit_code;
+    outcome.signal = signal;
+    outcome.cause = signal != 0 ? EndCause::kSignalled : EndCause::kExited;
+    nodes_[node]->attempts.tell(0, StepTaskEndedFrame{.step = 0, .rank = rank, .outcome = outcome});
+  }
+  void output(int node, std::uint32_t rank, const std::string& data, std::uint64_t offset = 0) {
+    nodes_[node]->attempts.tell(
+        0, StepOutputFrame{.step = 0, .rank = rank, .stream = 1, .data = data, .eof = false, .offset = offset});
+  }
+
+  Duration client_awaited_ = Duration::from_s(60);
+  Duration client_lost_after_ = Duration::from_s(30);
+  std::string directory_;
+  io::Loop loop_;
+  io::ZmqContext context_;
+  std::unique_ptr<io::ZapHandler> zap_;
+  io::Key cluster_ = io::generate_cluster_key();
+  io::Key client_key_ = io::generate_user_key();
+  std::vector<std::unique_ptr<TestNode>> nodes_;
+  std::optional<io::ZmqSocket> client_;
+  std::deque<pb::NodeReply> replies_;
+};
+
+TEST_F(StepServiceTest, RunsTasksOnBothNodesAndTellsTheWorstExit) {
+  launch();
+  send(run_request());
+  const StepStartFrame first = start_of(0);
+  const StepStartFrame second = start_of(1);
+  EXPECT_THAT(first.argv, ElementsAre("hostname"));
+  ASSERT_EQ(first.tasks.size(), 2U);
+  ASSERT_EQ(second.tasks.size(), 2U);
+  EXPECT_EQ(first.tasks[0].rank, 0U);
+  EXPECT_EQ(second.tasks[1].rank, 3U);
+  const pb::NodeReply started = next_reply();
+  ASSERT_TRUE(started.has_started());
+  EXPECT_EQ(started.started().job(), 42U);
+  EXPECT_THAT(started.started().nodes(), ElementsAre("n1", "n2"));
+
+  output(1, 2, "from the second node\n");
+  const pb::NodeReply piece = next_reply();
+  ASSERT_TRUE(piece.has_output());
+  EXPECT_EQ(piece.output().rank(), 2U);
+  EXPECT_EQ(piece.output().data(), "from the second node\n");
+
+  end_task(0, 0, 0);
+  end_task(0, 1, 3);
+  end_task(1, 2, 0);
+  end_task(1, 3, 0, 9);
+  std::int32_t exit_code = -1;
+  for (int i = 0; i < 5; ++i) {
+    const pb::NodeReply reply = next_reply();
+    if (reply.has_ended()) {
+      exit_code = reply.ended().exit_code();
+    } else {
+      EXPECT_TRUE(reply.has_task_ended());
+    }
+  }
+  EXPECT_EQ(exit_code, 137);
+  EXPECT_TRUE(wait([&] {
+    return !nodes_[0]->attempts.frames<StepForgetFrame>().empty() &&
+           !nodes_[1]->attempts.frames<StepForgetFrame>().empty();
+  }));
+}
+
+TEST_F(StepServiceTest, CreditOfTheClientReachesTheNodeThatWrote) {
+  launch();
+  send(run_request());
+  (void)start_of(1);
+  ASSERT_TRUE(next_reply().has_started());
+  const std::string data(20'000, 'x');
+  output(1, 2, data);
+  output(0, 0, data);
+  ASSERT_TRUE(next_reply().has_output());
+  ASSERT_TRUE(next_reply().has_output());
+  EXPECT_TRUE(nodes_[1]->attempts.frames<StepCreditFrame>().empty());
+  pb::NodeRequest credit;
+  credit.mutable_credit()->set_bytes(40'000);
+  send(credit);
+  for (int node = 0; node < 2; ++node) {
+    ASSERT_TRUE(wait([&] { return !nodes_[node]->attempts.frames<StepCreditFrame>().empty(); }));
+    EXPECT_EQ(nodes_[node]->attempts.frames<StepCreditFrame>()[0].bytes, 20'000 + kOutputFrameCost);
+  }
+}
+
+TEST_F(StepServiceTest, ANodeThatHearsOfTheJobLateIsWaitedFor) {
+  launch_on(0);
+  send(run_request());
+  (void)start_of(0);
+  loop_.run_until([] { return false; }, Duration::from_ms(50));
+  EXPECT_TRUE(replies_.empty());
+  launch_on(1);
+  (void)start_of(1);
+  EXPECT_TRUE(next_reply().has_started());
+}
+
+TEST_F(StepServiceTest, ARestartedPeerIsTakenUpAgainWithoutLossOrRepetition) {
+  launch();
+  send(run_request());
+  (void)start_of(1);
+  ASSERT_TRUE(next_reply().has_started());
+  output(1, 2, "one ");
+  ASSERT_EQ(next_reply().output().data(), "one ");
+  // Its daemon is new: it knows nothing, and its supervisor waits for a resume.
+  nodes_[1]->service.reset();
+  nodes_[1]->attempts.followers.clear();
+  nodes_[1]->attempts.sent.clear();
+  start_service(*nodes_[1]);
+  ASSERT_TRUE(wait([&] { return !nodes_[1]->attempts.frames<StepResumeFrame>().empty(); }));
+  const StepResumeFrame resume = nodes_[1]->attempts.frames<StepResumeFrame>()[0];
+  EXPECT_THAT(resume.received, ElementsAre(StepReceived{.rank = 2, .stream = 1, .bytes = 4}));
+  output(1, 2, "one two ", 0);
+  EXPECT_EQ(next_reply().output().data(), "two ");
+}
+
+TEST_F(StepServiceTest, ARestartedCoordinatorIsToldByTheClient) {
+  launch();
+  send(run_request());
+  (void)start_of(1);
+  const pb::NodeReply started = next_reply();
+  ASSERT_TRUE(started.has_started());
+  for (auto& node : nodes_) {
+    node->attempts.sent.clear();
+  }
+  nodes_[0]->service.reset();
+  nodes_[0]->attempts.followers.clear();
+  start_service(*nodes_[0]);
+  pb::NodeRequest keepalive;
+  keepalive.mutable_keepalive();
+  send(keepalive);
+  const pb::NodeReply refused = next_reply();
+  ASSERT_TRUE(refused.has_refused());
+  EXPECT_EQ(refused.refused().code(), static_cast<std::uint32_t>(ErrorCode::kNotFound));
+
+  pb::NodeRequest request;
+  auto& resume = *request.mutable_resume();
+  *resume.mutable_ticket() = ticket();
+  resume.set_step(0);
+  *resume.mutable_nodes() = started.started().nodes();
+  *resume.mutable_tasks() = started.started().tasks();
+  auto& received = *resume.add_received();
+  received.set_rank(3);
+  received.set_stream(1);
+  received.set_bytes(10);
+  send(request);
+  ASSERT_TRUE(next_reply().has_started());
+  for (int node = 0; node < 2; ++node) {
+    ASSERT_TRUE(wait([&] { return !nodes_[node]->attempts.frames<StepResumeFrame>().empty(); }));
+  }
+  EXPECT_THAT(nodes_[1]->attempts.frames<StepResumeFrame>()[0].received,
+              ElementsAre(StepReceived{.rank = 3, .stream = 1, .bytes = 10}));
+  output(1, 3, "more", 10);
+  EXPECT_EQ(next_reply().output().data(), "more");
+  end_task(0, 0, 0);
+  end_task(0, 1, 0);
+  end_task(1, 2, 5);
+  end_task(1, 3, 0);
+  ASSERT_TRUE(wait([&] { return !replies_.empty() && replies_.back().has_ended(); }));
+  EXPECT_EQ(replies_.back().ended().exit_code(), 5);
+}
+
+TEST_F(StepServiceTest, TicketsAreChecked) {
+  launch();
+  const auto refusal = [&](const pb::Ticket& ticket) {
+    pb::NodeRequest request = run_request();
+    *request.mutable_run()->mutable_ticket() = ticket;
+    send(request);
+    return next_reply().refused().message();
+  };
+  EXPECT_THAT(refusal({}), HasSubstr("carries no ticket"));
+  pb::Ticket forged = ticket();
+  forged.mutable_body()->back() ^= 1;
+  EXPECT_THAT(refusal(forged), HasSubstr("not signed by this cluster"));
+  EXPECT_THAT(refusal(ticket([](pb::TicketBody& b) { b.set_expires_us(1); })), HasSubstr("expired"));
+  EXPECT_THAT(refusal(ticket([](pb::TicketBody& b) { b.set_client_key(std::string(40, 'a')); })),
+              HasSubstr("made for another key"));
+  EXPECT_THAT(refusal(ticket([](pb::TicketBody& b) { b.set_uid(7); })), HasSubstr("another user"));
+  EXPECT_THAT(refusal(ticket([](pb::TicketBody& b) { b.mutable_key()->set_attempt(9); })), HasSubstr("does not run"));
+}
+
+TEST_F(StepServiceTest, OnlyTheFirstNodeMayStartParts) {
+  launch();
+  pb::NodeRequest request;
+  auto& start = *request.mutable_peer_start();
+  wire::to_pb(kKey, *start.mutable_step()->mutable_key());
+  start.mutable_spec()->add_argv("true");
+  start.add_nodes("n1");
+  start.add_tasks(1);
+  send(request);
+  const pb::NodeReply reply = next_reply();
+  ASSERT_TRUE(reply.has_peer_refused());
+  EXPECT_EQ(reply.peer_refused().error().code(), static_cast<std::uint32_t>(ErrorCode::kPermissionDenied));
+  EXPECT_TRUE(nodes_[0]->attempts.sent.empty());
+}
+
+TEST_F(StepServiceTest, GarbageIsDropped) {
+  launch();
+  ASSERT_TRUE(client_->send({"x"}).ok());
+  ASSERT_TRUE(client_->send({"MUS1s", "\xff\xff\xff", "streamid"}).ok());
+  ASSERT_TRUE(client_->send({"MUS1s", "", "streamid", "more"}).ok());
+  send(run_request());
+  EXPECT_TRUE(next_reply().has_started());
+}
+
+TEST_F(StepServiceTest, TheStepOfARunJobIsTheJob) {
+  launch(JobKind::kRun);
+  send(run_request());
+  (void)start_of(1);
+  ASSERT_TRUE(next_reply().has_started());
+  end_task(0, 0, 0);
+  end_task(0, 1, 0);
+  end_task(1, 2, 4);
+  EXPECT_TRUE(nodes_[0]->attempts.finished.empty());
+  end_task(1, 3, 0);
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  EXPECT_EQ(nodes_[0]->attempts.finished[0].exit_code, 4);
+  EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kExited);
+}
+
+TEST_F(StepServiceTest, KillOnBadExitEndsTheOthers) {
+  launch();
+  pb::NodeRequest request = run_request();
+  request.mutable_run()->mutable_spec()->set_kill_on_bad_exit(true);
+  send(request);
+  (void)start_of(1);
+  ASSERT_TRUE(next_reply().has_started());
+  end_task(0, 1, 1);
+  for (auto& node : nodes_) {
+    ASSERT_TRUE(wait([&] { return !node->attempts.frames<StepSignalFrame>().empty(); }));
+    EXPECT_EQ(node->attempts.frames<StepSignalFrame>()[0].signal, 0);
+  }
+}
+
+class StepServiceImpatientTest : public StepServiceTest {
+ protected:
+  StepServiceImpatientTest() {
+    client_awaited_ = Duration::from_ms(50);
+    client_lost_after_ = Duration::from_ms(50);
+  }
+};
+
+TEST_F(StepServiceImpatientTest, ARunJobWithoutAClientEnds) {
+  launch(JobKind::kRun);
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kCancelled);
+  EXPECT_THAT(nodes_[0]->attempts.finished[0].detail, HasSubstr("no client came"));
+}
+
+TEST_F(StepServiceImpatientTest, AStepWhoseClientIsSilentIsEnded) {
+  launch(JobKind::kRun);
+  send(run_request());
+  for (auto& node : nodes_) {
+    ASSERT_TRUE(wait([&] { return !node->attempts.frames<StepSignalFrame>().empty(); }));
+  }
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    end_task(static_cast<int>(rank / 2), rank, 0, 15);
+  }
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kCancelled);
+}
+
+}  // namespace
+}  // namespace muster::noded
