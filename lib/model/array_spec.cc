@@ -58,8 +58,7 @@ std::string format_range(const ArrayRange& range) {
 }
 
 Status check_overlap(std::vector<ArrayRange> ranges) {
-  std::sort(ranges.begin(), ranges.end(),
-            [](const ArrayRange& a, const ArrayRange& b) { return a.first < b.first; });
+  std::sort(ranges.begin(), ranges.end(), [](const ArrayRange& a, const ArrayRange& b) { return a.first < b.first; });
   std::vector<ArrayRange> open;  // begun and not yet ended
   std::size_t crossings = 0;
   for (const ArrayRange& range : ranges) {
@@ -79,16 +78,18 @@ Status check_overlap(std::vector<ArrayRange> ranges) {
 }
 
 Result<ArrayRange> parse_range(std::string_view text) {
-  const Error error = invalid_argument(shown(text) + " is not a range of array indices: write N, FIRST-LAST or "
-                                       "FIRST-LAST:STEP with numbers from 0 to " + std::to_string(kArrayIndexMax));
+  const Error error = invalid_argument(shown(text) +
+                                       " is not a range of array indices: write N, FIRST-LAST or "
+                                       "FIRST-LAST:STEP with numbers from 0 to " +
+                                       std::to_string(kArrayIndexMax));
   const std::size_t colon = text.find(':');
   const std::string_view bounds = text.substr(0, colon);
   const std::size_t dash = bounds.find('-');
   // A step says nothing without a range.
   if (colon != std::string_view::npos && dash == std::string_view::npos) return error;
   const auto first = parse_count(bounds.substr(0, dash), "array", {0, kArrayIndexMax});
-  const auto last = dash == std::string_view::npos ? first
-                                                   : parse_count(bounds.substr(dash + 1), "array", {0, kArrayIndexMax});
+  const auto last =
+      dash == std::string_view::npos ? first : parse_count(bounds.substr(dash + 1), "array", {0, kArrayIndexMax});
   if (!first.ok() || !last.ok()) return error;
   if (*last < *first) {
     return invalid_argument("the array's range " + shown(text) + " is descending: write the smaller index first");

@@ -22,16 +22,26 @@ std::string without_slashes(std::string name) {
 
 std::optional<std::string> value_of(char letter, std::size_t width, const PatternValues& values) {
   switch (letter) {
-    case 'j': return zero_filled(values.job.value, width);
-    case 'A': return zero_filled((values.is_array ? values.array : values.job).value, width);
-    case 'a': return zero_filled(values.is_array ? values.array_index : kNoArrayIndex, width);
-    case 'x': return without_slashes(values.job_name);
-    case 'u': return values.user;
-    case 'N': return values.node;
-    case 'n': return zero_filled(values.node_rank, width);
-    case 't': return zero_filled(values.task, width);
-    case '%': return "%";
-    default: return std::nullopt;
+    case 'j':
+      return zero_filled(values.job.value, width);
+    case 'A':
+      return zero_filled((values.is_array ? values.array : values.job).value, width);
+    case 'a':
+      return zero_filled(values.is_array ? values.array_index : kNoArrayIndex, width);
+    case 'x':
+      return without_slashes(values.job_name);
+    case 'u':
+      return values.user;
+    case 'N':
+      return values.node;
+    case 'n':
+      return zero_filled(values.node_rank, width);
+    case 't':
+      return zero_filled(values.task, width);
+    case '%':
+      return "%";
+    default:
+      return std::nullopt;
   }
 }
 

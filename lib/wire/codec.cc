@@ -112,8 +112,12 @@ void write_digest(const Digest& in, std::string& out) {
     out.clear();
   }
 }
-void write_words(const IndexSet& in, Words& out) { out.Assign(in.words().begin(), in.words().end()); }
-void write_texts(const std::vector<std::string>& in, Texts& out) { out.Assign(in.begin(), in.end()); }
+void write_words(const IndexSet& in, Words& out) {
+  out.Assign(in.words().begin(), in.words().end());
+}
+void write_texts(const std::vector<std::string>& in, Texts& out) {
+  out.Assign(in.begin(), in.end());
+}
 
 void write(const ArrayRange& in, pb::ArrayRange& out) {
   out.set_first(in.first);
@@ -167,7 +171,9 @@ Result<Core> read(const pb::Core& in) {
   return out;
 }
 
-Peer read(const pb::Peer& in) { return {in.name(), in.endpoint(), in.public_key(), in.tasks(), in.cpus()}; }
+Peer read(const pb::Peer& in) {
+  return {in.name(), in.endpoint(), in.public_key(), in.tasks(), in.cpus()};
+}
 
 Result<PositionRange> read(const pb::PositionRange& in) {
   if (in.begin() >= in.end() || in.end() > kArrayTasksMax) return corrupt("PositionRange", "is empty or too long");
@@ -337,27 +343,41 @@ Result<FactBody> read_array_tasks_ended(const pb::ArrayTasksEnded& in) {
 
 Result<FactBody> read_fact_body(const pb::Fact& in) {
   switch (in.body_case()) {
-    case pb::Fact::kTermStarted: return FactBody(TermStarted{Term(in.term_started().term())});
-    case pb::Fact::kNodeRegistered: return read_node_registered(in.node_registered());
+    case pb::Fact::kTermStarted:
+      return FactBody(TermStarted{Term(in.term_started().term())});
+    case pb::Fact::kNodeRegistered:
+      return read_node_registered(in.node_registered());
     case pb::Fact::kNodeBecameUnreachable:
       return FactBody(NodeBecameUnreachable{NodeIndex(in.node_became_unreachable().node())});
     case pb::Fact::kNodeDrained:
       return FactBody(NodeDrained{NodeIndex(in.node_drained().node()), in.node_drained().reason()});
-    case pb::Fact::kNodeResumed: return FactBody(NodeResumed{NodeIndex(in.node_resumed().node())});
-    case pb::Fact::kJobSubmitted: return read_job_submitted(in.job_submitted());
+    case pb::Fact::kNodeResumed:
+      return FactBody(NodeResumed{NodeIndex(in.node_resumed().node())});
+    case pb::Fact::kJobSubmitted:
+      return read_job_submitted(in.job_submitted());
     case pb::Fact::kRequestsForgotten: {
-      MUSTER_ASSIGN(const Instant before, read_instant(in.requests_forgotten().before_us(), "RequestsForgotten.before"));
+      MUSTER_ASSIGN(const Instant before,
+                    read_instant(in.requests_forgotten().before_us(), "RequestsForgotten.before"));
       return FactBody(RequestsForgotten{before});
     }
-    case pb::Fact::kJobHeld: return FactBody(JobHeld{JobId(in.job_held().job())});
-    case pb::Fact::kJobReleased: return FactBody(JobReleased{JobId(in.job_released().job())});
-    case pb::Fact::kAttemptStarted: return read_attempt_started(in.attempt_started());
-    case pb::Fact::kAttemptConfirmed: return read_attempt_confirmed(in.attempt_confirmed());
-    case pb::Fact::kAttemptEndedOnNode: return read_attempt_ended(in.attempt_ended_on_node());
-    case pb::Fact::kStopRequested: return read_stop_requested(in.stop_requested());
-    case pb::Fact::kJobEnded: return read_job_ended(in.job_ended());
-    case pb::Fact::kArrayTasksEnded: return read_array_tasks_ended(in.array_tasks_ended());
-    case pb::Fact::BODY_NOT_SET: break;
+    case pb::Fact::kJobHeld:
+      return FactBody(JobHeld{JobId(in.job_held().job())});
+    case pb::Fact::kJobReleased:
+      return FactBody(JobReleased{JobId(in.job_released().job())});
+    case pb::Fact::kAttemptStarted:
+      return read_attempt_started(in.attempt_started());
+    case pb::Fact::kAttemptConfirmed:
+      return read_attempt_confirmed(in.attempt_confirmed());
+    case pb::Fact::kAttemptEndedOnNode:
+      return read_attempt_ended(in.attempt_ended_on_node());
+    case pb::Fact::kStopRequested:
+      return read_stop_requested(in.stop_requested());
+    case pb::Fact::kJobEnded:
+      return read_job_ended(in.job_ended());
+    case pb::Fact::kArrayTasksEnded:
+      return read_array_tasks_ended(in.array_tasks_ended());
+    case pb::Fact::BODY_NOT_SET:
+      break;
   }
   return corrupt("Fact.body", "is missing or of a kind that this release does not know");
 }
@@ -370,7 +390,9 @@ void to_pb(const RequestId& in, pb::RequestId& out) {
   out.set_high(in.high);
   out.set_low(in.low);
 }
-RequestId from_pb(const pb::RequestId& in) { return {in.high(), in.low()}; }
+RequestId from_pb(const pb::RequestId& in) {
+  return {in.high(), in.low()};
+}
 
 void to_pb(const ArraySpec& in, pb::ArraySpec& out) {
   write_list(in.ranges, *out.mutable_ranges());
@@ -530,7 +552,9 @@ void to_pb(const Gpu& in, pb::Gpu& out) {
   out.set_vendor_index(in.vendor_index);
   out.set_numa(in.numa);
 }
-Gpu from_pb(const pb::Gpu& in) { return {in.pci_address(), in.uuid(), in.model(), in.vendor_index(), in.numa()}; }
+Gpu from_pb(const pb::Gpu& in) {
+  return {in.pci_address(), in.uuid(), in.model(), in.vendor_index(), in.numa()};
+}
 
 void to_pb(const NodeHardware& in, pb::NodeHardware& out) {
   out.set_packages(in.packages);
@@ -591,7 +615,9 @@ void to_pb(const AttemptKey& in, pb::AttemptKey& out) {
   out.set_job(in.job.value);
   out.set_attempt(in.attempt.value);
 }
-AttemptKey from_pb(const pb::AttemptKey& in) { return {JobId(in.job()), Attempt(in.attempt())}; }
+AttemptKey from_pb(const pb::AttemptKey& in) {
+  return {JobId(in.job()), Attempt(in.attempt())};
+}
 
 void to_pb(const LaunchOrder& in, pb::LaunchOrder& out) {
   to_pb(in.key, *out.mutable_key());
@@ -812,18 +838,21 @@ Result<Facts> decode_facts(std::string_view bytes) {
 
 // ---------------------------------------------------------------- framing
 
-std::string header(MessageKind kind) { return std::string(kMagic) + static_cast<char>(kind); }
+std::string header(MessageKind kind) {
+  return std::string(kMagic) + static_cast<char>(kind);
+}
 
 Result<MessageKind> parse_header(std::string_view frame) {
   constexpr std::string_view kName = kMagic.substr(0, 3);
   if (frame.size() != kMagic.size() + 1 || !frame.starts_with(kName)) {
-    return make_error(ErrorCode::kCorrupt, "the message is not one of Muster's: check that the address and port belong "
-                                           "to a Muster daemon");
+    return make_error(ErrorCode::kCorrupt,
+                      "the message is not one of Muster's: check that the address and port belong "
+                      "to a Muster daemon");
   }
   if (!frame.starts_with(kMagic)) {
     return make_error(ErrorCode::kCorrupt, "the other side speaks version \"" + printable(frame.substr(3, 1)) +
-                                               "\" of the protocol, this one version \"" + std::string(kMagic.substr(3)) +
-                                               "\": use releases that are neighbours");
+                                               "\" of the protocol, this one version \"" +
+                                               std::string(kMagic.substr(3)) + "\": use releases that are neighbours");
   }
   switch (const auto kind = static_cast<MessageKind>(frame.back())) {
     case MessageKind::kClientRequest:
@@ -831,7 +860,8 @@ Result<MessageKind> parse_header(std::string_view frame) {
     case MessageKind::kNodeMessage:
     case MessageKind::kControllerMessage:
     case MessageKind::kNodeRequest:
-    case MessageKind::kNodeReply: return kind;
+    case MessageKind::kNodeReply:
+      return kind;
   }
   return make_error(ErrorCode::kCorrupt, "the message is of the unknown kind \"" + printable(frame.substr(4)) +
                                              "\": use releases that are neighbours");

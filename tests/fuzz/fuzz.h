@@ -1,5 +1,5 @@
-// For the fuzz targets: the input as text, and properties that are bugs when they fail (MUSTER_CHECK aborts, which is what
-// the fuzzer reports).
+// For the fuzz targets: the input as text, and properties that are bugs when they fail (MUSTER_CHECK aborts, which is
+// what the fuzzer reports).
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// What arrives on a socket: the input is the header and after it the body. Everything in the message that has a value in
-// lib/model is read, and what could be read must survive being written again.
+// What arrives on a socket: the input is the header and after it the body. Everything in the message that has a value
+// in lib/model is read, and what could be read must survive being written again.
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "tests/fuzz/fuzz.h"
@@ -67,12 +67,24 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   }
   MUSTER_CHECK(wire::header(*kind) == header);
   switch (*kind) {
-    case wire::MessageKind::kClientRequest: read(body, check_request); break;
-    case wire::MessageKind::kClientReply: read<pb::Reply>(body, [](const pb::Reply&) {}); break;
-    case wire::MessageKind::kNodeMessage: read(body, check_node_message); break;
-    case wire::MessageKind::kControllerMessage: read(body, check_controller_message); break;
-    case wire::MessageKind::kNodeRequest: read<pb::NodeRequest>(body, [](const pb::NodeRequest&) {}); break;
-    case wire::MessageKind::kNodeReply: read(body, check_node_reply); break;
+    case wire::MessageKind::kClientRequest:
+      read(body, check_request);
+      break;
+    case wire::MessageKind::kClientReply:
+      read<pb::Reply>(body, [](const pb::Reply&) {});
+      break;
+    case wire::MessageKind::kNodeMessage:
+      read(body, check_node_message);
+      break;
+    case wire::MessageKind::kControllerMessage:
+      read(body, check_controller_message);
+      break;
+    case wire::MessageKind::kNodeRequest:
+      read<pb::NodeRequest>(body, [](const pb::NodeRequest&) {});
+      break;
+    case wire::MessageKind::kNodeReply:
+      read(body, check_node_reply);
+      break;
   }
   return 0;
 }

@@ -101,10 +101,17 @@ TEST_F(WireProperty, DamagedBytesAreRefusedOrReadAsAValue) {
     for (std::uint64_t stroke = 1 + make_.below(3); stroke > 0 && !bytes.empty(); --stroke) {
       const std::size_t at = make_.below(bytes.size());
       switch (make_.below(4)) {
-        case 0: bytes[at] = static_cast<char>(bytes[at] ^ (1 << make_.below(8))); break;
-        case 1: bytes.resize(at); break;
-        case 2: bytes.insert(at, 1, static_cast<char>(make_.below(256))); break;
-        default: bytes += bytes.substr(at);
+        case 0:
+          bytes[at] = static_cast<char>(bytes[at] ^ (1 << make_.below(8)));
+          break;
+        case 1:
+          bytes.resize(at);
+          break;
+        case 2:
+          bytes.insert(at, 1, static_cast<char>(make_.below(256)));
+          break;
+        default:
+          bytes += bytes.substr(at);
       }
     }
     const auto decoded = wire::decode_facts(bytes);

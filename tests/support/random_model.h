@@ -176,8 +176,8 @@ class RandomModel {
     return j;
   }
   Node node() {
-    return {NodeIndex(u32()), text(), hardware(), text(), text(), text(), enumerator(Contact::kUnreachable), coin(),
-            text(), instant()};
+    return {NodeIndex(u32()), text(), hardware(), text(), text(), text(), enumerator(Contact::kUnreachable),
+            coin(),           text(), instant()};
   }
   JobSummary summary() {
     JobSummary s;
@@ -202,21 +202,36 @@ class RandomModel {
 
   FactBody fact_body(std::size_t kind) {
     switch (kind) {
-      case 0: return TermStarted{Term(u64())};
-      case 1: return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(), text(), text()};
-      case 2: return NodeBecameUnreachable{NodeIndex(u32())};
-      case 3: return NodeDrained{NodeIndex(u32()), text()};
-      case 4: return NodeResumed{NodeIndex(u32())};
-      case 5: return JobSubmitted{JobId(u64()), request(), spec_ptr(), i64()};
-      case 6: return RequestsForgotten{instant()};
-      case 7: return JobHeld{JobId(u64())};
-      case 8: return JobReleased{JobId(u64())};
-      case 9: return AttemptStarted{JobId(u64()), Attempt(u32()), shares()};
-      case 10: return AttemptConfirmed{key(), NodeIndex(u32())};
-      case 11: return AttemptEndedOnNode{key(), NodeIndex(u32()), outcome()};
-      case 12: return StopRequested{key(), stop_cause(), i32(), text()};
-      case 13: return JobEnded{JobId(u64()), state(), text(), i32(), i32()};
-      default: return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
+      case 0:
+        return TermStarted{Term(u64())};
+      case 1:
+        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(), text(), text()};
+      case 2:
+        return NodeBecameUnreachable{NodeIndex(u32())};
+      case 3:
+        return NodeDrained{NodeIndex(u32()), text()};
+      case 4:
+        return NodeResumed{NodeIndex(u32())};
+      case 5:
+        return JobSubmitted{JobId(u64()), request(), spec_ptr(), i64()};
+      case 6:
+        return RequestsForgotten{instant()};
+      case 7:
+        return JobHeld{JobId(u64())};
+      case 8:
+        return JobReleased{JobId(u64())};
+      case 9:
+        return AttemptStarted{JobId(u64()), Attempt(u32()), shares()};
+      case 10:
+        return AttemptConfirmed{key(), NodeIndex(u32())};
+      case 11:
+        return AttemptEndedOnNode{key(), NodeIndex(u32()), outcome()};
+      case 12:
+        return StopRequested{key(), stop_cause(), i32(), text()};
+      case 13:
+        return JobEnded{JobId(u64()), state(), text(), i32(), i32()};
+      default:
+        return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }
   }
   Fact fact() { return {instant(), fact_body(below(std::variant_size_v<FactBody>))}; }

@@ -24,8 +24,9 @@ TEST(JobState, NamesAreTheOnesOfTheCommandLine) {
     names += std::string(to_string(static_cast<JobState>(i))) + " ";
     terminal += is_terminal(static_cast<JobState>(i)) ? 1 : 0;
   }
-  EXPECT_EQ(names, "pending starting running suspended stopping completed failed cancelled timeout out_of_memory "
-                   "node_failed preempted deadline ");
+  EXPECT_EQ(names,
+            "pending starting running suspended stopping completed failed cancelled timeout out_of_memory "
+            "node_failed preempted deadline ");
   EXPECT_EQ(terminal, 8);
   EXPECT_FALSE(is_terminal(JobState::kStopping));
   EXPECT_TRUE(is_terminal(JobState::kCompleted));
@@ -33,7 +34,8 @@ TEST(JobState, NamesAreTheOnesOfTheCommandLine) {
 
 TEST(EndCause, EveryOneHasItsOwnName) {
   std::set<std::string_view> names;
-  for (int i = 0; i <= static_cast<int>(EndCause::kShepherdDied); ++i) names.insert(to_string(static_cast<EndCause>(i)));
+  for (int i = 0; i <= static_cast<int>(EndCause::kShepherdDied); ++i)
+    names.insert(to_string(static_cast<EndCause>(i)));
   for (int i = 0; i <= static_cast<int>(StopCause::kScriptEnded); ++i) {
     names.insert(std::string_view(to_string(static_cast<StopCause>(i))));
   }
@@ -72,9 +74,34 @@ TEST(ArraySpec, AcceptsAsManyTasksAsTheLimitAndNoMore) {
 }
 
 TEST(ArraySpec, RefusesWhatIsNoArray) {
-  for (const char* text : {"", "%4", ",", "1,", ",1", "-1", "1-", "1--2", "a", "1-2-3", "1:2", "1-2:", "1-2:0", "1-2:x",
-                           "1-2%", "1-2%0", "1-2%x", "1%2%3", " 1", "1 ", "9223372036854775808", "18446744073709551616",
-                           "1-2:99999999999999999999", "1%-1", "+1", "0x10", "1-2%10000001", "[1-2]"}) {
+  for (const char* text : {"",
+                           "%4",
+                           ",",
+                           "1,",
+                           ",1",
+                           "-1",
+                           "1-",
+                           "1--2",
+                           "a",
+                           "1-2-3",
+                           "1:2",
+                           "1-2:",
+                           "1-2:0",
+                           "1-2:x",
+                           "1-2%",
+                           "1-2%0",
+                           "1-2%x",
+                           "1%2%3",
+                           " 1",
+                           "1 ",
+                           "9223372036854775808",
+                           "18446744073709551616",
+                           "1-2:99999999999999999999",
+                           "1%-1",
+                           "+1",
+                           "0x10",
+                           "1-2%10000001",
+                           "[1-2]"}) {
     EXPECT_EQ(error_of(text).find("accepted"), std::string::npos) << text << ": " << error_of(text);
   }
   EXPECT_NE(error_of("9-1").find("descending"), std::string::npos);
@@ -169,7 +196,9 @@ TEST(Patterns, EachLetterStandsForItsValue) {
   EXPECT_EQ(expand_pattern(kDefaultArrayOutput, values()), "muster-40_7.out");
 }
 
-TEST(Patterns, AJobsNameCannotLeaveItsDirectory) { EXPECT_EQ(expand_pattern("%x.out", values()), ".._etc_x.out"); }
+TEST(Patterns, AJobsNameCannotLeaveItsDirectory) {
+  EXPECT_EQ(expand_pattern("%x.out", values()), ".._etc_x.out");
+}
 
 TEST(Patterns, WithoutAnArrayTheJobStandsForIt) {
   PatternValues v = values();

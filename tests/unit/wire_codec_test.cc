@@ -178,7 +178,8 @@ TEST(Codec, SpecsWithImpossiblePartsAreRefusedByName) {
   expect_corrupt(changed(spec_message(), [](M& m) { m.set_script("short"); }), "JobSpec.script");
   expect_corrupt(changed(spec_message(), [](M& m) { m.set_environment(std::string(33, 'x')); }), "JobSpec.environment");
   expect_corrupt(changed(spec_message(), [](M& m) { m.mutable_array()->clear_ranges(); }), "no index");
-  expect_corrupt(changed(spec_message(), [](M& m) { m.mutable_array()->mutable_ranges(0)->set_step(0); }), "ArrayRange");
+  expect_corrupt(changed(spec_message(), [](M& m) { m.mutable_array()->mutable_ranges(0)->set_step(0); }),
+                 "ArrayRange");
   expect_corrupt(changed(spec_message(), [](M& m) { m.mutable_array()->mutable_ranges(0)->set_last(25); }), "overlap");
   expect_corrupt(changed(spec_message(), [](M& m) { m.mutable_array()->mutable_ranges(0)->set_last(UINT64_MAX); }),
                  "ArrayRange");
@@ -238,8 +239,9 @@ TEST(Codec, FactsWithImpossiblePartsAreRefused) {
   expect_corrupt(fact([](F& f) { f.mutable_node_registered(); }), "NodeRegistered.hardware");
   expect_corrupt(fact([](F& f) { f.mutable_attempt_confirmed(); }), "AttemptConfirmed.key");
   expect_corrupt(fact([](F& f) { f.mutable_attempt_ended_on_node()->mutable_key(); }), "AttemptEndedOnNode.outcome");
-  expect_corrupt(fact([](F& f) { f.mutable_stop_requested()->mutable_key(), f.mutable_stop_requested()->set_cause(9); }),
-                 "StopRequested.cause");
+  expect_corrupt(
+      fact([](F& f) { f.mutable_stop_requested()->mutable_key(), f.mutable_stop_requested()->set_cause(9); }),
+      "StopRequested.cause");
   expect_corrupt(fact([](F& f) { f.mutable_job_ended()->set_state(13); }), "JobEnded.state");
   expect_corrupt(fact([](F& f) { f.mutable_array_tasks_ended(); }), "ArrayTasksEnded.positions");
   expect_corrupt(fact([](F& f) { f.mutable_array_tasks_ended()->mutable_positions()->set_begin(1); }), "PositionRange");
