@@ -148,7 +148,10 @@ void rebuild_indexes(State& state) {
   for (const auto& [request, known] : state.requests) {
     state.requests_by_age.emplace_back(known.at, request);
   }
-  std::sort(state.requests_by_age.begin(), state.requests_by_age.end());
+  // In the order of submission, which is that of the jobs' ids: many have the same time.
+  std::sort(state.requests_by_age.begin(), state.requests_by_age.end(), [&state](const auto& a, const auto& b) {
+    return state.requests.at(a.second).job < state.requests.at(b.second).job;
+  });
 }
 
 }  // namespace muster::engine
