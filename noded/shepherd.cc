@@ -240,7 +240,8 @@ bool Shepherd::take_mark() {
     if (n == static_cast<ssize_t>(text.size())) {
       return true;
     }
-  } else if (error_number == EEXIST) {
+  } else if (error_number == EEXIST || error_number == ENOENT) {
+    // ENOENT: a restarted noded found that nothing had begun and took the directory away.
     done_ = true;
     return false;
   }

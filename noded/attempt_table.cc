@@ -1,0 +1,573 @@
+#include "noded/attempt_table.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <type_traits>
+
+#include "lib/base/text.h"
+#include "lib/io/clock.h"
+#include "lib/io/log.h"
+#include "lib/io/process.h"
+#include "lib/model/patterns.h"
+
+namespace muster::noded {
+namespace {
+
+// Frames that wait for a shepherd that does not read. It reads always; one that does not is broken.
+constexpr std::size_t kOutBytesMax = 64U << 20U;
+// How often a living shepherd is tried again whose socket does not answer, and how often what one left is killed.
+constexpr Duration kReachInterval = Duration::from_ms(100);
+constexpr int kReachAttemptsMax = 100;
+constexpr Duration kBuryInterval = Duration::from_ms(20);
+constexpr int kReadsPerEvent = 16;
+
+std::string text_of(AttemptKey key) {
+  return std::to_string(key.job.value) + "." + std::to_string(key.attempt.value);
+}
+
+Outcome failed(EndCause cause, std::string detail) {
+  return Outcome{.cause = cause, .exit_code = 0, .signal = 0, .detail = std::move(detail), .ran = {}};
+}
+
+PatternValues pattern_values(const LaunchOrder& order) {
+  PatternValues values;
+  values.job = order.key.job;
+  values.array = order.array.value != 0 ? order.array : order.key.job;
+  values.is_array = order.array.value != 0;
+  values.array_index = order.array_index;
+  values.job_name = order.spec->name;
+  values.user = order.spec->user;
+  values.node = order.node;
+  values.node_rank = order.node_rank;
+  return values;
+}
+
+std::string output_path(const LaunchOrder& order, const std::string& pattern) {
+  return resolve_path(order.spec->work_dir, expand_pattern(pattern, pattern_values(order)));
+}
+
+}  // namespace
+
+AttemptTable::AttemptTable(AttemptTableOptions options, Spool spool)
+    : options_(std::move(options)), spool_(std::move(spool)) {
+  children_.emplace(*options_.loop, SIGCHLD, [this](int) { reap(); });
+}
+
+AttemptTable::~AttemptTable() = default;
+
+void AttemptTable::reap() {
+  // Children are shepherds of this life; their end is told by their socket.
+  while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
+}
+
+// ---------------------------------------------------------------- start of the daemon
+
+Status AttemptTable::recover() {
+  MUSTER_ASSIGN(const Term term, spool_.read_term());
+  state_ = agent::initial_state(options_.identity.name, term);
+  MUSTER_ASSIGN(std::vector<FoundAttempt> found, spool_.scan());
+  for (FoundAttempt& attempt : found) {
+    if (!attempt.outcome && attempt.boot_id != options_.boot_id) {
+      attempt.outcome = failed(EndCause::kNodeLost, "the node was restarted while the job ran");
+      kill_leftovers(attempt.key, options_.identity.name, attempt.shepherd ? attempt.shepherd->cgroup : "");
+      record_end(attempt.key, *attempt.outcome, true);
+    }
+    take_up(attempt);
+  }
+  if (!found.empty()) {
+    io::log_info("attempts of an earlier life", {{"found", found.size()}, {"running", shepherds_.size()}});
+  }
+  return ok_status();
+}
+
+void AttemptTable::take_up(const FoundAttempt& found) {
+  if (found.outcome) {
+    perform(agent::recover(state_, found.key, found.order, agent::FoundEnded{*found.outcome}));
+    return;
+  }
+  perform(agent::recover(state_, found.key, found.order, agent::FoundRunning{}));
+  Shepherd& shepherd = shepherds_[found.key];
+  shepherd.directory = spool_.attempt_dir(found.key);
+  shepherd.ticket = found.ticket;
+  shepherd.ticket_path = found.ticket.empty() ? "" : shepherd.directory + "/" + kTicketName;
+  shepherd.cgroup = found.shepherd->cgroup;
+  if (found.order != nullptr) {
+    const JobSpec& spec = *found.order->spec;
+    shepherd.user = users_.find(spec.uid, spec.gid, spec.user).info;
+  }
+  // Not from here: whoever listens for attempts that run is made after this.
+  options_.loop->defer([this, key = found.key] { reach_again(key); });
+}
+
+// ---------------------------------------------------------------- the link to the controller
+
+bool AttemptTable::hear_term(Term term) {
+  agent::AgentEffects effects;
+  const bool current = agent::hear_term(state_, term, effects);
+  perform(effects);
+  return current;
+}
+
+bool AttemptTable::knows(AttemptKey key) const {
+  return state_.attempts.contains(key) || state_.forgotten.contains(key);
+}
+
+void AttemptTable::on_launch(const LaunchData& launch) {
+  const AttemptKey key = launch.order->key;
+  launches_[key] = launch;
+  perform(agent::on_launch(state_, launch.order));
+  launches_.erase(key);
+}
+
+void AttemptTable::on_stop(const StopOrder& order) { perform(agent::on_stop(state_, order)); }
+
+void AttemptTable::on_acknowledged(AttemptKey key) { perform(agent::on_acknowledged(state_, key)); }
+
+std::vector<AttemptReport> AttemptTable::registered_attempts() const { return agent::registered_attempts(state_); }
+
+void AttemptTable::retry_reports(std::size_t max) { perform(agent::retry_reports(state_, max)); }
+
+// ---------------------------------------------------------------- effects
+
+void AttemptTable::perform(const agent::AgentEffects& effects) {
+  for (const agent::AgentEffect& effect : effects) {
+    if (const auto* begin = std::get_if<agent::StartAttempt>(&effect)) {
+      start(begin->order);
+    } else if (const auto* stop = std::get_if<agent::StopAttempt>(&effect)) {
+      auto it = shepherds_.find(stop->key);
+      if (it != shepherds_.end() && it->second.running) {
+        write_frame(it->second, StopFrame{stop->signal, options_.kill_grace.us});
+      }
+      // Without a connection the stop follows when it is there again (StateFrame).
+    } else if (const auto* end = std::get_if<agent::RecordEnd>(&effect)) {
+      record_end(end->key, end->outcome, true);
+    } else if (const auto* heard = std::get_if<agent::RecordTerm>(&effect)) {
+      if (const Status status = spool_.write_term(heard->term); !status.ok()) {
+        io::log_error("cannot record the controller's term", {{"term", heard->term.value}, {"error", status.error().message}});
+      }
+    } else if (const auto* say = std::get_if<agent::SendReport>(&effect)) {
+      options_.report(say->report);
+    } else if (const auto* forget = std::get_if<agent::ForgetAttempt>(&effect)) {
+      spool_.remove(forget->key);
+    } else if (const auto* note = std::get_if<agent::NoteRefusal>(&effect)) {
+      io::log_warning("an order was not obeyed", {{"attempt", text_of(note->key)}, {"reason", note->reason}});
+    }
+  }
+}
+
+void AttemptTable::start(const std::shared_ptr<const LaunchOrder>& order) {
+  const AttemptKey key = order->key;
+  auto launch = launches_.find(key);
+  const Status status = launch != launches_.end()
+                            ? start_shepherd(launch->second)
+                            : make_error(ErrorCode::kInternal, "a launch without its script and environment");
+  if (status.ok()) {
+    io::log_debug("attempt starting", {{"attempt", text_of(key)}, {"job", key.job.value}});
+    return;
+  }
+  io::log_warning("attempt not started", {{"attempt", text_of(key)}, {"reason", status.error().message}});
+  shepherds_.erase(key);
+  // Later, so that effects are never performed inside effects.
+  options_.loop->defer([this, key, message = status.error().message] {
+    perform(agent::on_launch_failed(state_, key, failed(EndCause::kLaunchFailed, message)));
+  });
+}
+
+Status AttemptTable::start_shepherd(const LaunchData& launch) {
+  const AttemptKey key = launch.order->key;
+  const JobSpec& spec = *launch.order->spec;
+  MUSTER_ASSIGN(const PreparedAttempt prepared, spool_.prepare(launch, options_.boot_id));
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    return io::errno_error("make", "a socket pair", errno);
+  }
+  io::Fd ours(ends[0]);
+  const io::Fd theirs(ends[1]);
+  io::SpawnOptions spawn;
+  spawn.argv = {options_.shepherd};
+  spawn.fds = {{theirs.get(), kShepherdFd}};
+  spawn.new_session = true;
+  spawn.work_dir = "/";
+  MUSTER_TRY(io::spawn(spawn));
+  Shepherd& shepherd = shepherds_[key];
+  shepherd.directory = prepared.directory;
+  shepherd.ticket = launch.ticket;
+  shepherd.ticket_path = prepared.ticket_path;
+  shepherd.user = users_.find(spec.uid, spec.gid, spec.user).info;
+  shepherd.cgroup = options_.cgroup_parent.empty() ? "" : options_.cgroup_parent + "/" + text_of(key);
+  if (launch.environment != nullptr) {
+    shepherd.environment = std::make_shared<const std::vector<std::string>>(split_environment(*launch.environment));
+  }
+  const LaunchFrame frame = launch_frame(launch, prepared, shepherd);
+  connect(key, std::move(ours));
+  write_frame(shepherd, frame);
+  return ok_status();
+}
+
+LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedAttempt& prepared,
+                                       const Shepherd& shepherd) {
+  const LaunchOrder& order = *launch.order;
+  const JobSpec& spec = *order.spec;
+  LaunchFrame frame;
+  frame.name = text_of(order.key);
+  frame.directory = prepared.directory;
+  frame.uid = spec.uid;
+  frame.gid = spec.gid;
+  frame.groups = users_.find(spec.uid, spec.gid, spec.user).groups;
+  frame.cgroup_parent = options_.cgroup_parent;
+  if (!options_.identity.hardware.pretended) {
+    IndexSet threads;
+    for (const std::uint32_t core : order.share.cores.to_vector()) {
+      if (core < options_.identity.hardware.cores.size()) {
+        threads |= options_.identity.hardware.cores[core].threads;
+      }
+    }
+    frame.cpus = threads.words();
+  }
+  frame.time_limit_us = spec.time_limit.is_infinite() ? 0 : spec.time_limit.us;
+  frame.kill_grace_us = options_.kill_grace.us;
+  frame.has_script = !prepared.script.empty();
+  if (!frame.has_script) {
+    return frame;
+  }
+  frame.script = prepared.script;
+  frame.args = spec.args;
+  JobEnvironmentContext context;
+  context.identity = options_.identity;
+  context.user = shepherd.user;
+  context.ticket_path = prepared.ticket_path;
+  static const std::vector<std::string> kNothing;
+  frame.environment = batch_environment(order, context, shepherd.environment ? *shepherd.environment : kNothing);
+  frame.work_dir = spec.work_dir;
+  const std::string_view standard = order.array.value != 0 ? kDefaultArrayOutput : kDefaultOutput;
+  frame.stdout_path = output_path(order, spec.stdout_path.empty() ? std::string(standard) : spec.stdout_path);
+  frame.stderr_path = spec.stderr_path.empty() ? "" : output_path(order, spec.stderr_path);
+  frame.stdin_path = spec.stdin_path.empty() ? "" : output_path(order, spec.stdin_path);
+  frame.append = spec.open_mode == OpenMode::kAppend;
+  return frame;
+}
+
+// ---------------------------------------------------------------- shepherds
+
+void AttemptTable::connect(AttemptKey key, io::Fd socket) {
+  Shepherd& shepherd = shepherds_[key];
+  shepherd.watcher.reset();
+  shepherd.socket = std::move(socket);
+  shepherd.reader = FrameReader();
+  shepherd.out.clear();
+  shepherd.out_sent = 0;
+  auto watcher = io::FdWatcher::start(*options_.loop, shepherd.socket.get(), io::FdWatcher::kReadable,
+                                      [this, key](unsigned events) { on_events(key, events); });
+  MUSTER_CHECK(watcher.ok());  // a socket can be watched
+  shepherd.watcher.emplace(std::move(*watcher));
+}
+
+Status AttemptTable::attach(AttemptKey key) {
+  const std::string directory = shepherds_[key].directory;
+  const io::Fd folder(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) {
+    return io::errno_error("open", directory, errno);
+  }
+  // By way of the folder's descriptor: a socket's address takes 108 bytes.
+  const std::string path = "/proc/self/fd/" + std::to_string(folder.get()) + "/" + kSocketName;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  io::Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) {
+    return io::errno_error("make", "a socket", errno);
+  }
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return io::errno_error("connect to", directory + "/" + kSocketName, errno);
+  }
+  connect(key, std::move(socket));
+  write_frame(shepherds_[key], AttachFrame{});
+  return ok_status();
+}
+
+void AttemptTable::write_frame(Shepherd& shepherd, const Frame& frame) {
+  if (!shepherd.socket.valid()) {
+    return;
+  }
+  shepherd.out += encode_frame(frame);
+  flush(shepherd);
+}
+
+void AttemptTable::flush(Shepherd& shepherd) {
+  while (shepherd.out_sent < shepherd.out.size()) {
+    const ssize_t n = ::send(shepherd.socket.get(), shepherd.out.data() + shepherd.out_sent,
+                             shepherd.out.size() - shepherd.out_sent, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) {
+      continue;
+    }
+    if (n < 0) {
+      break;  // full: go on when it is writable; broken: reading says so
+    }
+    shepherd.out_sent += static_cast<std::size_t>(n);
+  }
+  if (shepherd.out_sent == shepherd.out.size()) {
+    shepherd.out.clear();
+    shepherd.out_sent = 0;
+  }
+  if (shepherd.watcher) {
+    shepherd.watcher->set_events(io::FdWatcher::kReadable | (shepherd.out.empty() ? 0U : io::FdWatcher::kWritable));
+  }
+}
+
+void AttemptTable::on_events(AttemptKey key, unsigned events) {
+  auto it = shepherds_.find(key);
+  if (it == shepherds_.end()) {
+    return;
+  }
+  if ((events & io::FdWatcher::kWritable) != 0) {
+    flush(it->second);
+  }
+  const int fd = it->second.socket.get();
+  char buffer[64U << 10U];
+  for (int i = 0; i < kReadsPerEvent; ++i) {
+    const ssize_t n = ::recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+      return;
+    }
+    if (n <= 0) {
+      on_disconnected(key);
+      return;
+    }
+    it->second.reader.append(std::string_view(buffer, static_cast<std::size_t>(n)));
+    while (true) {
+      Frame frame;
+      auto got = it->second.reader.next(frame);
+      if (!got.ok()) {
+        io::log_error("closing a shepherd's connection", {{"attempt", text_of(key)}, {"error", got.error().message}});
+        on_disconnected(key);
+        return;
+      }
+      if (!*got) {
+        break;
+      }
+      on_frame(key, frame);
+      it = shepherds_.find(key);  // the frame may have been the last
+      if (it == shepherds_.end() || it->second.socket.get() != fd) {
+        return;
+      }
+    }
+    if (n < static_cast<ssize_t>(sizeof(buffer))) {
+      return;
+    }
+  }
+}
+
+void AttemptTable::on_frame(AttemptKey key, const Frame& frame) {
+  std::visit(
+      [&](const auto& f) {
+        using T = std::decay_t<decltype(f)>;
+        if constexpr (std::is_same_v<T, StartedFrame>) {
+          on_ready(key, {});
+        } else if constexpr (std::is_same_v<T, StateFrame>) {
+          shepherds_[key].attempts_to_reach = 0;
+          if (f.started) {
+            on_ready(key, f.steps);
+          }
+        } else if constexpr (std::is_same_v<T, EndedFrame>) {
+          shepherds_[key].ended = true;
+          if (!io::path_exists(shepherds_[key].directory + "/" + kOutcomeName)) {
+            // The shepherd could not write it; perhaps there is room again.
+            record_end(key, f.outcome, true);
+          }
+          ended(key, f.outcome);
+        } else if constexpr (std::is_same_v<T, StepOutputFrame> || std::is_same_v<T, StepTaskEndedFrame> ||
+                             std::is_same_v<T, StepEndedFrame> || std::is_same_v<T, StepInputTakenFrame>) {
+          on_step_frame(key, f.step, frame);
+        }
+        // Frames that only noded sends are ignored.
+      },
+      frame);
+}
+
+void AttemptTable::on_ready(AttemptKey key, const std::vector<std::uint32_t>& steps) {
+  shepherds_[key].running = true;
+  const auto known = state_.attempts.find(key);
+  if (known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kStopping) {
+    // The stop was ordered while nobody could be told.
+    write_frame(shepherds_[key], StopFrame{0, options_.kill_grace.us});
+  }
+  perform(agent::on_started(state_, key));
+  for (const OnRunning& callback : running_callbacks_) {
+    callback(key, steps);
+  }
+}
+
+void AttemptTable::on_step_frame(AttemptKey key, std::uint32_t step, const Frame& frame) {
+  auto it = subscriptions_.find({key, step});
+  if (it == subscriptions_.end()) {
+    return;
+  }
+  const OnStepFrame callback = it->second;  // it may unsubscribe itself
+  callback(frame);
+  if (std::holds_alternative<StepEndedFrame>(frame)) {
+    subscriptions_.erase({key, step});
+  }
+}
+
+void AttemptTable::on_disconnected(AttemptKey key) {
+  auto it = shepherds_.find(key);
+  if (it == shepherds_.end()) {
+    return;
+  }
+  it->second.watcher.reset();
+  it->second.socket.reset();
+  it->second.running = false;
+  if (it->second.ended) {
+    shepherds_.erase(it);
+    return;
+  }
+  reach_again(key);
+}
+
+void AttemptTable::reach_again(AttemptKey key) {
+  auto it = shepherds_.find(key);
+  if (it == shepherds_.end() || it->second.socket.valid()) {
+    return;
+  }
+  // Alive is asked first: one that ends in between has written its outcome before.
+  const auto record = spool_.read_shepherd(key);
+  const bool alive = record && is_alive(*record);
+  if (alive) {
+    const Status status = attach(key);
+    if (status.ok()) {
+      return;
+    }
+    Shepherd& shepherd = it->second;
+    if (++shepherd.attempts_to_reach <= kReachAttemptsMax) {
+      if (shepherd.retry == nullptr) {
+        shepherd.retry = std::make_unique<io::Timer>(*options_.loop, [this, key] { reach_again(key); });
+      }
+      shepherd.retry->start_once(kReachInterval);
+      return;
+    }
+    io::log_error("a shepherd cannot be reached and is given up",
+                  {{"attempt", text_of(key)}, {"pid", record->pid}, {"error", status.error().message}});
+    ::kill(record->pid, SIGKILL);
+  }
+  if (const auto outcome = spool_.read_outcome(key)) {
+    ended(key, *outcome);
+    shepherds_.erase(key);
+    return;
+  }
+  const std::string cgroup = record && !record->cgroup.empty() ? record->cgroup : it->second.cgroup;
+  io::log_error("a shepherd died", {{"attempt", text_of(key)}, {"pid", record ? record->pid : 0}});
+  shepherds_.erase(key);
+  bury(key, cgroup);
+}
+
+void AttemptTable::bury(AttemptKey key, const std::string& cgroup) {
+  if (!kill_leftovers(key, options_.identity.name, cgroup)) {
+    auto& timer = burials_[key];
+    // A timer that runs may not be replaced from within itself.
+    if (timer == nullptr) {
+      timer = std::make_unique<io::Timer>(*options_.loop, [this, key, cgroup] { bury(key, cgroup); });
+    }
+    timer->start_once(kBuryInterval);
+    return;
+  }
+  options_.loop->defer([this, key] { burials_.erase(key); });
+  const Outcome outcome = failed(EndCause::kShepherdDied, "the process that supervised the job died");
+  record_end(key, outcome, false);
+  ended(key, outcome);
+}
+
+void AttemptTable::ended(AttemptKey key, const Outcome& outcome) {
+  io::log_debug("attempt ended", {{"attempt", text_of(key)},
+                                  {"cause", to_string(outcome.cause)},
+                                  {"exit_code", outcome.exit_code},
+                                  {"signal", outcome.signal},
+                                  {"detail", outcome.detail}});
+  subscriptions_.erase(subscriptions_.lower_bound({key, 0}), subscriptions_.upper_bound({key, UINT32_MAX}));
+  perform(agent::on_ended(state_, key, outcome));
+  for (const OnEnded& callback : ended_callbacks_) {
+    callback(key, outcome);
+  }
+}
+
+void AttemptTable::record_end(AttemptKey key, const Outcome& outcome, bool durable) {
+  // Told all the same when it fails: a full disk must not hold up the controller.
+  if (const Status status = spool_.write_outcome(key, outcome, durable); !status.ok()) {
+    io::log_error("cannot record an outcome", {{"attempt", text_of(key)}, {"error", status.error().message}});
+  }
+}
+
+// ---------------------------------------------------------------- Attempts
+
+AttemptInfo AttemptTable::info_of(AttemptKey key, const agent::AgentAttempt& attempt) const {
+  AttemptInfo info;
+  info.order = attempt.order;
+  info.stopping = attempt.phase == agent::AttemptPhase::kStopping || attempt.stop != StopCause::kNone;
+  auto it = shepherds_.find(key);
+  if (it != shepherds_.end()) {
+    const Shepherd& shepherd = it->second;
+    info.directory = shepherd.directory;
+    info.ticket = shepherd.ticket;
+    info.ticket_path = shepherd.ticket_path;
+    info.user = shepherd.user;
+    info.running = shepherd.running;
+    info.environment = shepherd.environment;
+  }
+  return info;
+}
+
+Result<AttemptInfo> AttemptTable::find(AttemptKey key) const {
+  auto it = state_.attempts.find(key);
+  if (it == state_.attempts.end() || it->second.phase == agent::AttemptPhase::kEnded || it->second.order == nullptr) {
+    return make_error(ErrorCode::kNotFound, "job " + std::to_string(key.job.value) + " does not run on node " +
+                                                options_.identity.name + ": it has ended, or has not begun there");
+  }
+  return info_of(key, it->second);
+}
+
+Result<AttemptInfo> AttemptTable::find_job(JobId job) const {
+  auto it = state_.attempts.upper_bound(AttemptKey{job, Attempt{UINT32_MAX}});
+  while (it != state_.attempts.begin() && (--it)->first.job == job) {
+    if (it->second.phase != agent::AttemptPhase::kEnded && it->second.order != nullptr) {
+      return info_of(it->first, it->second);
+    }
+  }
+  return make_error(ErrorCode::kNotFound, "job " + std::to_string(job.value) + " does not run on node " +
+                                              options_.identity.name + ": it has ended, or has not begun there");
+}
+
+Status AttemptTable::send(AttemptKey key, const Frame& frame) {
+  auto it = shepherds_.find(key);
+  if (it == shepherds_.end()) {
+    return make_error(ErrorCode::kNotFound, "job " + std::to_string(key.job.value) + " does not run here");
+  }
+  if (!it->second.running || !it->second.socket.valid()) {
+    return make_error(ErrorCode::kUnavailable,
+                      "the supervisor of job " + std::to_string(key.job.value) + " is not connected: try again");
+  }
+  if (it->second.out.size() > kOutBytesMax) {
+    return make_error(ErrorCode::kLimitReached,
+                      "the supervisor of job " + std::to_string(key.job.value) + " does not read: try again");
+  }
+  write_frame(it->second, frame);
+  return ok_status();
+}
+
+void AttemptTable::subscribe(AttemptKey key, std::uint32_t step, OnStepFrame callback) {
+  subscriptions_[{key, step}] = std::move(callback);
+}
+
+void AttemptTable::unsubscribe(AttemptKey key, std::uint32_t step) { subscriptions_.erase({key, step}); }
+
+Status AttemptTable::finish(AttemptKey key, const Outcome& outcome) { return send(key, FinishFrame{outcome}); }
+
+}  // namespace muster::noded

@@ -1,0 +1,125 @@
+// AttemptTable: the shell around core/agent: performs its effects, owns the connections to shepherds, and shows steps
+// what they may see (noded/attempts.h). Loop thread only.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/agent/agent.h"
+#include "lib/io/files.h"
+#include "lib/io/loop.h"
+#include "noded/attempts.h"
+#include "noded/job_environment.h"
+#include "noded/spool.h"
+#include "noded/users.h"
+
+namespace muster::noded {
+
+struct AttemptTableOptions {
+  io::Loop* loop = nullptr;
+  std::string boot_id;
+  std::string shepherd;       // path of the program
+  std::string cgroup_parent;  // empty: none
+  Duration kill_grace;
+  NodeIdentity identity;
+  std::function<void(const AttemptReport& report)> report;
+};
+
+class AttemptTable : public Attempts {
+ public:
+  AttemptTable(AttemptTableOptions options, Spool spool);
+  ~AttemptTable() override;
+  AttemptTable(const AttemptTable&) = delete;
+  AttemptTable& operator=(const AttemptTable&) = delete;
+
+  // Takes up what an earlier life left. Call once, before anything else.
+  Status recover();
+
+  // ---- for the link to the controller
+
+  // False: the message is of a controller that has been replaced.
+  bool hear_term(Term term);
+  [[nodiscard]] Term term() const { return state_.highest_term; }
+  // Whether a launch of this attempt needs no script and environment, because it starts nothing.
+  [[nodiscard]] bool knows(AttemptKey key) const;
+  void on_launch(const LaunchData& launch);
+  void on_stop(const StopOrder& order);
+  void on_acknowledged(AttemptKey key);
+  [[nodiscard]] std::vector<AttemptReport> registered_attempts() const;
+  void retry_reports(std::size_t max);
+
+  // ---- Attempts
+
+  [[nodiscard]] Result<AttemptInfo> find(AttemptKey key) const override;
+  [[nodiscard]] Result<AttemptInfo> find_job(JobId job) const override;
+  Status send(AttemptKey key, const Frame& frame) override;
+  void subscribe(AttemptKey key, std::uint32_t step, OnStepFrame callback) override;
+  void unsubscribe(AttemptKey key, std::uint32_t step) override;
+  Status finish(AttemptKey key, const Outcome& outcome) override;
+  void on_running(OnRunning callback) override { running_callbacks_.push_back(std::move(callback)); }
+  void on_ended(OnEnded callback) override { ended_callbacks_.push_back(std::move(callback)); }
+  [[nodiscard]] const NodeIdentity& identity() const override { return options_.identity; }
+
+ private:
+  // One shepherd, from its start to its end.
+  struct Shepherd {
+    std::string directory;
+    std::string ticket;
+    std::string ticket_path;
+    std::string cgroup;
+    UserInfo user;
+    std::shared_ptr<const std::vector<std::string>> environment;
+    io::Fd socket;
+    std::optional<io::FdWatcher> watcher;
+    FrameReader reader;
+    std::string out;
+    std::size_t out_sent = 0;
+    bool running = false;   // StartedFrame or StateFrame came
+    bool ended = false;     // EndedFrame came
+    int attempts_to_reach = 0;
+    std::unique_ptr<io::Timer> retry;  // reaching it again, or emptying what it left
+  };
+
+  void perform(const agent::AgentEffects& effects);
+  void start(const std::shared_ptr<const LaunchOrder>& order);
+  Status start_shepherd(const LaunchData& launch);
+  LaunchFrame launch_frame(const LaunchData& launch, const PreparedAttempt& prepared, const Shepherd& shepherd);
+  void take_up(const FoundAttempt& found);
+
+  void connect(AttemptKey key, io::Fd socket);
+  Status attach(AttemptKey key);
+  void write_frame(Shepherd& shepherd, const Frame& frame);
+  void flush(Shepherd& shepherd);
+  void on_events(AttemptKey key, unsigned events);
+  void on_frame(AttemptKey key, const Frame& frame);
+  void on_step_frame(AttemptKey key, std::uint32_t step, const Frame& frame);
+  void on_disconnected(AttemptKey key);
+  void reach_again(AttemptKey key);
+  void bury(AttemptKey key, const std::string& cgroup);
+  void ended(AttemptKey key, const Outcome& outcome);
+  void on_ready(AttemptKey key, const std::vector<std::uint32_t>& steps);
+  void record_end(AttemptKey key, const Outcome& outcome, bool durable);
+  AttemptInfo info_of(AttemptKey key, const agent::AgentAttempt& attempt) const;
+  void reap();
+
+  AttemptTableOptions options_;
+  Spool spool_;
+  Users users_;
+  agent::AgentState state_;
+  std::map<AttemptKey, LaunchData> launches_;  // between on_launch and StartAttempt
+  std::map<AttemptKey, Shepherd> shepherds_;
+  std::map<std::pair<AttemptKey, std::uint32_t>, OnStepFrame> subscriptions_;
+  std::vector<OnRunning> running_callbacks_;
+  std::vector<OnEnded> ended_callbacks_;
+  std::optional<io::SignalWatcher> children_;
+  std::map<AttemptKey, std::unique_ptr<io::Timer>> burials_;
+};
+
+}  // namespace muster::noded

@@ -1,0 +1,273 @@
+// muster-noded: the daemon of a node. It launches, stops and reports what the controller orders, and serves steps and
+// logs to clients and peers. It never runs user code itself: each attempt has a shepherd, which outlives it.
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/base/text.h"
+#include "lib/config/config.h"
+#include "lib/io/clock.h"
+#include "lib/io/files.h"
+#include "lib/io/keys.h"
+#include "lib/io/log.h"
+#include "lib/io/loop.h"
+#include "lib/io/process.h"
+#include "lib/io/zap.h"
+#include "lib/io/zmq_socket.h"
+#include "lib/wire/codec.h"
+#include "noded/attempt_table.h"
+#include "noded/cgroup.h"
+#include "noded/controller_link.h"
+#include "noded/discover/discover.h"
+#include "noded/spool.h"
+#include "noded/step_service.h"
+
+namespace muster::noded {
+namespace {
+
+constexpr const char* kUsage =
+    "usage: muster-noded [--config FILE] [--name NAME] [--set SECTION.KEY=VALUE]... [--boot-id ID]\n"
+    "  --config FILE   configuration; without it $MUSTER_CONFIG, then /etc/muster/muster.toml\n"
+    "  --name NAME     name of this node; without it [node] name, then the host name\n"
+    "  --set KEY=VALUE replaces one value of the configuration\n"
+    "  --boot-id ID    in place of the kernel's: a change of it means that the node was restarted\n"
+    "  --version, --help\n";
+
+struct CommandLine {
+  std::string config;
+  std::string name;
+  std::string boot_id;
+  config::Overrides overrides;
+  bool help = false;
+  bool version = false;
+};
+
+Result<CommandLine> parse_command_line(int argc, char** argv) {
+  CommandLine out;
+  const option options[] = {{"config", required_argument, nullptr, 'c'}, {"name", required_argument, nullptr, 'n'},
+                            {"set", required_argument, nullptr, 's'},    {"boot-id", required_argument, nullptr, 'b'},
+                            {"help", no_argument, nullptr, 'h'},         {"version", no_argument, nullptr, 'v'},
+                            {nullptr, 0, nullptr, 0}};
+  opterr = 0;
+  for (int c = 0; (c = getopt_long(argc, argv, "+h", options, nullptr)) != -1;) {
+    switch (c) {
+      case 'c': out.config = optarg; break;
+      case 'n': out.name = optarg; break;
+      case 's': out.overrides.emplace_back(optarg); break;
+      case 'b': out.boot_id = optarg; break;
+      case 'h': out.help = true; break;
+      case 'v': out.version = true; break;
+      default:
+        return invalid_argument("unknown option, or one without its value: " + printable(argv[optind - 1]) +
+                                ": see --help");
+    }
+  }
+  if (optind < argc) {
+    return invalid_argument("unexpected argument " + printable(argv[optind]) + ": see --help");
+  }
+  return out;
+}
+
+Result<std::string> host_name() {
+  char buffer[256] = {};
+  if (::gethostname(buffer, sizeof(buffer) - 1) != 0) {
+    return make_error(ErrorCode::kIo, "the host has no name: set [node] name, or give --name");
+  }
+  return std::string(buffer);
+}
+
+// "tcp://*:7000" is no address that others reach: the host's name takes the place of the wildcard.
+Result<std::string> reachable(const std::string& bound, const std::string& advertise) {
+  if (!advertise.empty()) {
+    // A port of 0 or * stands for the one really bound.
+    const auto colon = advertise.rfind(':');
+    const std::string port = advertise.substr(colon + 1);
+    return port == "0" || port == "*" ? advertise.substr(0, colon) + bound.substr(bound.rfind(':')) : advertise;
+  }
+  for (const std::string_view any : {"tcp://*:", "tcp://0.0.0.0:", "tcp://[::]:"}) {
+    if (bound.starts_with(any)) {
+      MUSTER_ASSIGN(const std::string host, host_name());
+      return "tcp://" + host + bound.substr(bound.rfind(':'));
+    }
+  }
+  return bound;
+}
+
+std::string resolved(const std::string& path) {
+  char buffer[PATH_MAX];
+  return ::realpath(path.c_str(), buffer) != nullptr ? std::string(buffer) : std::string();
+}
+
+Result<NodeIdentity> identity_of(const config::Config& config, const std::string& name) {
+  NodeIdentity identity;
+  identity.name = name;
+  identity.cluster = config.cluster.name;
+  identity.bin_dir = io::program_dir();
+  if (config.slurm.names) {
+    identity.slurm_dir = resolved(identity.bin_dir + "/../libexec/muster/slurm");
+    if (identity.slurm_dir.empty()) {
+      io::log_warning("no Slurm-named commands for jobs: mpirun will not find srun",
+                      {{"folder", identity.bin_dir + "/../libexec/muster/slurm"}});
+    }
+  }
+  MUSTER_ASSIGN(identity.hardware, discover(config.node.topology, config.node.memory_mib));
+  return identity;
+}
+
+void write_cgroup_file(const std::string& spool_dir, const std::string& group) {
+  const std::string path = spool_dir + "/cgroup";
+  if (group.empty()) {
+    ::unlink(path.c_str());
+  } else if (const Status status = io::write_file_atomic(path, group + "\n", 0644); !status.ok()) {
+    io::log_warning("cannot write", {{"error", status.error().message}});
+  }
+}
+
+Status run(const CommandLine& options) {
+  MUSTER_ASSIGN(const std::string path, config::find_config_path(options.config));
+  MUSTER_ASSIGN(const config::Config config, config::load(path, options.overrides));
+  MUSTER_ASSIGN(const io::LogLevel level, io::parse_log_level(config.log.level));
+  MUSTER_TRY(io::log_init(level, config.log.file));
+  std::string name = !options.name.empty() ? options.name : config.node.name;
+  if (name.empty()) {
+    MUSTER_ASSIGN(name, host_name());
+  }
+  if (!is_valid_node_name(name)) {
+    return invalid_argument("node name '" + printable(name) + "': 1 to 63 letters, digits, '_', '.' or '-' are accepted");
+  }
+  if (config.cluster.controller.empty()) {
+    return invalid_argument(path + ": [cluster] controller is missing: name the controller's address");
+  }
+  MUSTER_ASSIGN(const io::Key key, io::load_key(config.cluster.key));
+  MUSTER_ASSIGN(const io::PublicKey cluster_key, io::load_public_key(config.cluster.controller_key));
+  std::string boot_id = options.boot_id;
+  if (boot_id.empty()) {
+    MUSTER_ASSIGN(boot_id, io::boot_id());
+  }
+  MUSTER_ASSIGN(NodeIdentity identity, identity_of(config, name));
+  MUSTER_ASSIGN(const std::string shepherd, io::find_program("muster-shepherd"));
+  // The daemon and its shepherds compare paths, so the spool has one spelling.
+  MUSTER_TRY(io::make_dirs(config.node.spool_dir, 0755));
+  const std::string spool_dir = resolved(config.node.spool_dir);
+  MUSTER_ASSIGN(Spool spool, Spool::open(spool_dir));
+  MUSTER_ASSIGN(const std::string cgroup, make_node_cgroup(config.node.cgroup, spool_dir));
+  write_cgroup_file(spool_dir, cgroup);
+
+  io::Loop loop;
+  io::ZmqContext context;
+  MUSTER_ASSIGN(const auto zap, io::ZapHandler::accept_any(context));
+  std::optional<StepService> steps;
+  io::ZmqOptions router_options;
+  router_options.curve_server = io::CurveServer{key.curve_secret};
+  router_options.message_bytes_max = static_cast<std::int64_t>(wire::kMessageBytesMax);
+  auto router = io::ZmqSocket::create(loop, context, io::ZmqSocket::Type::kRouter, router_options,
+                                      [&steps](const io::ZmqMessage& message) {
+                                        if (steps) {
+                                          steps->on_message(message);
+                                        }
+                                      });
+  if (!router.ok()) {
+    return router.error();
+  }
+  auto bound = router->bind(config.node.listen);
+  if (!bound.ok()) {
+    return make_error(bound.error().code, "[node] listen: " + bound.error().message);
+  }
+  MUSTER_ASSIGN(identity.endpoint, reachable(*bound, config.node.advertise));
+  identity.public_key = key.pub.curve_public;
+
+  std::optional<ControllerLink> link;
+  AttemptTableOptions table_options;
+  table_options.loop = &loop;
+  table_options.boot_id = boot_id;
+  table_options.shepherd = shepherd;
+  table_options.cgroup_parent = cgroup;
+  table_options.kill_grace = config.node.kill_grace;
+  table_options.identity = identity;
+  table_options.report = [&link](const AttemptReport& report) {
+    if (link) {
+      link->report(report);
+    }
+  };
+  AttemptTable attempts(std::move(table_options), std::move(spool));
+  MUSTER_TRY(attempts.recover());
+
+  StepServiceOptions step_options;
+  step_options.loop = &loop;
+  step_options.context = &context;
+  step_options.attempts = &attempts;
+  step_options.node_key = key;
+  step_options.cluster_key = cluster_key;
+  step_options.send = [&router](const std::string& peer, const std::vector<std::string>& frames) {
+    return router->send_to(peer, frames);
+  };
+  steps.emplace(std::move(step_options));
+
+  ControllerLinkOptions link_options;
+  link_options.loop = &loop;
+  link_options.context = &context;
+  link_options.attempts = &attempts;
+  link_options.endpoints = config.cluster.controller;
+  link_options.key = key;
+  link_options.controller_key = cluster_key.curve_public;
+  link_options.heartbeat_interval = config.node.heartbeat_interval;
+  link_options.boot_id = boot_id;
+  link.emplace(std::move(link_options));
+  MUSTER_TRY(link->start());
+
+  const auto stop = [&loop](int signal_number) {
+    io::log_info("stopping; jobs go on", {{"signal", signal_number}});
+    loop.stop();
+  };
+  const io::SignalWatcher terminate(loop, SIGTERM, stop);
+  const io::SignalWatcher interrupt(loop, SIGINT, stop);
+  ::signal(SIGPIPE, SIG_IGN);
+  io::log_info("node daemon started", {{"node", name},
+                                       {"pid", ::getpid()},
+                                       {"listen", identity.endpoint},
+                                       {"cpus", identity.hardware.cores.size()},
+                                       {"gpus", identity.hardware.gpus.size()},
+                                       {"mem_mib", identity.hardware.mem_mib},
+                                       {"pretended", identity.hardware.pretended},
+                                       {"cgroup", cgroup}});
+  loop.run();
+  link.reset();
+  steps.reset();
+  if (!cgroup.empty()) {
+    ::rmdir(cgroup.c_str());  // refused while jobs run
+  }
+  return ok_status();
+}
+
+}  // namespace
+}  // namespace muster::noded
+
+int main(int argc, char** argv) {
+  using namespace muster;
+  auto options = noded::parse_command_line(argc, argv);
+  if (!options.ok()) {
+    std::fprintf(stderr, "muster-noded: %s\n", options.error().message.c_str());
+    return 2;
+  }
+  if (options->help) {
+    std::fputs(noded::kUsage, stdout);
+    return 0;
+  }
+  if (options->version) {
+    std::puts("muster-noded " MUSTER_VERSION);
+    return 0;
+  }
+  if (const Status status = noded::run(*options); !status.ok()) {
+    std::fprintf(stderr, "muster-noded: %s\n", status.error().message.c_str());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,366 @@
+#include "noded/spool.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <utility>
+
+#include "lib/base/text.h"
+#include "lib/io/log.h"
+#include "lib/wire/codec.h"
+#include "lib/wire/muster.pb.h"
+#include "noded/shepherd_protocol.h"
+
+namespace muster::noded {
+namespace {
+
+constexpr std::string_view kRecordMagic = "MUSL1\n";
+// A record holds an order with at most some thousand peers, and a ticket.
+constexpr std::size_t kRecordBytesMax = 32U << 20U;
+constexpr std::size_t kSmallFileBytesMax = 64U << 10U;
+constexpr std::size_t kEnvironBytesMax = 4U << 20U;
+// A script's name becomes a file name; file systems take 255 bytes.
+constexpr std::size_t kScriptNameMax = 200;
+
+std::optional<AttemptKey> parse_key(std::string_view name) {
+  AttemptKey key;
+  const char* end = name.data() + name.size();
+  auto [dot, error] = std::from_chars(name.data(), end, key.job.value);
+  if (error != std::errc() || dot == end || *dot != '.') {
+    return std::nullopt;
+  }
+  auto [rest, second] = std::from_chars(dot + 1, end, key.attempt.value);
+  if (second != std::errc() || rest != end) {
+    return std::nullopt;
+  }
+  return key;
+}
+
+std::string key_text(AttemptKey key) {
+  return std::to_string(key.job.value) + "." + std::to_string(key.attempt.value);
+}
+
+// The file's base name, which the script sees as $0's, unless that is one of ours.
+std::string script_file_name(const JobSpec& spec) {
+  const std::string name = spec.script_name.substr(spec.script_name.rfind('/') + 1);
+  constexpr std::array kReserved{kLaunchRecordName, kSocketName, kShepherdRecordName, kOutcomeName, kTicketName};
+  bool reserved = name.empty() || name.front() == '.' || name.size() > kScriptNameMax || name.ends_with(".new") ||
+                  name.find('\0') != std::string::npos;
+  for (const char* other : kReserved) {
+    reserved = reserved || name == other;
+  }
+  return reserved ? "script" : name;
+}
+
+Status write_new_file(const std::string& path, std::string_view bytes, mode_t mode) {
+  const io::Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+  if (!fd.valid()) {
+    return io::errno_error("create", path, errno);
+  }
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd.get(), bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) {
+      continue;
+    }
+    if (n <= 0) {
+      return io::errno_error("write", path, n < 0 ? errno : ENOSPC);
+    }
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return ok_status();
+}
+
+// To the job's user, where that is another one. A user that this namespace does not know is the caller itself.
+void give_to(const std::string& path, const JobSpec& spec) {
+  if (geteuid() == 0 && spec.uid != 0 && ::chown(path.c_str(), spec.uid, spec.gid) != 0 && errno != EINVAL) {
+    io::log_warning("cannot give a file to the job's user", {{"path", path}, {"error", std::strerror(errno)}});
+  }
+}
+
+std::string launch_record(const LaunchData& launch, const std::string& boot_id) {
+  pb::Launch message;
+  wire::to_pb(*launch.order, *message.mutable_order());
+  message.mutable_ticket()->ParseFromString(launch.ticket);
+  std::string out(kRecordMagic);
+  out += boot_id;
+  out += '\n';
+  message.AppendToString(&out);
+  return out;
+}
+
+void read_launch_record(const std::string& path, FoundAttempt& found) {
+  auto bytes = io::read_file(path, kRecordBytesMax);
+  if (!bytes.ok() || !bytes->starts_with(kRecordMagic)) {
+    return;
+  }
+  const auto end = bytes->find('\n', kRecordMagic.size());
+  if (end == std::string::npos) {
+    return;
+  }
+  found.boot_id = bytes->substr(kRecordMagic.size(), end - kRecordMagic.size());
+  pb::Launch message;
+  if (!message.ParseFromArray(bytes->data() + end + 1, static_cast<int>(bytes->size() - end - 1))) {
+    return;
+  }
+  auto order = wire::from_pb(message.order());
+  if (order.ok() && order->key == found.key && order->spec != nullptr) {
+    found.order = std::make_shared<const LaunchOrder>(std::move(*order));
+    message.ticket().SerializeToString(&found.ticket);
+  }
+}
+
+// Field 22 of /proc/PID/stat; empty when there is no such process, or only its zombie.
+std::string start_time_of(pid_t pid) {
+  auto text = io::read_file("/proc/" + std::to_string(pid) + "/stat", kSmallFileBytesMax);
+  if (!text.ok()) {
+    return {};
+  }
+  const auto name_end = text->rfind(')');
+  if (name_end == std::string::npos) {
+    return {};
+  }
+  const auto fields = split(std::string_view(*text).substr(name_end + 2), ' ');
+  if (fields.size() < 20 || fields[0] == "Z") {
+    return {};
+  }
+  return std::string(fields[19]);
+}
+
+std::vector<pid_t> pids_in(const std::string& directory, std::vector<std::string>& below) {
+  std::vector<pid_t> pids;
+  auto text = io::read_file(directory + "/cgroup.procs", 16U << 20U);
+  if (text.ok()) {
+    for (const std::string_view line : split(*text, '\n')) {
+      pid_t pid = 0;
+      std::from_chars(line.data(), line.data() + line.size(), pid);
+      if (pid > 0) {
+        pids.push_back(pid);
+      }
+    }
+  }
+  if (DIR* dir = opendir(directory.c_str()); dir != nullptr) {
+    while (const dirent* entry = readdir(dir)) {
+      if (entry->d_type == DT_DIR && entry->d_name[0] != '.') {
+        below.push_back(directory + "/" + entry->d_name);
+      }
+    }
+    closedir(dir);
+  }
+  return pids;
+}
+
+bool empty_cgroup(const std::string& cgroup) {
+  if (cgroup.empty()) {
+    return true;
+  }
+  std::vector<std::string> groups{cgroup};
+  bool empty = true;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    std::vector<std::string> below;
+    for (const pid_t pid : pids_in(groups[i], below)) {
+      ::kill(pid, SIGKILL);
+      empty = false;
+    }
+    groups.insert(groups.end(), below.begin(), below.end());
+  }
+  for (auto it = groups.rbegin(); it != groups.rend(); ++it) {
+    ::rmdir(it->c_str());
+  }
+  return empty;
+}
+
+bool has_variables(pid_t pid, const std::array<std::string, 3>& wanted) {
+  auto text = io::read_file("/proc/" + std::to_string(pid) + "/environ", kEnvironBytesMax);
+  if (!text.ok() || text->empty()) {
+    return false;
+  }
+  std::size_t found = 0;
+  for (const std::string_view variable : split(*text, '\0')) {
+    for (const std::string& w : wanted) {
+      found += variable == w ? 1U : 0U;
+    }
+  }
+  return found == wanted.size();
+}
+
+}  // namespace
+
+Spool::Spool(std::string directory, io::PidLock lock) : directory_(std::move(directory)), lock_(std::move(lock)) {}
+
+Result<Spool> Spool::open(const std::string& directory) {
+  MUSTER_TRY(io::make_dirs(directory, 0755));
+  MUSTER_ASSIGN(io::PidLock lock, io::PidLock::take(directory + "/pid"));
+  // Users enter their own attempt's directory, and list none.
+  MUSTER_TRY(io::make_dirs(directory + "/attempts", 0711));
+  return Spool(directory, std::move(lock));
+}
+
+std::string Spool::attempt_dir(AttemptKey key) const { return directory_ + "/attempts/" + key_text(key); }
+
+Result<Term> Spool::read_term() const {
+  const std::string path = directory_ + "/term";
+  auto text = io::read_file(path, kSmallFileBytesMax);
+  if (!text.ok()) {
+    return text.error().code == ErrorCode::kNotFound ? Result<Term>(Term{}) : Result<Term>(text.error());
+  }
+  auto number = parse_count(trim(*text), path);
+  if (!number.ok()) {
+    return make_error(ErrorCode::kCorrupt, number.error().message);
+  }
+  return Term{*number};
+}
+
+Status Spool::write_term(Term term) {
+  return io::write_file_atomic(directory_ + "/term", std::to_string(term.value) + "\n", 0644);
+}
+
+Result<std::vector<FoundAttempt>> Spool::scan() {
+  const std::string path = directory_ + "/attempts";
+  DIR* dir = opendir(path.c_str());
+  if (dir == nullptr) {
+    return io::errno_error("read folder", path, errno);
+  }
+  std::vector<AttemptKey> keys;
+  while (const dirent* entry = readdir(dir)) {
+    if (auto key = parse_key(entry->d_name)) {
+      keys.push_back(*key);
+    }
+  }
+  closedir(dir);
+  std::vector<FoundAttempt> out;
+  for (const AttemptKey key : keys) {
+    FoundAttempt found;
+    found.key = key;
+    read_launch_record(attempt_dir(key) + "/" + kLaunchRecordName, found);
+    found.outcome = read_outcome(key);
+    found.shepherd = read_shepherd(key);
+    if (!found.outcome && !found.shepherd) {
+      remove(key);
+      continue;
+    }
+    out.push_back(std::move(found));
+  }
+  return out;
+}
+
+Result<PreparedAttempt> Spool::prepare(const LaunchData& launch, const std::string& boot_id) {
+  const JobSpec& spec = *launch.order->spec;
+  PreparedAttempt out;
+  out.directory = attempt_dir(launch.order->key);
+  const auto write_all = [&]() -> Status {
+    MUSTER_TRY(write_new_file(out.directory + "/" + kLaunchRecordName, launch_record(launch, boot_id), 0600));
+    if (launch.script != nullptr) {
+      out.script = out.directory + "/" + script_file_name(spec);
+      MUSTER_TRY(write_new_file(out.script, *launch.script, 0700));
+      give_to(out.script, spec);
+    }
+    if (!launch.ticket.empty()) {
+      out.ticket_path = out.directory + "/" + kTicketName;
+      MUSTER_TRY(write_new_file(out.ticket_path, launch.ticket, 0400));
+      give_to(out.ticket_path, spec);
+    }
+    return ok_status();
+  };
+  if (::mkdir(out.directory.c_str(), 0711) != 0 && errno != EEXIST) {
+    return io::errno_error("create folder", out.directory, errno);
+  }
+  ::chmod(out.directory.c_str(), 0711);  // whatever the umask is
+  if (const Status status = write_all(); !status.ok()) {
+    // A record of another life is not ours to remove; everything else here is.
+    if (status.error().code != ErrorCode::kAlreadyExists) {
+      remove(launch.order->key);
+    }
+    return make_error(status.error().code, "the node's spool: " + status.error().message);
+  }
+  return out;
+}
+
+std::optional<Outcome> Spool::read_outcome(AttemptKey key) const {
+  auto bytes = io::read_file(attempt_dir(key) + "/" + kOutcomeName, kSmallFileBytesMax);
+  if (!bytes.ok()) {
+    return std::nullopt;
+  }
+  auto outcome = decode_outcome(*bytes);
+  if (!outcome.ok()) {
+    io::log_error("a recorded outcome is damaged", {{"attempt", key_text(key)}, {"error", outcome.error().message}});
+    return Outcome{.cause = EndCause::kNodeLost, .exit_code = 0, .signal = 0, .detail = outcome.error().message, .ran = {}};
+  }
+  return *outcome;
+}
+
+std::optional<ShepherdRecord> Spool::read_shepherd(AttemptKey key) const {
+  auto text = io::read_file(attempt_dir(key) + "/" + kShepherdRecordName, kSmallFileBytesMax);
+  if (!text.ok()) {
+    return std::nullopt;
+  }
+  ShepherdRecord record;
+  const std::string_view line = trim(*text);
+  const auto first = line.find(' ');
+  const auto second = line.find(' ', first + 1);
+  std::from_chars(line.data(), line.data() + std::min(first, line.size()), record.pid);
+  if (first != std::string_view::npos) {
+    record.start_time = std::string(line.substr(first + 1, second - first - 1));
+  }
+  if (second != std::string_view::npos) {
+    record.cgroup = std::string(trim(line.substr(second + 1)));
+  }
+  return record;
+}
+
+Status Spool::write_outcome(AttemptKey key, const Outcome& outcome, bool durable) {
+  const std::string directory = attempt_dir(key);
+  if (::mkdir(directory.c_str(), 0711) != 0 && errno != EEXIST) {
+    return io::errno_error("create folder", directory, errno);
+  }
+  const std::string path = directory + "/" + kOutcomeName;
+  if (durable) {
+    return io::write_file_atomic(path, encode_outcome(outcome), 0600);
+  }
+  const std::string temporary = path + ".new";
+  ::unlink(temporary.c_str());
+  MUSTER_TRY(write_new_file(temporary, encode_outcome(outcome), 0600));
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    return io::errno_error("rename", temporary, errno);
+  }
+  return ok_status();
+}
+
+void Spool::remove(AttemptKey key) {
+  if (const Status status = io::remove_tree(attempt_dir(key)); !status.ok()) {
+    io::log_warning("cannot remove an attempt's folder", {{"attempt", key_text(key)}, {"error", status.error().message}});
+  }
+}
+
+bool is_alive(const ShepherdRecord& record) {
+  return record.pid > 0 && !record.start_time.empty() && start_time_of(record.pid) == record.start_time;
+}
+
+bool kill_leftovers(AttemptKey key, const std::string& node, const std::string& cgroup) {
+  bool empty = empty_cgroup(cgroup);
+  const std::array<std::string, 3> wanted{"MUSTER_JOB_ID=" + std::to_string(key.job.value),
+                                          "MUSTER_ATTEMPT=" + std::to_string(key.attempt.value),
+                                          "MUSTER_NODE_NAME=" + node};
+  DIR* dir = opendir("/proc");
+  if (dir == nullptr) {
+    return empty;
+  }
+  while (const dirent* entry = readdir(dir)) {
+    pid_t pid = 0;
+    std::from_chars(entry->d_name, entry->d_name + std::strlen(entry->d_name), pid);
+    if (pid > 1 && pid != getpid() && has_variables(pid, wanted)) {
+      ::kill(pid, SIGKILL);
+      empty = false;
+    }
+  }
+  closedir(dir);
+  return empty;
+}
+
+}  // namespace muster::noded

@@ -1,0 +1,97 @@
+// Spool: what muster-noded keeps on local disk.
+//
+//   spool_dir/pid                         lock of the running daemon
+//   spool_dir/term                        highest term of a controller heard
+//   spool_dir/cgroup                      path of this node's cgroup; who stops a node whole removes it
+//   spool_dir/attempts/<job>.<attempt>/   launch    boot id and order, made exclusively before anything is started
+//                                         script, ticket   of the user
+//                                         shepherd  pid, start time and cgroup, made exclusively by the shepherd
+//                                         sock      the shepherd listens here
+//                                         outcome   how it ended
+//
+// The launch record is not synced: after a crash of the machine the boot id differs and nothing of it runs. Ends that
+// noded itself decides, and terms, are synced. Loop thread only.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/io/files.h"
+#include "lib/model/orders.h"
+
+namespace muster::noded {
+
+// A launch with all that it needs.
+struct LaunchData {
+  std::shared_ptr<const LaunchOrder> order;
+  std::string ticket;                              // bytes of pb::Ticket; may be empty
+  std::shared_ptr<const std::string> script;       // null where no script runs
+  std::shared_ptr<const std::string> environment;  // blob of the submission; null where it is not needed
+};
+
+// A shepherd as its record names it.
+struct ShepherdRecord {
+  pid_t pid = 0;
+  std::string start_time;
+  std::string cgroup;  // empty: none
+};
+
+struct FoundAttempt {
+  AttemptKey key;
+  std::shared_ptr<const LaunchOrder> order;  // null: no launch record, or not readable
+  std::string ticket;
+  std::string boot_id;
+  std::optional<ShepherdRecord> shepherd;
+  std::optional<Outcome> outcome;
+};
+
+// Paths of one prepared attempt.
+struct PreparedAttempt {
+  std::string directory;
+  std::string script;       // empty: none
+  std::string ticket_path;  // empty: no ticket
+};
+
+class Spool {
+ public:
+  // Makes the directories and takes the lock. kAlreadyExists names the process that holds it.
+  static Result<Spool> open(const std::string& directory);
+
+  [[nodiscard]] const std::string& directory() const { return directory_; }
+  [[nodiscard]] std::string attempt_dir(AttemptKey key) const;
+
+  [[nodiscard]] Result<Term> read_term() const;
+  Status write_term(Term term);
+
+  // Every attempt on disk. What was prepared but never begun is removed and left out: the controller sends it again.
+  Result<std::vector<FoundAttempt>> scan();
+
+  // Writes the launch record (exclusively), script and ticket. After a failure nothing is left.
+  Result<PreparedAttempt> prepare(const LaunchData& launch, const std::string& boot_id);
+
+  [[nodiscard]] std::optional<Outcome> read_outcome(AttemptKey key) const;
+  [[nodiscard]] std::optional<ShepherdRecord> read_shepherd(AttemptKey key) const;
+  // `durable`: synced. Makes the attempt's directory when there is none.
+  Status write_outcome(AttemptKey key, const Outcome& outcome, bool durable);
+  void remove(AttemptKey key);
+
+ private:
+  Spool(std::string directory, io::PidLock lock);
+  std::string directory_;
+  io::PidLock lock_;
+};
+
+// Whether the process of the record lives: the same pid with the same start time.
+bool is_alive(const ShepherdRecord& record);
+
+// Kills what an attempt whose shepherd died has left, found by its cgroup, and by the variables MUSTER_JOB_ID,
+// MUSTER_ATTEMPT and MUSTER_NODE_NAME of its processes. True when nothing is left; otherwise call it again soon.
+bool kill_leftovers(AttemptKey key, const std::string& node, const std::string& cgroup);
+
+}  // namespace muster::noded
