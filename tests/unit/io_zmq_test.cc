@@ -170,6 +170,43 @@ TEST_F(ZmqTest, NoWakeUpIsLostIn100000Messages) {
       << "sent " << sent << " served " << served << " received " << received;
 }
 
+// zmq_send empties the socket's mailbox, and with it goes the edge of an answer that came just before: without a look
+// after the send, that answer would lie there until the next message comes.
+TEST_F(ZmqTest, ASendThatConsumesTheEdgeLosesNothing) {
+  const std::string endpoint = "ipc://" + dir_.path() + "/s";
+  std::atomic<int> answered{0};
+  std::atomic<bool> bound{false};
+  Loop server_loop;
+  std::thread server_thread([&] {
+    std::optional<ZmqSocket> server;
+    server = make(server_loop, context_, Type::kRouter, {}, [&](ZmqMessage message) {
+      if (message.frames[0] != "question") return;
+      EXPECT_TRUE(server->send_to(message.peer, {"answer"}).ok());
+      ++answered;
+    });
+    EXPECT_TRUE(server->bind(endpoint).ok());
+    bound = true;
+    server_loop.run();
+  });
+  while (!bound) std::this_thread::yield();
+  int received = 0;
+  ZmqSocket client = make(loop_, context_, Type::kDealer, {}, [&](ZmqMessage) { ++received; });
+  ASSERT_TRUE(client.connect(endpoint).ok());
+  for (int round = 1; round <= 20; ++round) {
+    EXPECT_TRUE(client.send({"question"}).ok());
+    // The answer travels while this loop stands still. ZeroMQ looks into the mailbox in zmq_send only some milliseconds
+    // after it last did, so a part of the rounds must take longer than that for the test to bite.
+    const Duration until = boottime_now() + Duration::from_ms(5);
+    while (answered < round || boottime_now() < until) std::this_thread::yield();
+    EXPECT_TRUE(client.send({"remark"}).ok());
+    if (loop_.run_until([&] { return received == round; }, kDeadline)) continue;
+    ADD_FAILURE() << "the answer of round " << round << " was not handed out";
+    break;
+  }
+  server_loop.stop();
+  server_thread.join();
+}
+
 TEST_F(ZmqTest, AFloodLeavesTimersTheirTurn) {
   std::optional<ZmqSocket> a;
   std::optional<ZmqSocket> b;
