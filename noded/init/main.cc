@@ -239,9 +239,10 @@ void NodeInit::reap() {
 
 void NodeInit::cut_power() {
   if (first_ > 0) {
-    // The kernel ends all processes of the namespace with its first one, and reaps them before it is reaped here.
+    // The kernel ends all processes of the namespace with its first one. That one is gone only when all of them are
+    // reaped, the daemon, which is a child of this process, among them.
     kill(first_, SIGKILL);
-    while (waitpid(first_, nullptr, 0) < 0 && errno == EINTR) {
+    while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) {
     }
   } else {
     // Everything the node ever started descends from here, because orphans come to their subreaper. Stop all before
