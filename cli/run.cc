@@ -133,7 +133,9 @@ class StepRun {
   int input_fd_ = -1;
   io::Fd input_owner_;
   bool input_over_ = false;
-  std::uint64_t input_window_ = kInputWindowBytes;
+  // The node gives the first credit when all tasks have started.
+  std::uint64_t input_allowed_ = 0;
+  std::uint64_t input_sent_ = 0;
   std::uint32_t input_mode_ = 0;
   bool started_ = false;
   bool run_sent_ = false;
@@ -252,7 +254,7 @@ void StepRun::send_resume() {
   }
   resume.set_kill_on_bad_exit(options_.kill_on_bad_exit);
   resume.set_stdin_mode(input_mode_);
-  if (input_window_ < kInputWindowBytes && !input_over_) {
+  if (input_sent_ + kInputWindowBytes > input_allowed_ && input_sent_ > 0 && !input_over_) {
     // What was on its way may be lost, and input with a hole is worse than input that ends.
     note("warning: the connection was lost while input was on its way: the tasks get no more of it");
     input_over_ = true;
@@ -403,7 +405,7 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
       on_output(reply.output());
       return true;
     case pb::NodeReply::kInputCredit:
-      input_window_ = std::min(kInputWindowBytes, input_window_ + reply.input_credit().bytes());
+      input_allowed_ += reply.input_credit().bytes();
       return true;
     case pb::NodeReply::kTaskEnded: {
       const auto& ended = reply.task_ended();
@@ -534,7 +536,7 @@ void StepRun::read_input() {
   if (::isatty(input_fd_) == 1 && ::tcgetpgrp(input_fd_) != ::getpgrp()) {
     return;
   }
-  std::string data(static_cast<std::size_t>(std::min<std::uint64_t>(kInputChunkBytes, input_window_)), '\0');
+  std::string data(static_cast<std::size_t>(std::min<std::uint64_t>(kInputChunkBytes, input_allowed_ - input_sent_)), '\0');
   const ssize_t n = ::read(input_fd_, data.data(), data.size());
   if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
     return;
@@ -543,7 +545,7 @@ void StepRun::read_input() {
   pb::NodeRequest request;
   input_over_ = data.empty();
   request.mutable_input()->set_eof(input_over_);
-  input_window_ -= data.size();
+  input_sent_ += data.size();
   request.mutable_input()->set_data(std::move(data));
   (void)stream_.send(request);
 }
@@ -614,7 +616,7 @@ int StepRun::run() {
     polls.clear();
     polls.push_back({stream_.fd(), POLLIN, 0});
     polls.push_back({signal_fd_, POLLIN, 0});
-    const bool wants_input = started_ && !input_over_ && input_window_ > 0 && input_fd_ >= 0;
+    const bool wants_input = started_ && !input_over_ && input_allowed_ > input_sent_ && input_fd_ >= 0;
     if (wants_input) {
       polls.push_back({input_fd_, POLLIN, 0});
     }

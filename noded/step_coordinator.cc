@@ -154,9 +154,7 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
     known->client = client;
     known->client_here = true;
     known->client_heard = options_.now();
-    if (known->started) {
-      send_started(*known);
-    }
+    send_started(*known);
     return;
   }
   const auto reject = [&](ErrorCode code, const std::string& message) { refuse(client, make_error(code, message)); };
@@ -225,6 +223,8 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
   steps_.emplace(id, std::move(owned));
   by_client_[{client.key, client.stream}] = id;
   awaited_.erase(id.key);
+  // Before any part can have output. Input waits until all parts run: see on_part_started.
+  send_started(step);
   const std::size_t count = step.parts.size();
   for (std::size_t i = 0; i < count; ++i) {
     if (step.cancelled.empty()) {
@@ -389,7 +389,11 @@ void StepCoordinator::on_part_started(Step& step, std::size_t part) {
   }
   step.started = true;
   step.spec.reset();
-  send_started(step);
+  if (step.stdin_mode <= 1) {
+    pb::NodeReply reply;
+    reply.mutable_input_credit()->set_bytes(kInputWindowBytes);
+    (void)options_.to_client(step.client, reply);
+  }
 }
 
 void StepCoordinator::on_part_refused(Step& step, std::size_t i, const Error& error) {
@@ -590,6 +594,9 @@ void StepCoordinator::on_client(const ClientAddress& client, const pb::NodeReque
       const std::int32_t signal = request.signal().signal();
       if (signal < 0 || signal > 64) {
         return;
+      }
+      if (!step->started && (signal == 0 || signal == 9)) {  // parts that have not started shall not
+        return cancel(*step, "its client asked for it");
       }
       pb::NodeRequest to_part;
       fill_step_key(step->id, *to_part.mutable_peer_signal()->mutable_step());

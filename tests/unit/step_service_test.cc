@@ -224,10 +224,10 @@ class StepServiceTest : public testing::Test {
   }
 
   bool wait(const std::function<bool()>& done) { return loop_.run_until(done, Duration::from_s(10)); }
-  // The next reply to the client, of any kind but keepalives.
+  // The next reply to the client but for keepalives and credits.
   pb::NodeReply next_reply() {
     const auto relevant = [&] {
-      while (!replies_.empty() && replies_.front().has_keepalive()) {
+      while (!replies_.empty() && (replies_.front().has_keepalive() || replies_.front().has_input_credit())) {
         replies_.pop_front();
       }
       return !replies_.empty();
@@ -336,11 +336,15 @@ TEST_F(StepServiceTest, ANodeThatHearsOfTheJobLateIsWaitedFor) {
   launch_on(0);
   send(run_request());
   (void)start_of(0);
-  loop_.run_until([] { return false; }, Duration::from_ms(50));
+  EXPECT_TRUE(next_reply().has_started());
+  output(0, 1, "early");  // of a part that runs already
+  EXPECT_EQ(next_reply().output().data(), "early");
   EXPECT_TRUE(replies_.empty());
   launch_on(1);
   (void)start_of(1);
-  EXPECT_TRUE(next_reply().has_started());
+  // Input is wanted when all of them run.
+  EXPECT_TRUE(wait([&] { return !replies_.empty(); }));
+  EXPECT_TRUE(replies_.front().has_input_credit());
 }
 
 TEST_F(StepServiceTest, ARestartedPeerIsTakenUpAgainWithoutLossOrRepetition) {
