@@ -377,6 +377,9 @@ void Nodes::send_complete(NodeIndex node, const std::vector<LaunchOrder>& orders
   }
   const Instant now = pipeline_.now();
   for (const auto& order : orders) {
+    if (!engine::is_owed(pipeline_.state(), node, order)) {
+      continue;
+    }
     auto& launch = *message.mutable_launches()->add_launches();
     wire::to_pb(order, *launch.mutable_order());
     tickets_.for_job(order, now, *launch.mutable_ticket());

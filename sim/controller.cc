@@ -26,7 +26,8 @@ void Controller::after(Duration delay, void (Controller::*what)()) {
   });
 }
 
-Instant Controller::wall_clock() const { return timeline_.now() + clock_offset_; }
+// Never behind what is already in the journal, whatever the machine's clock says.
+Instant Controller::wall_clock() const { return std::max(timeline_.now() + clock_offset_, life_->state.now); }
 bool Controller::idle() const { return up() && life_->open.empty() && !life_->writing; }
 void Controller::slow_disk(Duration until_from_now) { slow_until_ = timeline_.now() + until_from_now; }
 
@@ -204,7 +205,7 @@ void Controller::send(NodeIndex node, ToNode message) {
 void Controller::perform(const Effect& effect) {
   const Term term = life_->state.term;
   if (const auto* launch = std::get_if<SendLaunch>(&effect)) {
-    send(launch->node, ToNode{term, launch->order});
+    if (engine::is_owed(life_->state, launch->node, launch->order)) send(launch->node, ToNode{term, launch->order});
   } else if (const auto* stop = std::get_if<SendStop>(&effect)) {
     send(stop->node, ToNode{term, stop->order});
   } else if (const auto* acknowledge = std::get_if<AcknowledgeReport>(&effect)) {

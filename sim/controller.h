@@ -60,7 +60,7 @@ class Controller {
 
   // Only while up.
   [[nodiscard]] const engine::State& state() const { return life_->state; }
-  [[nodiscard]] Instant wall_clock() const;
+  [[nodiscard]] Instant wall_clock() const;  // the time that decisions are made with
   [[nodiscard]] bool idle() const;  // nothing waits for the disk
   // Counts changes of the state, over all lives.
   [[nodiscard]] std::uint64_t version() const { return version_; }

@@ -39,6 +39,11 @@ void apply(State& state, const Fact& fact, Effects& effects);
 // What is owed to one node: launches it has not confirmed and stops of what it still has.
 Effects outstanding(const State& state, NodeIndex node);
 
+// Whether a launch that was decided earlier is still owed. A shell asks right before it sends one: between the decision
+// and the commit the node may have registered anew, after a reboot that ended the attempt, and its share may belong to
+// another job already. What is not sent and yet owed goes out when the node registers.
+bool is_owed(const State& state, NodeIndex node, const LaunchOrder& launch);
+
 // One slice of planning over the state's pending jobs.
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now);
 

@@ -189,4 +189,16 @@ Effects outstanding(const State& state, NodeIndex node) {
   return out;
 }
 
+bool is_owed(const State& state, NodeIndex node, const LaunchOrder& launch) {
+  const Job* job = find_job(state, launch.key.job);
+  if (job == nullptr || job->attempt != launch.key.attempt || !job->is_active()) {
+    return false;
+  }
+  const Active& active = std::get<Active>(job->phase);
+  return active.stop == StopCause::kNone &&
+         std::any_of(active.nodes.begin(), active.nodes.end(), [node](const AttemptOnNode& on) {
+           return on.share.node == node && on.phase == NodePhase::kLaunching;
+         });
+}
+
 }  // namespace muster::engine
