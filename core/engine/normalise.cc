@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/engine/engine.h"
 #include "core/sched/place.h"
@@ -43,6 +45,54 @@ Status check_limits(const JobSpec& s) {
                             std::to_string(kArrayTasksMax));
   }
   return ok_status();
+}
+
+// Texts end up in file names, arguments and the state: none may be endless, and a NUL byte would cut them short there.
+Status check_texts(const JobSpec& s) {
+  const auto check = [](std::string_view option, const std::string& value, std::size_t max) -> Status {
+    if (value.size() > max) {
+      return invalid_argument(std::string(option) + " has " + std::to_string(value.size()) + " bytes: at most " +
+                              std::to_string(max));
+    }
+    if (value.find('\0') != std::string::npos) {
+      return invalid_argument(std::string(option) + " has a NUL byte: remove it");
+    }
+    return ok_status();
+  };
+  MUSTER_TRY(check("--job-name", s.name, kNameBytesMax));
+  MUSTER_TRY(check("the user", s.user, kNameBytesMax));
+  MUSTER_TRY(check("--queue", s.queue, kNameBytesMax));
+  MUSTER_TRY(check("--account", s.account, kNameBytesMax));
+  MUSTER_TRY(check("--qos", s.qos, kNameBytesMax));
+  MUSTER_TRY(check("--comment", s.comment, kCommentBytesMax));
+  MUSTER_TRY(check("--chdir", s.work_dir, kPathBytesMax));
+  MUSTER_TRY(check("--output", s.stdout_path, kPathBytesMax));
+  MUSTER_TRY(check("--error", s.stderr_path, kPathBytesMax));
+  MUSTER_TRY(check("--input", s.stdin_path, kPathBytesMax));
+  MUSTER_TRY(check("the submitting host", s.submit_host, kNameBytesMax));
+  MUSTER_TRY(check("the script's name", s.script_name, kPathBytesMax));
+  MUSTER_TRY(check("--export", s.export_mode, kCommentBytesMax));
+  std::size_t arguments = 0;
+  for (const std::string& argument : s.args) {
+    MUSTER_TRY(check("an argument of the script", argument, kArgumentBytesMax));
+    arguments += argument.size() + 1;
+  }
+  if (arguments > kArgumentsBytesMax) {
+    return invalid_argument("the script's arguments have " + std::to_string(arguments) + " bytes: at most " +
+                            std::to_string(kArgumentsBytesMax));
+  }
+  for (const auto* list : {&s.nodelist, &s.exclude}) {
+    for (const std::string& name : *list) {
+      MUSTER_TRY(check(list == &s.nodelist ? "--nodelist" : "--exclude", name, kNameBytesMax));
+    }
+  }
+  return ok_status();
+}
+
+// A node that is named twice is still one node.
+void remove_repeated(std::vector<std::string>& names) {
+  std::set<std::string> seen;
+  std::erase_if(names, [&seen](const std::string& name) { return !seen.insert(name).second; });
 }
 
 // Counts of nodes and tasks that agree with each other.
@@ -141,6 +191,9 @@ Status fill_queue(const sched::Policy& policy, JobSpec& s) {
 Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked) {
   auto spec = std::make_shared<JobSpec>(asked);
   MUSTER_TRY(check_limits(*spec));
+  MUSTER_TRY(check_texts(*spec));
+  remove_repeated(spec->nodelist);
+  remove_repeated(spec->exclude);
   MUSTER_TRY(fill_queue(policy, *spec));
   MUSTER_TRY(fill_size(*spec));
   MUSTER_TRY(check_names(state, *spec));
