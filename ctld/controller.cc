@@ -10,6 +10,7 @@
 #include "ctld/pipeline.h"
 #include "ctld/recovery.h"
 #include "ctld/requests.h"
+#include "ctld/snapshot.h"
 #include "ctld/snapshotter.h"
 #include "ctld/store_sqlite.h"
 #include "ctld/tickets.h"
@@ -320,6 +321,7 @@ Result<std::unique_ptr<Controller>> Controller::start(io::Loop& loop, const conf
   MUSTER_ASSIGN(auto key, load_cluster_key(config));
   MUSTER_TRY(io::make_dirs(state_dir, 0700));
   MUSTER_ASSIGN(auto lock, io::PidLock::take(state_dir + "/pid"));
+  remove_partial_snapshots(state_dir);
   MUSTER_TRY(prepare_store(state_dir, config.cluster.name));
   MUSTER_ASSIGN(auto recovered, recover_all(state_dir));
   io::log_info("recovered", {{"seq", recovered.position.seq},

@@ -44,17 +44,17 @@ struct JournalPosition {
 // Which ended jobs. Items, user and states are met by a job at once; without items every job counts.
 struct HistoryFilter {
   struct Item {
-    JobId id;  // a job, a task by its raw id, or an array (all its tasks)
+    JobId id{};  // a job, a task by its raw id, or an array (all its tasks)
     bool has_indices = false;
-    std::vector<ArrayRange> indices;  // the user's indices of an array
+    std::vector<ArrayRange> indices{};  // the user's indices of an array
   };
-  std::vector<Item> items;
-  std::string user;
-  std::string queue;
-  std::string name;
-  Instant since;  // ended at or after; unset: no bound
-  Instant until;  // started (or was submitted, if it never started) at or before; unset: no bound
-  std::vector<JobState> states;
+  std::vector<Item> items{};
+  std::string user{};
+  std::string queue{};
+  std::string name{};
+  Instant since{};  // ended at or after; unset: no bound
+  Instant until{};  // started (or was submitted, if it never started) at or before; unset: no bound
+  std::vector<JobState> states{};
   std::uint64_t limit = 0;  // rows; 0: kHistoryRowsMax
 };
 

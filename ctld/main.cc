@@ -1,5 +1,6 @@
 // muster-ctld: the controller daemon.
 #include <getopt.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -89,6 +90,7 @@ int run_snapshot(const Arguments& arguments) {
   if (!seq.ok()) {
     return complain(seq.error().message, 2);
   }
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // a daemon that is killed leaves no helper behind
   if (nice(10) == -1) {
     // The daemon goes first where it can; where not, it is only slower.
   }

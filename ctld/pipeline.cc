@@ -102,10 +102,10 @@ void Pipeline::take(engine::Decision& decision) {
   schedule_flush();
 }
 
-void Pipeline::add_blob(const Digest& digest, std::string bytes) {
+void Pipeline::add_blob(const Digest& digest, const std::string& bytes) {
   if (open_->blobs.insert(digest).second) {
     open_->blob_bytes += bytes.size();
-    open_->batch.blobs.push_back(BlobData{digest, std::move(bytes)});
+    open_->batch.blobs.push_back(BlobData{digest, bytes});
     was_full_ = was_full_ || full();
   }
 }

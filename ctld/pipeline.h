@@ -58,7 +58,7 @@ class Pipeline {
   // Only decides.
   Result<engine::Decision> test(const Command& command);
   // Goes into the open batch once, however often it is given.
-  void add_blob(const Digest& digest, std::string bytes);
+  void add_blob(const Digest& digest, const std::string& bytes);
 
   // Runs fn when everything that is known now is on disk; within this round when it is already.
   void after_commit(std::function<void()> fn);

@@ -25,6 +25,7 @@ namespace {
 
 constexpr std::string_view kMagic = "MUSTSNP1";
 constexpr std::string_view kPrefix = "snapshot-";
+constexpr std::string_view kPartSuffix = ".part";
 constexpr std::size_t kPartHeaderBytes = 5;
 constexpr std::size_t kEndBytes = 8 + 2 * io::kHashBytes;
 constexpr std::size_t kDigestsPerPart = 30'000;
@@ -164,7 +165,7 @@ std::vector<Digest> digests_of(const engine::State& state) {
 // The file while it is written; removed again unless it was finished.
 class SnapshotFile {
  public:
-  explicit SnapshotFile(std::string path) : path_(std::move(path)), part_path_(path_ + ".part") {}
+  explicit SnapshotFile(std::string path) : path_(std::move(path)), part_path_(path_ + std::string(kPartSuffix)) {}
   SnapshotFile(const SnapshotFile&) = delete;
   SnapshotFile& operator=(const SnapshotFile&) = delete;
   ~SnapshotFile() {
@@ -471,6 +472,17 @@ std::vector<std::uint64_t> list_snapshots(const std::string& state_dir) {
   }
   std::sort(seqs.begin(), seqs.end());
   return seqs;
+}
+
+void remove_partial_snapshots(const std::string& state_dir) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(state_dir.c_str()), &closedir);
+  while (const dirent* entry = dir ? readdir(dir.get()) : nullptr) {
+    const std::string_view name(entry->d_name);
+    if (name.substr(0, kPrefix.size()) == kPrefix && name.size() > kPartSuffix.size() &&
+        name.substr(name.size() - kPartSuffix.size()) == kPartSuffix) {
+      unlink((state_dir + "/" + std::string(name)).c_str());
+    }
+  }
 }
 
 io::Hash hash_state(const engine::State& state) {

@@ -32,6 +32,9 @@ std::string snapshot_path(const std::string& state_dir, std::uint64_t seq);
 // The seqs of the folder's snapshots, ascending.
 std::vector<std::uint64_t> list_snapshots(const std::string& state_dir);
 
+// Removes what helpers that were killed left half written.
+void remove_partial_snapshots(const std::string& state_dir);
+
 io::Hash hash_state(const engine::State& state);
 
 // Writes and syncs STATE_DIR/snapshot-SEQ.

@@ -2,6 +2,7 @@
 
 #include <sys/wait.h>
 
+#include <csignal>
 #include <memory>
 #include <utility>
 
@@ -19,6 +20,15 @@ constexpr std::size_t kSnapshotsKept = 2;  // the older one is what is left when
 Snapshotter::Snapshotter(io::Loop& loop, Options options, const engine::State& state, Journal& journal,
                          std::uint64_t replayed)
     : loop_(loop), options_(std::move(options)), state_(state), journal_(journal), batches_(replayed) {}
+
+Snapshotter::~Snapshotter() {
+  if (pid_ > 0) {
+    helper_.reset();
+    kill(pid_, SIGKILL);
+    (void)io::wait_child(pid_, Duration::from_s(5));
+    (void)io::remove_tree(snapshot_path(options_.state_dir, wanted_) + ".part");
+  }
+}
 
 void Snapshotter::closing(std::uint64_t seq, std::size_t facts) {
   ++batches_;
@@ -54,10 +64,12 @@ void Snapshotter::start_helper() {
   if (!watcher.ok()) {
     return give_up(watcher.error().message);
   }
+  pid_ = *pid;
   helper_.emplace(std::move(*watcher));
 }
 
 void Snapshotter::on_exit(io::ChildExit exit) {
+  pid_ = 0;
   if (!exit.status_known || !WIFEXITED(exit.wait_status) || WEXITSTATUS(exit.wait_status) != 0) {
     return give_up("the helper ended with " +
                    (exit.status_known ? io::describe_wait_status(exit.wait_status) : std::string("an unknown status")));
@@ -65,7 +77,11 @@ void Snapshotter::on_exit(io::ChildExit exit) {
   auto checked = std::make_shared<std::optional<Result<CheckedSnapshot>>>();
   const std::string path = snapshot_path(options_.state_dir, wanted_);
   loop_.run_in_worker([checked, path] { checked->emplace(check_snapshot(path)); },
-                      [this, checked] { on_checked(std::move(**checked)); });
+                      [this, checked, guard = std::weak_ptr<int>(alive_)] {
+                        if (!guard.expired()) {
+                          on_checked(std::move(**checked));
+                        }
+                      });
 }
 
 void Snapshotter::on_checked(Result<CheckedSnapshot> checked) {

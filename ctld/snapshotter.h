@@ -2,7 +2,10 @@
 // forget what two good snapshots cover. The daemon itself never stops for it.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -27,6 +30,11 @@ class Snapshotter {
   // `state` is the running one. `replayed` batches are already behind the last snapshot.
   Snapshotter(io::Loop& loop, Options options, const engine::State& state, Journal& journal, std::uint64_t replayed);
 
+  // Ends a helper that still runs.
+  ~Snapshotter();
+  Snapshotter(const Snapshotter&) = delete;
+  Snapshotter& operator=(const Snapshotter&) = delete;
+
   // The State is exactly that after batch `seq`, which has `facts` facts.
   void closing(std::uint64_t seq, std::size_t facts);
   void committed(std::uint64_t seq);
@@ -46,7 +54,9 @@ class Snapshotter {
   std::uint64_t facts_ = 0;  // since the last snapshot
   std::uint64_t wanted_ = 0;  // the batch whose snapshot is being made; 0: none
   std::optional<io::Hash> expected_;
+  pid_t pid_ = 0;
   std::optional<io::ChildWatcher> helper_;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 
 }  // namespace muster::ctld
