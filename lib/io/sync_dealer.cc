@@ -82,6 +82,9 @@ struct SyncDealer::Impl {
   explicit Impl(SyncDealerOptions o) : options(std::move(o)) {}
 
   void close() {
+    // The monitor ends first. Its messages are sent by the I/O thread, which waits for ever when nobody reads them: a
+    // connection that broke while the socket closed would stop every later socket of this context.
+    if (socket) static_cast<void>(zmq_socket_monitor(socket.get(), nullptr, 0));
     socket.reset();
     monitor.reset();
     endpoint.clear();
