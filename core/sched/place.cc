@@ -200,13 +200,35 @@ void spread(std::vector<Offer*>& chosen, std::uint32_t total) {
   }
 }
 
+// GPUs asked for in total, given one by one to the nodes in turn, as evenly as what they have allows; empty when there
+// are too few.
+std::vector<std::uint32_t> split_gpus(const std::vector<Offer*>& chosen, const JobSpec& spec) {
+  std::vector<std::uint32_t> given(chosen.size(), 0);
+  for (std::uint32_t left = spec.gpus; left > 0;) {
+    const std::uint32_t before = left;
+    for (std::size_t i = 0; i < chosen.size() && left > 0; ++i) {
+      const Offer& o = *chosen[i];
+      if (fits(o, need_of(spec, *o.node, o.tasks, given[i] + 1), spec)) {
+        ++given[i];
+        --left;
+      }
+    }
+    if (left == before) {
+      return {};
+    }
+  }
+  return given;
+}
+
 std::vector<NodeShare> shares_of(const std::vector<Offer*>& chosen, const JobSpec& spec) {
   std::vector<NodeShare> out;
-  const auto k = static_cast<std::uint32_t>(chosen.size());
-  for (std::uint32_t i = 0; i < k; ++i) {
+  const std::vector<std::uint32_t> total_gpus = split_gpus(chosen, spec);
+  if (total_gpus.empty()) {
+    return {};
+  }
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
     const Offer& o = *chosen[i];
-    const std::uint32_t total_gpus = spec.gpus / k + (i < spec.gpus % k ? 1 : 0);
-    const NodeNeed need = need_of(spec, *o.node, o.tasks, total_gpus);
+    const NodeNeed need = need_of(spec, *o.node, o.tasks, total_gpus[i]);
     if (!fits(o, need, spec)) {
       return {};
     }
@@ -289,13 +311,18 @@ PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std
     }
     return s;
   };
-  // First fit in node order, else the nodes with most room; as few nodes as hold all tasks.
-  std::vector<Offer*> by_room = others;
-  std::stable_sort(by_room.begin(), by_room.end(),
+  // First fit in node order, else the nodes with most room, else those with most GPUs; as few nodes as hold all tasks.
+  std::vector<std::vector<Offer*>> orders = {others, others};
+  std::stable_sort(orders[1].begin(), orders[1].end(),
                    [](const Offer* a, const Offer* b) { return a->capacity > b->capacity; });
+  if (spec.gpus != 0) {
+    orders.push_back(orders[1]);
+    std::stable_sort(orders[2].begin(), orders[2].end(),
+                     [](const Offer* a, const Offer* b) { return a->gpus->count() > b->gpus->count(); });
+  }
   for (std::size_t k = nodes_min; k <= nodes_max && k <= chosen.size() + others.size() && k <= spec.ntasks; ++k) {
     const auto extra = static_cast<std::ptrdiff_t>(k - chosen.size());
-    for (const std::vector<Offer*>& order : {others, by_room}) {
+    for (const std::vector<Offer*>& order : orders) {
       std::vector<Offer*> pick = chosen;
       pick.insert(pick.end(), order.begin(), order.begin() + extra);
       if (sum(pick) < spec.ntasks) {
