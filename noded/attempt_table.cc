@@ -547,7 +547,7 @@ Result<AttemptInfo> AttemptTable::find_job(JobId job) const {
 
 Status AttemptTable::send(AttemptKey key, const Frame& frame) {
   auto it = shepherds_.find(key);
-  if (it == shepherds_.end()) {
+  if (it == shepherds_.end() || it->second.ended) {
     return make_error(ErrorCode::kNotFound, "job " + std::to_string(key.job.value) + " does not run here");
   }
   if (!it->second.running || !it->second.socket.valid()) {

@@ -1,0 +1,380 @@
+// AttemptTable with real shepherds: launches, stops, restarts of the daemon, shepherds that die.
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <sstream>
+
+#include "lib/io/log.h"
+#include "noded/attempt_table.h"
+#include "noded/cgroup.h"
+
+namespace muster::noded {
+namespace {
+
+constexpr Duration kPatience = Duration::from_s(30);
+
+std::string program() {
+  const char* build = std::getenv("MUSTER_BUILD_DIR");
+  const std::filesystem::path root =
+      build != nullptr ? std::filesystem::path(build)
+                       : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
+  return root / "bin/muster-shepherd";
+}
+
+std::string read_all(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+class AttemptTableTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char pattern[] = "/tmp/muster-attempts-test.XXXXXX";
+    ASSERT_NE(mkdtemp(pattern), nullptr);
+    directory_ = pattern;
+    auto group = make_node_cgroup("auto", directory_ + "/spool");
+    ASSERT_TRUE(group.ok());
+    cgroup_ = *group;
+    tick_.start_repeating(Duration::from_ms(5));  // conditions outside the loop are looked at so often
+    open("boot-1");
+  }
+
+  void TearDown() override {
+    if (table_) {
+      for (const AttemptReport& report : table_->registered_attempts()) {
+        if (!report.ended) {
+          table_->on_stop(StopOrder{report.key, Term{1}, StopCause::kCancelled, 0});
+        }
+      }
+      EXPECT_TRUE(loop_.run_until(
+          [&] {
+            for (const AttemptReport& report : table_->registered_attempts()) {
+              if (!report.ended) {
+                return false;
+              }
+            }
+            return true;
+          },
+          kPatience));
+    }
+    table_.reset();
+    if (!cgroup_.empty()) {
+      // A shepherd removes its group before it reports.
+      EXPECT_TRUE(loop_.run_until([&] { return rmdir(cgroup_.c_str()) == 0 || errno == ENOENT; }, kPatience));
+    }
+    std::filesystem::remove_all(directory_);
+  }
+
+  void open(const std::string& boot_id) {
+    AttemptTableOptions options;
+    options.loop = &loop_;
+    options.boot_id = boot_id;
+    options.shepherd = program();
+    options.cgroup_parent = cgroup_;
+    options.kill_grace = Duration::from_ms(300);
+    options.identity.name = "n1";
+    options.identity.cluster = "test";
+    options.identity.hardware.pretended = true;
+    options.report = [this](const AttemptReport& report) { reports_.push_back(report); };
+    auto spool = Spool::open(directory_ + "/spool");
+    ASSERT_TRUE(spool.ok()) << spool.error().message;
+    table_ = std::make_unique<AttemptTable>(std::move(options), std::move(*spool));
+    ASSERT_TRUE(table_->recover().ok());
+  }
+
+  // As kill -9 of the daemon: its sockets close, nothing is written.
+  void crash() { table_.reset(); }
+
+  LaunchData launch(std::uint64_t job, const std::string& script, std::uint32_t attempt = 1) {
+    auto spec = std::make_shared<JobSpec>();
+    spec->name = "job";
+    spec->user = "tester";
+    spec->uid = geteuid();
+    spec->gid = getegid();
+    spec->work_dir = directory_;
+    spec->script_name = "job.sh";
+    auto order = std::make_shared<LaunchOrder>();
+    order->key = {JobId{job}, Attempt{attempt}};
+    order->term = Term{1};
+    order->node = "n1";
+    order->spec = spec;
+    order->share.cores.insert(0);
+    order->peers = {Peer{"n1", "tcp://127.0.0.1:1", "key", 1, 1}};
+    LaunchData data;
+    data.order = order;
+    data.script = std::make_shared<const std::string>(script);
+    data.environment = std::make_shared<const std::string>(std::string("PATH=/usr/bin:/bin\0COLOUR=blue\0", 31));
+    return data;
+  }
+
+  std::optional<Outcome> outcome_of(std::uint64_t job) {
+    for (const AttemptReport& report : reports_) {
+      if (report.key.job.value == job && report.ended) {
+        return report.outcome;
+      }
+    }
+    return std::nullopt;
+  }
+
+  Outcome wait_end(std::uint64_t job) {
+    EXPECT_TRUE(loop_.run_until([&] { return outcome_of(job).has_value(); }, kPatience)) << "job " << job;
+    return outcome_of(job).value_or(Outcome{});
+  }
+
+  bool wait_running(std::uint64_t job) {
+    return loop_.run_until([&] { return table_->find_job(JobId{job}).ok() && table_->find_job(JobId{job})->running; },
+                           kPatience);
+  }
+
+  bool wait_file(const std::string& name) {
+    return loop_.run_until([&] { return !read_all(directory_ + "/" + name).empty(); }, kPatience);
+  }
+
+  void touch(const std::string& name) { std::ofstream(directory_ + "/" + name) << "x\n"; }
+
+  std::string attempt_dir(const std::string& key) { return directory_ + "/spool/attempts/" + key; }
+
+  io::Loop loop_;
+  io::Timer tick_{loop_, [] {}};
+  std::string directory_;
+  std::string cgroup_;
+  std::unique_ptr<AttemptTable> table_;
+  std::vector<AttemptReport> reports_;
+};
+
+constexpr const char* kWaitForGo = "#!/bin/sh\necho run >> runs\nwhile [ ! -e go ]; do sleep 0.01; done\nexit 7\n";
+
+TEST_F(AttemptTableTest, RunsReportsAndForgets) {
+  table_->on_launch(launch(42, "#!/bin/sh\necho $0 $COLOUR $MUSTER_JOB_ID $SLURM_JOB_NODELIST\nexit 7\n"));
+  const Outcome outcome = wait_end(42);
+  EXPECT_EQ(outcome.cause, EndCause::kExited);
+  EXPECT_EQ(outcome.exit_code, 7);
+  ASSERT_EQ(reports_.size(), 2U);
+  EXPECT_FALSE(reports_[0].ended);
+  EXPECT_EQ(read_all(directory_ + "/muster-42.out"), attempt_dir("42.1") + "/job.sh blue 42 n1\n");
+  EXPECT_TRUE(std::filesystem::exists(attempt_dir("42.1")));
+  table_->on_acknowledged({JobId{42}, Attempt{1}});
+  EXPECT_FALSE(std::filesystem::exists(attempt_dir("42.1")));
+  EXPECT_TRUE(table_->registered_attempts().empty());
+}
+
+TEST_F(AttemptTableTest, ADoubledLaunchRunsOnce) {
+  const LaunchData data = launch(1, kWaitForGo);
+  table_->on_launch(data);
+  table_->on_launch(data);
+  ASSERT_TRUE(wait_running(1));
+  table_->on_launch(data);
+  touch("go");
+  wait_end(1);
+  table_->on_launch(data);
+  table_->on_acknowledged({JobId{1}, Attempt{1}});
+  table_->on_launch(data);
+  EXPECT_EQ(read_all(directory_ + "/runs"), "run\n");
+}
+
+TEST_F(AttemptTableTest, AStopThatComesFirstPreventsTheLaunch) {
+  table_->on_stop(StopOrder{{JobId{1}, Attempt{1}}, Term{1}, StopCause::kCancelled, 0});
+  table_->on_launch(launch(1, kWaitForGo));
+  EXPECT_EQ(wait_end(1).cause, EndCause::kCancelled);
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/runs"));
+}
+
+TEST_F(AttemptTableTest, AStopRightBehindTheLaunchEndsIt) {
+  table_->on_launch(launch(1, "#!/bin/sh\nexec sleep 1000\n"));
+  table_->on_stop(StopOrder{{JobId{1}, Attempt{1}}, Term{1}, StopCause::kCancelled, 0});
+  EXPECT_EQ(wait_end(1).cause, EndCause::kCancelled);
+}
+
+TEST_F(AttemptTableTest, ARestartedDaemonTakesItsJobsUpAgain) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  reports_.clear();
+  open("boot-1");
+  const auto attempts = table_->registered_attempts();
+  ASSERT_EQ(attempts.size(), 1U);
+  EXPECT_FALSE(attempts[0].ended);
+  ASSERT_TRUE(wait_running(1));
+  auto info = table_->find_job(JobId{1});
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(info->order->spec->script_name, "job.sh");
+  touch("go");
+  EXPECT_EQ(wait_end(1).exit_code, 7);
+  EXPECT_EQ(read_all(directory_ + "/runs"), "run\n");
+}
+
+TEST_F(AttemptTableTest, AnEndWhileTheDaemonWasAwayIsReported) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  touch("go");
+  ASSERT_TRUE(
+      loop_.run_until([&] { return std::filesystem::exists(attempt_dir("1.1") + "/outcome"); }, kPatience));
+  open("boot-1");
+  const auto attempts = table_->registered_attempts();
+  ASSERT_EQ(attempts.size(), 1U);
+  EXPECT_TRUE(attempts[0].ended);
+  EXPECT_EQ(attempts[0].outcome.exit_code, 7);
+}
+
+TEST_F(AttemptTableTest, AStopAfterARestartIsCarriedOut) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  open("boot-1");
+  // At once, before the shepherd has been reached.
+  table_->on_stop(StopOrder{{JobId{1}, Attempt{1}}, Term{1}, StopCause::kCancelled, 0});
+  EXPECT_EQ(wait_end(1).cause, EndCause::kCancelled);
+}
+
+TEST_F(AttemptTableTest, AnotherBootEndsWhatRan) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  open("boot-2");
+  const auto attempts = table_->registered_attempts();
+  ASSERT_EQ(attempts.size(), 1U);
+  EXPECT_TRUE(attempts[0].ended);
+  EXPECT_EQ(attempts[0].outcome.cause, EndCause::kNodeLost);
+  touch("go");  // should the sweep have missed it
+}
+
+TEST_F(AttemptTableTest, ADeadShepherdsJobIsKilledAndReported) {
+  table_->on_launch(launch(1, "#!/bin/sh\nsetsid sh -c 'echo $$ > left; exec sleep 1000' &\necho $$ > main\nwait\n"));
+  ASSERT_TRUE(wait_running(1));
+  ASSERT_TRUE(wait_file("left"));
+  ASSERT_TRUE(wait_file("main"));
+  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
+  ASSERT_GT(shepherd, 1);
+  ASSERT_EQ(kill(shepherd, SIGKILL), 0);
+  EXPECT_EQ(wait_end(1).cause, EndCause::kShepherdDied);
+  for (const char* name : {"left", "main"}) {
+    const auto pid = static_cast<pid_t>(std::strtol(read_all(directory_ + "/" + name).c_str(), nullptr, 10));
+    EXPECT_TRUE(loop_.run_until(
+        [&] {
+          const std::string stat = read_all("/proc/" + std::to_string(pid) + "/stat");
+          return stat.empty() || stat.find(") Z ") != std::string::npos;
+        },
+        kPatience))
+        << name;
+  }
+}
+
+TEST_F(AttemptTableTest, ASpoolThatCannotBeWrittenFailsTheLaunchAlone) {
+  std::filesystem::remove_all(directory_ + "/spool/attempts");
+  table_->on_launch(launch(1, kWaitForGo));
+  const Outcome outcome = wait_end(1);
+  EXPECT_EQ(outcome.cause, EndCause::kLaunchFailed);
+  EXPECT_NE(outcome.detail.find("No such file or directory"), std::string::npos) << outcome.detail;
+  std::filesystem::create_directory(directory_ + "/spool/attempts");
+  table_->on_launch(launch(2, "#!/bin/sh\n"));
+  EXPECT_EQ(wait_end(2).cause, EndCause::kExited);
+}
+
+TEST_F(AttemptTableTest, AMissingShepherdProgramFailsTheLaunch) {
+  crash();
+  AttemptTableOptions options;
+  options.loop = &loop_;
+  options.boot_id = "boot-1";
+  options.shepherd = "/no/such/muster-shepherd";
+  options.identity.name = "n1";
+  options.report = [this](const AttemptReport& report) { reports_.push_back(report); };
+  auto spool = Spool::open(directory_ + "/spool");
+  ASSERT_TRUE(spool.ok());
+  table_ = std::make_unique<AttemptTable>(std::move(options), std::move(*spool));
+  ASSERT_TRUE(table_->recover().ok());
+  table_->on_launch(launch(1, kWaitForGo));
+  const Outcome outcome = wait_end(1);
+  EXPECT_EQ(outcome.cause, EndCause::kLaunchFailed);
+  EXPECT_NE(outcome.detail.find("/no/such/muster-shepherd"), std::string::npos) << outcome.detail;
+}
+
+TEST_F(AttemptTableTest, WhatWasPreparedButNeverBegunIsForgotten) {
+  std::filesystem::create_directory(attempt_dir("9.1"));
+  std::ofstream(attempt_dir("9.1") + "/launch") << "half";
+  std::ofstream(directory_ + "/spool/attempts/stray") << "x";
+  crash();
+  open("boot-1");
+  EXPECT_TRUE(table_->registered_attempts().empty());
+  EXPECT_FALSE(std::filesystem::exists(attempt_dir("9.1")));
+}
+
+TEST_F(AttemptTableTest, ADamagedOutcomeIsAnEnd) {
+  std::filesystem::create_directory(attempt_dir("9.1"));
+  std::ofstream(attempt_dir("9.1") + "/outcome") << "half";
+  crash();
+  open("boot-1");
+  const auto attempts = table_->registered_attempts();
+  ASSERT_EQ(attempts.size(), 1U);
+  EXPECT_TRUE(attempts[0].ended);
+  EXPECT_EQ(attempts[0].outcome.cause, EndCause::kNodeLost);
+}
+
+TEST_F(AttemptTableTest, TermsOutliveTheDaemon) {
+  EXPECT_TRUE(table_->hear_term(Term{5}));
+  crash();
+  open("boot-1");
+  EXPECT_FALSE(table_->hear_term(Term{4}));
+  EXPECT_EQ(table_->term(), Term{5});
+}
+
+TEST_F(AttemptTableTest, StepsReachTheShepherdAndComeBack) {
+  LaunchData data = launch(1, "");
+  data.script = nullptr;
+  data.environment = nullptr;
+  std::vector<AttemptKey> running;
+  table_->on_running([&](AttemptKey key, const std::vector<std::uint32_t>&) { running.push_back(key); });
+  table_->on_launch(data);
+  ASSERT_TRUE(wait_running(1));
+  ASSERT_EQ(running.size(), 1U);
+  const AttemptKey key{JobId{1}, Attempt{1}};
+  std::string output;
+  bool ended = false;
+  table_->subscribe(key, 0, [&](const Frame& frame) {
+    if (const auto* out = std::get_if<StepOutputFrame>(&frame)) {
+      output += out->data;
+    }
+    ended = ended || std::holds_alternative<StepEndedFrame>(frame);
+  });
+  StepStartFrame step;
+  step.argv = {"sh", "-c", "echo hello from $RANK"};
+  step.environment = {"PATH=/usr/bin:/bin"};
+  step.work_dir = directory_;
+  step.tasks = {StepTask{0, {"RANK=0"}, {}}, StepTask{1, {"RANK=1"}, {}}};
+  ASSERT_TRUE(table_->send(key, step).ok());
+  ASSERT_TRUE(loop_.run_until([&] { return ended; }, kPatience));
+  EXPECT_EQ(output.size(), 2 * std::string("hello from 0\n").size());
+  ASSERT_TRUE(
+      table_->finish(key, Outcome{.cause = EndCause::kExited, .exit_code = 3, .signal = 0, .detail = {}, .ran = {}})
+          .ok());
+  EXPECT_EQ(wait_end(1).exit_code, 3);
+  EXPECT_FALSE(table_->find(key).ok());
+  EXPECT_FALSE(table_->send(key, step).ok());
+}
+
+TEST_F(AttemptTableTest, ManyLaunchesAtOnceAllEnd) {
+  constexpr std::uint64_t kJobs = 100;
+  for (std::uint64_t job = 1; job <= kJobs; ++job) {
+    LaunchData data = launch(job, "#!/bin/true\n");
+    table_->on_launch(data);
+  }
+  for (std::uint64_t job = 1; job <= kJobs; ++job) {
+    EXPECT_EQ(wait_end(job).cause, EndCause::kExited);
+    table_->on_acknowledged({JobId{job}, Attempt{1}});
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/spool/attempts"));
+}
+
+}  // namespace
+}  // namespace muster::noded
