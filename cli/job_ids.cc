@@ -39,7 +39,7 @@ Result<JobRef> parse_job_ref(std::string_view text) {
     return bad_id(text);
   }
   auto spec = parse_array_spec(indices);
-  if (!spec.ok()) return invalid_argument("job " + std::string(text) + ": " + spec.error().message);
+  if (!spec.ok()) return invalid_argument("job \"" + printable(text.substr(0, 40)) + "\": " + spec.error().message);
   if (spec->max_running != 0) return bad_id(text);
   ref.item.has_indices = true;
   ref.item.indices = std::move(spec->ranges);
@@ -84,7 +84,7 @@ Result<std::vector<JobState>> parse_states(std::string_view text, std::string_vi
     }
     if (found) continue;
     const std::string nearest = nearest_word(word, names);
-    return invalid_argument(std::string(what) + ": \"" + std::string(part) + "\" is no state: " +
+    return invalid_argument(std::string(what) + ": \"" + printable(part.substr(0, 40)) + "\" is no state: " +
                             (nearest.empty() ? "use pending, running, completed, failed, active, ended, ..." : "did you mean " + nearest + "?"));
   }
   return states;

@@ -188,6 +188,8 @@ Status LocalCluster::write_node_config(std::uint32_t index, const std::string& l
   MUSTER_ASSIGN(const config::Config shared, config::load(config_path()));
   Values values;
   if (!names_memory(topology)) values.emplace_back("node.memory", kDefaultMemory);
+  // Few nodes on one machine: a controller that restarts is to be noticed at once.
+  values.emplace_back("node.heartbeat_interval", "1s");
   const auto put = [&](const std::string& key, const std::string& value) {
     std::erase_if(values, [&](const auto& one) { return one.first == key; });
     values.emplace_back(key, value);
@@ -489,6 +491,7 @@ Status LocalCluster::kill_daemon(const std::string& daemon) {
     wait_until_gone(init, kStopGrace);
   }
   init = ProcessId{};
+  remove_cgroup_of(node_dir(index) + "/spool");
   return save();
 }
 
@@ -506,6 +509,7 @@ void LocalCluster::end_everything() {
     }
     init = ProcessId{};
   }
+  for (std::uint32_t i = 0; i < record_.nodes; ++i) remove_cgroup_of(node_dir(i) + "/spool");
   if (!wait_until_gone(record_.controller, kStopGrace)) {
     send_signal(record_.controller, SIGKILL);
     wait_until_gone(record_.controller, kStopGrace);

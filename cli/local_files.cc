@@ -1,5 +1,6 @@
 #include "cli/local_files.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,6 +28,20 @@ constexpr std::size_t kRunBaseMax = 48;
 bool is_own_dir(const std::string& path) {
   struct stat info {};
   return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == geteuid();
+}
+
+// The group and those below it, innermost first; false while one of them is busy (its dead are not all reaped yet).
+bool remove_groups(const std::string& group) {
+  bool removed = true;
+  DIR* folder = opendir(group.c_str());
+  if (folder == nullptr) return errno == ENOENT;
+  while (const dirent* entry = readdir(folder)) {
+    const std::string_view name = entry->d_name;
+    if (entry->d_type != DT_DIR || name == "." || name == "..") continue;
+    removed = remove_groups(group + "/" + entry->d_name) && removed;
+  }
+  closedir(folder);
+  return rmdir(group.c_str()) == 0 && removed;
 }
 
 Result<ProcessId> parse_process(std::string_view text, const std::string& file) {
@@ -167,6 +182,16 @@ Result<std::string> resolve_topology(const std::string& spec, const std::string&
 bool names_memory(const std::string& topology) {
   if (topology.starts_with("/")) return true;  // an XML file says what its machine has
   return topology.find("memory=") != std::string::npos;
+}
+
+void remove_cgroup_of(const std::string& spool_dir) {
+  const auto text = io::read_file(spool_dir + "/cgroup", 4'096);
+  if (!text.ok()) return;
+  const std::string group(trim(*text));
+  // The daemon's own groups are named so; nothing else may be touched, whatever the file says.
+  if (!group.starts_with("/sys/fs/cgroup/") || group.find("/muster-") == std::string::npos || group.find("..") != std::string::npos) return;
+  const Duration deadline = io::boottime_now() + Duration::from_s(5);
+  while (!remove_groups(group) && io::boottime_now() < deadline) usleep(5'000);
 }
 
 Result<std::string> ask_init(const std::string& socket_path, const std::string& request, Duration timeout) {

@@ -54,6 +54,9 @@ Result<std::string> resolve_topology(const std::string& spec, const std::string&
 // Whether the topology itself says how much memory the machine has.
 bool names_memory(const std::string& topology);
 
+// Removes the control group that a node's daemon named in its spool folder, whose processes have all been ended.
+void remove_cgroup_of(const std::string& spool_dir);
+
 // One line to a muster-nodeinit and its answer without "ok "; kUnavailable when it does not run.
 Result<std::string> ask_init(const std::string& socket_path, const std::string& request, Duration timeout);
 
