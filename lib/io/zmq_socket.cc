@@ -198,10 +198,12 @@ struct ZmqSocket::Impl : std::enable_shared_from_this<ZmqSocket::Impl> {
       // A message that came between the refusal and this question would raise no event later.
       if (!has_input()) return Received::kNothing;
     }
-    if (const char* user_id = part.user_id(); user_id != nullptr) message.user_id = user_id;
     bool addressed = type == Type::kDealer;
     std::size_t frames = 0;
     while (true) {
+      // The ROUTER's routing id does not carry the name when ZeroMQ fetched the message ahead, while it was only asked
+      // whether there is one; the parts behind it always do.
+      if (const char* user_id = message.user_id.empty() ? part.user_id() : nullptr) message.user_id = user_id;
       if (!addressed) {
         message.peer = part.bytes();
         addressed = true;
