@@ -6,12 +6,13 @@ namespace muster::cli {
 namespace {
 
 Error bad_id(std::string_view text) {
-  return invalid_argument("job \"" + printable(text.substr(0, 40)) + "\": no job id: write 42, 42_7 for a task of an array, or 42_[1-3,9]");
+  return invalid_argument("job \"" + printable(text.substr(0, 40)) +
+                          "\": no job id: write 42, 42_7 for a task of an array, or 42_[1-3,9]");
 }
 
 constexpr JobState kAllStates[] = {
-    JobState::kPending,   JobState::kStarting, JobState::kRunning,     JobState::kSuspended,  JobState::kStopping,
-    JobState::kCompleted, JobState::kFailed,   JobState::kCancelled,   JobState::kTimeout,    JobState::kOutOfMemory,
+    JobState::kPending,    JobState::kStarting,  JobState::kRunning,   JobState::kSuspended, JobState::kStopping,
+    JobState::kCompleted,  JobState::kFailed,    JobState::kCancelled, JobState::kTimeout,   JobState::kOutOfMemory,
     JobState::kNodeFailed, JobState::kPreempted, JobState::kDeadline};
 
 }  // namespace
@@ -59,7 +60,8 @@ Result<std::vector<JobSelector::Item>> parse_job_list(std::string_view text) {
     MUSTER_ASSIGN(JobRef ref, parse_job_ref(trim(text.substr(0, end))));
     if (ref.step) return bad_id(text.substr(0, end));
     if (items.size() == kJobIdsMax) {
-      return invalid_argument("more than " + std::to_string(kJobIdsMax) + " job ids: select by --user, --queue or --state");
+      return invalid_argument("more than " + std::to_string(kJobIdsMax) +
+                              " job ids: select by --user, --queue or --state");
     }
     items.push_back(std::move(ref.item));
     if (end == text.size()) return items;
@@ -77,7 +79,8 @@ Result<std::vector<JobState>> parse_states(std::string_view text, std::string_vi
     bool found = false;
     for (const JobState state : kAllStates) {
       const bool active = !is_terminal(state) && state != JobState::kPending;
-      const bool wanted = word == to_string(state) || word == "all" || (word == "active" && active) || (word == "ended" && is_terminal(state));
+      const bool wanted = word == to_string(state) || word == "all" || (word == "active" && active) ||
+                          (word == "ended" && is_terminal(state));
       if (!wanted) continue;
       states.push_back(state);
       found = true;
@@ -85,7 +88,8 @@ Result<std::vector<JobState>> parse_states(std::string_view text, std::string_vi
     if (found) continue;
     const std::string nearest = nearest_word(word, names);
     return invalid_argument(std::string(what) + ": \"" + printable(part.substr(0, 40)) + "\" is no state: " +
-                            (nearest.empty() ? "use pending, running, completed, failed, active, ended, ..." : "did you mean " + nearest + "?"));
+                            (nearest.empty() ? "use pending, running, completed, failed, active, ended, ..."
+                                             : "did you mean " + nearest + "?"));
   }
   return states;
 }
