@@ -637,6 +637,11 @@ void StepCoordinator::complete(Step& step) {
   pb::NodeReply reply;
   reply.mutable_ended()->set_exit_code(step.exit_code);
   reply.mutable_ended()->set_detail(step.cancelled);
+  if (const Result<AttemptInfo> info = options_.attempts->find(step.id.key);
+      step.cancelled.empty() && step.exit_code != 0 && info && info->stopping) {
+    reply.mutable_ended()->set_detail("job " + std::to_string(step.id.key.job.value) +
+                                      " was stopped");
+  }
   if (step.client_here) {
     (void)options_.to_client(step.client, reply);
   }
@@ -773,7 +778,7 @@ void StepCoordinator::attempt_running(const AttemptInfo& info, const std::vector
   }
 }
 
-void StepCoordinator::attempt_ended(AttemptKey key) {
+void StepCoordinator::attempt_ended(AttemptKey key, const Outcome& outcome) {
   awaited_.erase(key);
   std::vector<StepId> ids;
   for (auto it = steps_.lower_bound({.key = key, .step = 0}); it != steps_.end() && it->first.key == key; ++it) {
@@ -791,7 +796,9 @@ void StepCoordinator::attempt_ended(AttemptKey key) {
     if (step->client_here) {
       pb::NodeReply reply;
       reply.mutable_ended()->set_exit_code(step->exit_code);
-      reply.mutable_ended()->set_detail("job " + std::to_string(key.job.value) + " has ended");
+      reply.mutable_ended()->set_detail("job " + std::to_string(key.job.value) + " has ended (" +
+                                        std::string(to_string(outcome.cause)) +
+                                        (outcome.detail.empty() ? "" : ": " + outcome.detail) + ")");
       (void)options_.to_client(step->client, reply);
     }
     pb::NodeRequest forget;

@@ -73,7 +73,7 @@ class StepCoordinator {
   void on_part(const std::string& node, const pb::NodeReply& reply);
 
   void attempt_running(const AttemptInfo& info, const std::vector<std::uint32_t>& steps);
-  void attempt_ended(AttemptKey key);
+  void attempt_ended(AttemptKey key, const Outcome& outcome);
 
   // Does what is due, and says when to call again (at the latest); nothing: not before something else happens.
   std::optional<Duration> tick();

@@ -63,8 +63,8 @@ struct StepService::Impl {
       parts.attempt_running(key);
       wake();
     });
-    options.attempts->on_ended([this](AttemptKey key, const Outcome& /*outcome*/) {
-      coordinator.attempt_ended(key);
+    options.attempts->on_ended([this](AttemptKey key, const Outcome& outcome) {
+      coordinator.attempt_ended(key, outcome);
       parts.attempt_ended(key);
     });
   }
