@@ -31,11 +31,14 @@ ErrorCode code_of(std::uint32_t wire_code) {
 }
 
 Result<pb::Reply> decode_reply(const std::vector<std::string>& frames) {
-  if (frames.size() != 2) return make_error(ErrorCode::kCorrupt, "the controller's answer has " + std::to_string(frames.size()) + " frames instead of 2: is that address a muster-ctld?");
+  if (frames.size() != 2)
+    return make_error(ErrorCode::kCorrupt, "the controller's answer has " + std::to_string(frames.size()) +
+                                               " frames instead of 2: is that address a muster-ctld?");
   MUSTER_ASSIGN(const wire::MessageKind kind, wire::parse_header(frames[0]));
   pb::Reply reply;
   if (kind != wire::MessageKind::kClientReply || !reply.ParseFromString(frames[1])) {
-    return make_error(ErrorCode::kCorrupt, "the controller's answer cannot be read: is that address a muster-ctld of a like version?");
+    return make_error(ErrorCode::kCorrupt,
+                      "the controller's answer cannot be read: is that address a muster-ctld of a like version?");
   }
   return reply;
 }
@@ -59,8 +62,8 @@ struct Client::Impl {
   Status exchange(pb::Request& request, Duration patience, const std::function<Status(pb::Reply&)>& on_part,
                   const std::function<void()>& on_restart);
   // One attempt: parts of the answer until the last one. `again` is set when the attempt may be repeated.
-  Status attempt(const std::vector<std::string>& frames, std::uint64_t correlation, Duration deadline, Duration silence_max,
-                 const std::function<Status(pb::Reply&)>& on_part, bool& any_part, bool& again);
+  Status attempt(const std::vector<std::string>& frames, std::uint64_t correlation, Duration deadline,
+                 Duration silence_max, const std::function<Status(pb::Reply&)>& on_part, bool& any_part, bool& again);
 };
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -72,10 +75,12 @@ Result<std::unique_ptr<Client>> Client::open(const ConnectOptions& options) {
   MUSTER_ASSIGN(const config::Config config, config::load(path));
   impl->timeout = options.timeout.value_or(config.controller.client_timeout);
   if (config.cluster.controller.empty()) {
-    return make_error(ErrorCode::kInvalidArgument, path + ": cluster.controller is not set: name the controller's address, such as tcp://host:7411");
+    return make_error(ErrorCode::kInvalidArgument,
+                      path + ": cluster.controller is not set: name the controller's address, such as tcp://host:7411");
   }
   if (config.cluster.controller_key.empty()) {
-    return make_error(ErrorCode::kInvalidArgument, path + ": cluster.controller_key is not set: name the file with the controller's public key");
+    return make_error(ErrorCode::kInvalidArgument,
+                      path + ": cluster.controller_key is not set: name the file with the controller's public key");
   }
   std::string key_path = options.key_path;
   if (key_path.empty()) {
@@ -85,7 +90,9 @@ Result<std::unique_ptr<Client>> Client::open(const ConnectOptions& options) {
   if (key_path.empty()) key_path = config.cluster.key;
   if (key_path.empty()) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "no key of yours is known: set MUSTER_KEY to your key file (muster keygen user --out FILE makes one), or cluster.key in " + path);
+                      "no key of yours is known: set MUSTER_KEY to your key file (muster keygen user --out FILE makes "
+                      "one), or cluster.key in " +
+                          path);
   }
   MUSTER_ASSIGN(impl->key, io::load_key(key_path));
   MUSTER_ASSIGN(const io::PublicKey server, io::load_public_key(config.cluster.controller_key));
@@ -101,12 +108,19 @@ Result<std::unique_ptr<Client>> Client::open(const ConnectOptions& options) {
   return std::unique_ptr<Client>(new Client(std::move(impl)));
 }
 
-const std::string& Client::public_key() const { return impl_->key.pub.curve_public; }
-const std::string& Client::secret_key() const { return impl_->key.curve_secret; }
-Duration Client::timeout() const { return impl_->timeout; }
+const std::string& Client::public_key() const {
+  return impl_->key.pub.curve_public;
+}
+const std::string& Client::secret_key() const {
+  return impl_->key.curve_secret;
+}
+Duration Client::timeout() const {
+  return impl_->timeout;
+}
 
-Status Client::Impl::attempt(const std::vector<std::string>& frames, std::uint64_t correlation, Duration deadline, Duration silence_max,
-                             const std::function<Status(pb::Reply&)>& on_part, bool& any_part, bool& again) {
+Status Client::Impl::attempt(const std::vector<std::string>& frames, std::uint64_t correlation, Duration deadline,
+                             Duration silence_max, const std::function<Status(pb::Reply&)>& on_part, bool& any_part,
+                             bool& again) {
   again = true;
   const auto left = [&] { return std::max(deadline - io::boottime_now(), Duration{}); };
   if (auto connected = dealer->connect(left()); !connected.ok()) {
@@ -150,14 +164,16 @@ Status Client::Impl::exchange(pb::Request& request, Duration patience, const std
   while (true) {
     // Another correlation for each attempt, so that late parts of a broken answer are told apart.
     request.set_correlation(next_correlation++);
-    const std::vector<std::string> frames = {wire::header(wire::MessageKind::kClientRequest), request.SerializeAsString()};
+    const std::vector<std::string> frames = {wire::header(wire::MessageKind::kClientRequest),
+                                             request.SerializeAsString()};
     bool again = false;
     const Duration attempt_start = io::boottime_now();
     const bool patient = patience > timeout;
     // Whoever waits long for a late answer still finds out within the timeout that nobody is there.
     if (patient) MUSTER_TRY(dealer->connect(std::max(deadline - attempt_start, Duration{})));
     const Duration until = patient ? start + patience : deadline;
-    auto status = attempt(frames, request.correlation(), until, patient ? patience : kSilenceMax, on_part, any_part, again);
+    auto status =
+        attempt(frames, request.correlation(), until, patient ? patience : kSilenceMax, on_part, any_part, again);
     if (status.ok() || !again) return status;
     const Duration now = io::boottime_now();
     const bool lost = !dealer->connected();
@@ -165,9 +181,9 @@ Status Client::Impl::exchange(pb::Request& request, Duration patience, const std
     if (patient && lost && now - attempt_start > Duration::from_s(1)) deadline = now + timeout;
     if (now >= until || now >= deadline) {
       if (status.error().code == ErrorCode::kLimitReached) return status;
-      return make_error(ErrorCode::kUnavailable, "no answer from the controller at " + list_text(endpoints) + " within " +
-                                                     std::to_string(timeout.seconds()) + " s (" + status.error().message +
-                                                     "): is muster-ctld running there?");
+      return make_error(ErrorCode::kUnavailable, "no answer from the controller at " + list_text(endpoints) +
+                                                     " within " + std::to_string(timeout.seconds()) + " s (" +
+                                                     status.error().message + "): is muster-ctld running there?");
     }
     if (any_part && on_restart) on_restart();
     any_part = false;
@@ -177,23 +193,26 @@ Status Client::Impl::exchange(pb::Request& request, Duration patience, const std
 
 Result<pb::Reply> Client::call(pb::Request& request, Duration patience) {
   pb::Reply result;
-  MUSTER_TRY(impl_->exchange(
-      request, patience,
-      [&](pb::Reply& reply) {
-        result = std::move(reply);
-        return ok_status();
-      },
-      {}));
+  MUSTER_TRY(impl_->exchange(request, patience,
+                             [&](pb::Reply& reply) {
+                               result = std::move(reply);
+                               return ok_status();
+                             },
+                             {}));
   return result;
 }
 
-Status Client::call_parts(pb::Request& request, const std::function<Status(pb::Reply&)>& on_part, const std::function<void()>& on_restart) {
+Status Client::call_parts(pb::Request& request, const std::function<Status(pb::Reply&)>& on_part,
+                          const std::function<void()>& on_restart) {
   return impl_->exchange(request, {}, on_part, on_restart);
 }
 
-RequestId make_request_id() { return RequestId{io::random_u64(), io::random_u64()}; }
+RequestId make_request_id() {
+  return RequestId{io::random_u64(), io::random_u64()};
+}
 
-Result<pb::SubmitReply> submit_job(Client& client, JobSpec spec, std::string_view script, std::string_view environment, bool test_only) {
+Result<pb::SubmitReply> submit_job(Client& client, JobSpec spec, std::string_view script, std::string_view environment,
+                                   bool test_only) {
   spec.uid = getuid();
   spec.gid = getgid();
   if (spec.user.empty()) {
@@ -210,7 +229,9 @@ Result<pb::SubmitReply> submit_job(Client& client, JobSpec spec, std::string_vie
   submit.set_environment(environment.data(), environment.size());
   submit.set_test_only(test_only);
   MUSTER_ASSIGN(pb::Reply reply, client.call(request));
-  if (!reply.has_submit()) return make_error(ErrorCode::kCorrupt, "the controller's answer to a submission is of another kind: are both of a like version?");
+  if (!reply.has_submit())
+    return make_error(ErrorCode::kCorrupt,
+                      "the controller's answer to a submission is of another kind: are both of a like version?");
   return std::move(*reply.mutable_submit());
 }
 

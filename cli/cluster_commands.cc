@@ -36,15 +36,20 @@ int drain_or_resume(const Parsed& parsed, bool drain) {
 
 }  // namespace
 
-int command_drain(const Parsed& parsed) { return drain_or_resume(parsed, true); }
-int command_resume(const Parsed& parsed) { return drain_or_resume(parsed, false); }
+int command_drain(const Parsed& parsed) {
+  return drain_or_resume(parsed, true);
+}
+int command_resume(const Parsed& parsed) {
+  return drain_or_resume(parsed, false);
+}
 
 int command_keygen(const Parsed& parsed) {
   if (parsed.operands.size() != 1) return usage_error("keygen needs the kind of key: muster keygen cluster|node|user");
   const auto kind = io::parse_key_kind(parsed.operands.front());
   if (!kind.ok()) return usage_error(kind.error());
   const std::string path = parsed.value(OptionId::kOut, "muster-" + parsed.operands.front() + ".key");
-  if (auto status = io::write_key_files(path, io::generate_key(*kind)); !status.ok()) return report_error(make_error(ErrorCode::kRefused, status.error().message));
+  if (auto status = io::write_key_files(path, io::generate_key(*kind)); !status.ok())
+    return report_error(make_error(ErrorCode::kRefused, status.error().message));
   print("Wrote " + printable(path) + " (keep it secret) and " + printable(path) + ".pub\n");
   return kExitOk;
 }

@@ -41,7 +41,9 @@ std::string wrapped(std::string_view text, std::size_t indent, std::size_t width
 constexpr std::size_t kMeaningColumn = 34;
 constexpr std::size_t kHelpWidth = 110;
 
-std::string program_words(Command command) { return command == kSrun ? "srun" : "muster " + std::string(command_info(command).name); }
+std::string program_words(Command command) {
+  return command == kSrun ? "srun" : "muster " + std::string(command_info(command).name);
+}
 
 std::vector<const OptionInfo*> shown_options(Command command, bool later) {
   std::vector<const OptionInfo*> rows;
@@ -92,7 +94,9 @@ int usage_error(std::string_view message) {
   error_line(message);
   return kExitUsage;
 }
-int usage_error(const Error& error) { return usage_error(error.message); }
+int usage_error(const Error& error) {
+  return usage_error(error.message);
+}
 
 std::string help_text(Command command) {
   const CommandInfo& info = command_info(command);
@@ -104,7 +108,8 @@ std::string help_text(Command command) {
   out += "\nOptions:\n";
   for (const OptionInfo* row : shown_options(command, false)) {
     std::string line = "  " + option_words(*row);
-    line += line.size() + 2 > kMeaningColumn ? "\n" + std::string(kMeaningColumn, ' ') : std::string(kMeaningColumn - line.size(), ' ');
+    line += line.size() + 2 > kMeaningColumn ? "\n" + std::string(kMeaningColumn, ' ')
+                                             : std::string(kMeaningColumn - line.size(), ' ');
     out += line + wrapped(row->meaning, kMeaningColumn, kHelpWidth) + "\n";
   }
   const auto later = shown_options(command, true);
@@ -117,36 +122,45 @@ std::string help_text(Command command) {
 }
 
 std::string overview_text() {
-  std::string out = "Usage: muster COMMAND [OPTION...] [OPERAND...]\nMuster queues and runs batch jobs on the nodes of a cluster.\n\nCommands:\n";
+  std::string out =
+      "Usage: muster COMMAND [OPTION...] [OPERAND...]\nMuster queues and runs batch jobs on the nodes of a "
+      "cluster.\n\nCommands:\n";
   for (const CommandInfo& info : command_table()) {
     if (info.command == kSrun) continue;
     const std::string line = std::string("  ") + info.name;
     out += line + std::string(16 - line.size(), ' ') + info.summary + "\n";
   }
-  out += "\n`muster COMMAND --help` explains a command. Exit status: 0 success, 1 refused or failed, 2 wrong usage,\n"
-         "3 controller not reached, 4 not permitted.\n";
+  out +=
+      "\n`muster COMMAND --help` explains a command. Exit status: 0 success, 1 refused or failed, 2 wrong usage,\n"
+      "3 controller not reached, 4 not permitted.\n";
   return out;
 }
 
 std::string man_page(const std::string& name) {
   std::string out;
   if (name == "muster") {
-    out = ".TH MUSTER 1 \"\" \"Muster " + std::string(kVersionText) + "\" \"Muster\"\n.SH NAME\nmuster \\- queue and run batch jobs on the nodes of a cluster\n"
+    out = ".TH MUSTER 1 \"\" \"Muster " + std::string(kVersionText) +
+          "\" \"Muster\"\n.SH NAME\nmuster \\- queue and run batch jobs on the nodes of a cluster\n"
           ".SH SYNOPSIS\n.B muster\n\\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIOPERAND\\fR...]\n.SH COMMANDS\n";
     for (const CommandInfo& info : command_table()) {
       if (info.command == kSrun) continue;
-      out += ".TP\n\\fBmuster " + std::string(info.name) + "\\fR " + roff(info.operands) + "\n" + roff(info.summary) + ". See \\fBmuster\\-" + info.name + "\\fR(1).\n";
+      out += ".TP\n\\fBmuster " + std::string(info.name) + "\\fR " + roff(info.operands) + "\n" + roff(info.summary) +
+             ". See \\fBmuster\\-" + info.name + "\\fR(1).\n";
     }
-    out += ".SH EXIT STATUS\n0 success; 1 the operation was refused or failed; 2 wrong usage; 3 the controller cannot be reached; 4 not permitted.\n"
-           ".SH ENVIRONMENT\n.TP\n.B MUSTER_CONFIG\nThe configuration file.\n.TP\n.B MUSTER_KEY\nThe caller's key file.\n";
+    out +=
+        ".SH EXIT STATUS\n0 success; 1 the operation was refused or failed; 2 wrong usage; 3 the controller cannot be "
+        "reached; 4 not permitted.\n"
+        ".SH ENVIRONMENT\n.TP\n.B MUSTER_CONFIG\nThe configuration file.\n.TP\n.B MUSTER_KEY\nThe caller's key file.\n";
     return out;
   }
   const CommandInfo* info = find_command(name);
   if (info == nullptr) return "";
   std::string title = "MUSTER-" + name;
-  std::transform(title.begin(), title.end(), title.begin(), [](unsigned char c) { return static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c); });
-  out = ".TH " + title + " 1 \"\" \"Muster " + std::string(kVersionText) + "\" \"Muster\"\n.SH NAME\nmuster\\-" + name + " \\- " + roff(info->summary) + "\n.SH SYNOPSIS\n.B " +
-        roff(program_words(info->command)) + "\n[\\fIOPTION\\fR...] " + roff(info->operands) + "\n";
+  std::transform(title.begin(), title.end(), title.begin(),
+                 [](unsigned char c) { return static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c); });
+  out = ".TH " + title + " 1 \"\" \"Muster " + std::string(kVersionText) + "\" \"Muster\"\n.SH NAME\nmuster\\-" + name +
+        " \\- " + roff(info->summary) + "\n.SH SYNOPSIS\n.B " + roff(program_words(info->command)) +
+        "\n[\\fIOPTION\\fR...] " + roff(info->operands) + "\n";
   if (*info->more != '\0') out += ".SH DESCRIPTION\n.nf\n" + roff(info->more) + "\n.fi\n";
   out += ".SH OPTIONS\n" + man_options(info->command);
   const auto later = shown_options(info->command, true);
@@ -158,7 +172,13 @@ std::string man_page(const std::string& name) {
 }
 
 int command_help(const Parsed& parsed) {
-  // `muster help --man NAME` is how docs/man is made; see docs/man/README.
+  // The man pages are written when Muster is installed: `muster help man` lists them, `muster help man NAME` is one.
+  if (parsed.operands.size() == 1 && parsed.operands.front() == "man") {
+    std::string names = "muster\n";
+    for (const CommandInfo& info : command_table()) names += std::string(info.name) + "\n";
+    print(names);
+    return kExitOk;
+  }
   if (parsed.operands.size() == 2 && parsed.operands.front() == "man") {
     const std::string page = man_page(parsed.operands[1]);
     if (page.empty()) return usage_error("help man " + parsed.operands[1] + ": no such command: see `muster help`");

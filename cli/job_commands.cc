@@ -46,7 +46,8 @@ std::string caller_name() {
 int command_cancel(const Parsed& parsed) {
   const auto selector = selector_of(parsed);
   if (!selector.ok()) return usage_error(selector.error());
-  if (*selector == JobSelector{}) return usage_error("nothing to cancel: name jobs, or select them by --user, --queue, --state or --name");
+  if (*selector == JobSelector{})
+    return usage_error("nothing to cancel: name jobs, or select them by --user, --queue, --state or --name");
   pb::Request request;
   wire::to_pb(*selector, *request.mutable_cancel()->mutable_jobs());
   if (const Given* signal = parsed.last(OptionId::kSignal)) {
@@ -83,7 +84,9 @@ int command_logs(const Parsed& parsed) {
   options.connect = connect_options(parsed);
   options.job = ref->item.id.value;
   if (ref->item.has_indices) {
-    if (ref->item.indices.size() != 1 || ref->item.indices[0].count() != 1) return usage_error("job " + parsed.operands.front() + ": logs shows one task: write " + std::to_string(options.job) + "_INDEX");
+    if (ref->item.indices.size() != 1 || ref->item.indices[0].count() != 1)
+      return usage_error("job " + parsed.operands.front() + ": logs shows one task: write " +
+                         std::to_string(options.job) + "_INDEX");
     options.has_array_task = true;
     options.array_task = ref->item.indices[0].first;
   }
@@ -93,7 +96,8 @@ int command_logs(const Parsed& parsed) {
     options.has_step = true;
     options.step = *ref->step;
   }
-  for (const auto& [id, has, value] : {std::tuple{OptionId::kStep, &options.has_step, &options.step}, {OptionId::kTask, &options.has_task, &options.task}}) {
+  for (const auto& [id, has, value] : {std::tuple{OptionId::kStep, &options.has_step, &options.step},
+                                       {OptionId::kTask, &options.has_task, &options.task}}) {
     if (const Given* given = parsed.last(id)) {
       const auto number = parse_count(*given->value, given->source, {0, UINT32_MAX});
       if (!number.ok()) return usage_error(number.error());

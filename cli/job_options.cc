@@ -29,10 +29,12 @@ class JobBuilder {
   Status apply(const std::vector<Given>& given) {
     std::string memory_source;
     for (const Given& one : given) {
-      const bool is_memory = one.option->id == OptionId::kMem || one.option->id == OptionId::kMemPerCpu || one.option->id == OptionId::kMemPerGpu;
+      const bool is_memory = one.option->id == OptionId::kMem || one.option->id == OptionId::kMemPerCpu ||
+                             one.option->id == OptionId::kMemPerGpu;
       if (is_memory) {
         if (!memory_source.empty() && memory_source_id_ != one.option->id) {
-          return invalid_argument(one.source + " and " + memory_source + " say two things about memory: give one of them");
+          return invalid_argument(one.source + " and " + memory_source +
+                                  " say two things about memory: give one of them");
         }
         memory_source = one.source;
         memory_source_id_ = one.option->id;
@@ -188,7 +190,8 @@ class JobBuilder {
   }
   static Status only(const Given& one, std::initializer_list<std::string_view> values) {
     if (std::find(values.begin(), values.end(), *one.value) != values.end()) return ok_status();
-    return invalid_argument(one.source + ": \"" + *one.value + "\" is not supported yet: leave it out, or use " + std::string(*values.begin()));
+    return invalid_argument(one.source + ": \"" + *one.value + "\" is not supported yet: leave it out, or use " +
+                            std::string(*values.begin()));
   }
 
   JobSpec& spec_;
@@ -205,16 +208,38 @@ std::string base_name(std::string_view path) {
   return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
 }
 
-std::string_view name_of(std::string_view assignment) { return assignment.substr(0, assignment.find('=')); }
+std::string_view name_of(std::string_view assignment) {
+  return assignment.substr(0, assignment.find('='));
+}
 
 // Variables that describe one job, set by whoever starts its processes.
 bool describes_job(std::string_view name) {
-  constexpr std::string_view kPrefixes[] = {"SLURM_", "SLURMD_", "MUSTER_JOB_", "MUSTER_ARRAY_", "MUSTER_STEP_", "MUSTER_NODE_", "MUSTER_TICKET_", "PMI_", "PMIX_"};
-  constexpr std::string_view kNames[] = {"MUSTER_NODELIST", "MUSTER_NNODES", "MUSTER_NTASKS", "MUSTER_NODEID", "MUSTER_PROCID",
-                                         "MUSTER_LOCALID", "MUSTER_CPUS_PER_TASK", "MUSTER_GPUS", "MUSTER_SUBMIT_DIR", "MUSTER_ATTEMPT",
-                                         "MUSTER_CHECKPOINT_DIR", "MUSTER_RESTORE_DIR", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK",
-                                         "LOCAL_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL",
-                                         "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"};
+  constexpr std::string_view kPrefixes[] = {"SLURM_",         "SLURMD_",      "MUSTER_JOB_",
+                                            "MUSTER_ARRAY_",  "MUSTER_STEP_", "MUSTER_NODE_",
+                                            "MUSTER_TICKET_", "PMI_",         "PMIX_"};
+  constexpr std::string_view kNames[] = {"MUSTER_NODELIST",
+                                         "MUSTER_NNODES",
+                                         "MUSTER_NTASKS",
+                                         "MUSTER_NODEID",
+                                         "MUSTER_PROCID",
+                                         "MUSTER_LOCALID",
+                                         "MUSTER_CPUS_PER_TASK",
+                                         "MUSTER_GPUS",
+                                         "MUSTER_SUBMIT_DIR",
+                                         "MUSTER_ATTEMPT",
+                                         "MUSTER_CHECKPOINT_DIR",
+                                         "MUSTER_RESTORE_DIR",
+                                         "MASTER_ADDR",
+                                         "MASTER_PORT",
+                                         "WORLD_SIZE",
+                                         "RANK",
+                                         "LOCAL_RANK",
+                                         "NODE_RANK",
+                                         "LOCAL_WORLD_SIZE",
+                                         "CUDA_VISIBLE_DEVICES",
+                                         "GPU_DEVICE_ORDINAL",
+                                         "ROCR_VISIBLE_DEVICES",
+                                         "ZE_AFFINITY_MASK"};
   for (const std::string_view prefix : kPrefixes) {
     if (name.starts_with(prefix)) return true;
   }
@@ -222,12 +247,14 @@ bool describes_job(std::string_view name) {
 }
 
 bool inside_job(const std::vector<std::string>& environment) {
-  return std::any_of(environment.begin(), environment.end(), [](const std::string& one) { return one.starts_with("MUSTER_JOB_ID="); });
+  return std::any_of(environment.begin(), environment.end(),
+                     [](const std::string& one) { return one.starts_with("MUSTER_JOB_ID="); });
 }
 
 Status check_combination(const JobSpec& spec, const std::string& where) {
   if (spec.ntasks != 0 && spec.nodes_min > spec.ntasks && spec.ntasks_per_node == 0) {
-    return invalid_argument(where + "--nodes " + std::to_string(spec.nodes_min) + " is more than --ntasks " + std::to_string(spec.ntasks) +
+    return invalid_argument(where + "--nodes " + std::to_string(spec.nodes_min) + " is more than --ntasks " +
+                            std::to_string(spec.ntasks) +
                             ", and each node runs at least one task: lower --nodes or raise --ntasks");
   }
   for (const std::string& name : spec.nodelist) {
@@ -236,8 +263,9 @@ Status check_combination(const JobSpec& spec, const std::string& where) {
     }
   }
   if (spec.nodes_max != 0 && spec.nodelist.size() > spec.nodes_max) {
-    return invalid_argument(where + "--nodelist names " + std::to_string(spec.nodelist.size()) + " nodes but --nodes allows " +
-                            std::to_string(spec.nodes_max) + ": name fewer or raise --nodes");
+    return invalid_argument(where + "--nodelist names " + std::to_string(spec.nodelist.size()) +
+                            " nodes but --nodes allows " + std::to_string(spec.nodes_max) +
+                            ": name fewer or raise --nodes");
   }
   return ok_status();
 }
@@ -248,10 +276,11 @@ Surroundings read_surroundings() {
   Surroundings around;
   char path[PATH_MAX];
   // $PWD keeps the path as the user typed it when it leads to the same directory (links, automounts).
-  struct stat by_name {}, here {};
+  struct stat by_name {
+  }, here{};
   const char* pwd = getenv("PWD");
-  if (pwd != nullptr && pwd[0] == '/' && stat(pwd, &by_name) == 0 && stat(".", &here) == 0 && by_name.st_dev == here.st_dev &&
-      by_name.st_ino == here.st_ino) {
+  if (pwd != nullptr && pwd[0] == '/' && stat(pwd, &by_name) == 0 && stat(".", &here) == 0 &&
+      by_name.st_dev == here.st_dev && by_name.st_ino == here.st_ino) {
     around.work_dir = pwd;
   } else if (getcwd(path, sizeof path) != nullptr) {
     around.work_dir = path;
@@ -266,7 +295,8 @@ Surroundings read_surroundings() {
   return around;
 }
 
-std::vector<std::string> exported_environment(const ExportList& list, const std::vector<std::string>& environment, bool drop_job) {
+std::vector<std::string> exported_environment(const ExportList& list, const std::vector<std::string>& environment,
+                                              bool drop_job) {
   std::vector<std::string> result;
   const auto replaced = [&](std::string_view name) {
     return std::any_of(list.values.begin(), list.values.end(), [&](const auto& value) { return value.first == name; });
@@ -278,15 +308,17 @@ std::vector<std::string> exported_environment(const ExportList& list, const std:
     if (named || (list.all && !(drop_job && describes_job(name)))) result.push_back(one);
   }
   for (std::size_t i = 0; i < list.values.size(); ++i) {
-    const auto& [name, value] = list.values[i];
-    const bool again = std::any_of(list.values.begin() + static_cast<std::ptrdiff_t>(i) + 1, list.values.end(), [&](const auto& later) { return later.first == name; });
-    if (!again) result.push_back(name + "=" + value);
+    const auto& one = list.values[i];
+    const bool again = std::any_of(list.values.begin() + static_cast<std::ptrdiff_t>(i) + 1, list.values.end(),
+                                   [&](const auto& later) { return later.first == one.first; });
+    if (!again) result.push_back(one.first + "=" + one.second);
   }
   return result;
 }
 
-Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector<Given>& variables, const std::string& script_name,
-                                   const std::string& script, const Surroundings& around) {
+Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector<Given>& variables,
+                                   const std::string& script_name, const std::string& script,
+                                   const Surroundings& around) {
   SubmitOptions options;
   options.connect = connect_options(command_line);
   JobSpec& spec = options.spec;
@@ -304,13 +336,15 @@ Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector
     spec.script_name = script_name == "-" ? "stdin" : base_name(script_name);
     std::vector<Given> from_script;
     for (const Directive& directive : header.directives) {
-      MUSTER_ASSIGN(std::vector<Given> given, parse_directive(directive.words, shown + ":" + std::to_string(directive.line)));
+      MUSTER_ASSIGN(std::vector<Given> given,
+                    parse_directive(directive.words, shown + ":" + std::to_string(directive.line)));
       std::move(given.begin(), given.end(), std::back_inserter(from_script));
     }
     MUSTER_TRY(builder.apply(from_script));
     if (header.ignored_line != 0) {
-      options.warnings.push_back(shown + ":" + std::to_string(header.ignored_line) +
-                                 ": this option line comes after the first command and has no effect: move it to the head of the script");
+      options.warnings.push_back(
+          shown + ":" + std::to_string(header.ignored_line) +
+          ": this option line comes after the first command and has no effect: move it to the head of the script");
     }
     all = std::move(from_script);
   }
@@ -329,11 +363,14 @@ Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector
 
   if (spec.name.empty()) spec.name = spec.script_name;
   if (spec.work_dir.empty()) spec.work_dir = around.work_dir;
-  if (spec.work_dir.empty()) return make_error(ErrorCode::kIo, "the current directory has no name any more: change to another one or use --chdir");
+  if (spec.work_dir.empty())
+    return make_error(ErrorCode::kIo,
+                      "the current directory has no name any more: change to another one or use --chdir");
   if (spec.stdout_path.empty()) spec.stdout_path = spec.array ? kDefaultArrayOutput : kDefaultOutput;
   spec.stdin_path = builder.input_text() == "none" ? "" : builder.input_text();
   spec.submit_host = around.host;
-  for (std::size_t i = command_line.has(OptionId::kWrap) ? 0 : 1; i < command_line.operands.size(); ++i) spec.args.push_back(command_line.operands[i]);
+  for (std::size_t i = command_line.has(OptionId::kWrap) ? 0 : 1; i < command_line.operands.size(); ++i)
+    spec.args.push_back(command_line.operands[i]);
   MUSTER_TRY(check_combination(spec, ""));
 
   MUSTER_ASSIGN(const ExportList list, parse_export(builder.export_text(), builder.export_source()));
@@ -348,8 +385,8 @@ Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector
   return options;
 }
 
-Result<RunOptions> build_run(Command command, const Parsed& command_line, const std::vector<Given>& variables, std::uint64_t job_around,
-                             const Surroundings& around) {
+Result<RunOptions> build_run(Command command, const Parsed& command_line, const std::vector<Given>& variables,
+                             std::uint64_t job_around, const Surroundings& around) {
   RunOptions options;
   const bool srun = command == kSrun;
   options.srun_style = srun;
@@ -404,7 +441,9 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
   if (spec.name.empty()) spec.name = base_name(options.argv.front());
   options.name = spec.name;
   if (spec.work_dir.empty()) spec.work_dir = around.work_dir;
-  if (spec.work_dir.empty()) return make_error(ErrorCode::kIo, "the current directory has no name any more: change to another one or use --chdir");
+  if (spec.work_dir.empty())
+    return make_error(ErrorCode::kIo,
+                      "the current directory has no name any more: change to another one or use --chdir");
   options.work_dir = spec.work_dir;
 
   const std::string& input = builder.input_text();

@@ -16,7 +16,7 @@ namespace muster::cli {
 
 // What the options are applied to besides themselves; a value, so that tests need no process around them.
 struct Surroundings {
-  std::string work_dir;                  // absolute
+  std::string work_dir;  // absolute
   std::string host;
   std::vector<std::string> environment;  // NAME=value of the caller
   Instant now;

@@ -108,7 +108,8 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   out["gpus"] = job.gpus();
   out["mem_mib"] = job.mem_mib();
   // No key: no limit.
-  if (job.time_limit_us() > 0 && !Duration::from_us(job.time_limit_us()).is_infinite()) out["time_limit_s"] = seconds(job.time_limit_us());
+  if (job.time_limit_us() > 0 && !Duration::from_us(job.time_limit_us()).is_infinite())
+    out["time_limit_s"] = seconds(job.time_limit_us());
   put_time(out, "submit_time", job.submit_time_us());
   put_time(out, "eligible_time", job.eligible_time_us());
   put_time(out, "start_time", job.start_time_us());
@@ -234,7 +235,9 @@ std::string submitted_json(std::uint64_t job, std::uint64_t tasks, bool test_onl
   return dump(out);
 }
 
-std::string version_json(std::string_view version) { return dump({{"version", std::string(version)}}); }
+std::string version_json(std::string_view version) {
+  return dump({{"version", std::string(version)}});
+}
 
 std::string daemons_json(const std::vector<DaemonStatus>& daemons) {
   Json list = Json::array();

@@ -1,5 +1,5 @@
-// The JSON of cli.md. One object on one line, keys in snake_case, times as Unix seconds; a key that is absent is unknown.
-// Bytes that are no UTF-8 are replaced, so that the output can always be parsed.
+// The JSON of cli.md. One object on one line, keys in snake_case, times as Unix seconds; a key that is absent is
+// unknown. Bytes that are no UTF-8 are replaced, so that the output can always be parsed.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// muster local: a whole cluster of the calling user on this machine. docs/adr/0011-pretended-nodes.md says what a node is.
+// muster local: a whole cluster of the calling user on this machine. docs/adr/0011-pretended-nodes.md says what a node
+// is.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -63,7 +64,9 @@ class LocalCluster {
   [[nodiscard]] std::string node_name(std::uint32_t index) const { return "n" + std::to_string(index + 1); }
   [[nodiscard]] std::string node_dir(std::uint32_t index) const { return dir_ + "/" + node_name(index); }
   [[nodiscard]] std::string log_path(const std::string& daemon) const { return dir_ + "/log/" + daemon + ".log"; }
-  [[nodiscard]] std::string init_socket(std::uint32_t index) const { return record_.run_base + "/" + node_name(index) + ".init"; }
+  [[nodiscard]] std::string init_socket(std::uint32_t index) const {
+    return record_.run_base + "/" + node_name(index) + ".init";
+  }
   [[nodiscard]] std::string record_path() const { return dir_ + "/cluster"; }
   [[nodiscard]] bool anything_running();
 
@@ -93,11 +96,15 @@ class LocalCluster {
   std::optional<io::PidLock> lock_;
 };
 
-Duration deadline_in(Duration span) { return io::boottime_now() + span; }
+Duration deadline_in(Duration span) {
+  return io::boottime_now() + span;
+}
 
 Status LocalCluster::lock() {
   auto lock = io::PidLock::take(dir_ + "/lock");
-  if (!lock.ok()) return make_error(ErrorCode::kRefused, "cluster " + record_.name + ": another `muster local` works on it (" + lock.error().message + "): wait for it");
+  if (!lock.ok())
+    return make_error(ErrorCode::kRefused, "cluster " + record_.name + ": another `muster local` works on it (" +
+                                               lock.error().message + "): wait for it");
   lock_ = std::move(*lock);
   return ok_status();
 }
@@ -105,14 +112,17 @@ Status LocalCluster::lock() {
 Status LocalCluster::load() {
   const std::string name = record_.name;
   if (!io::path_exists(record_path())) {
-    return make_error(ErrorCode::kNotFound, "cluster " + name + ": there is none in " + dir_ + ": start it with muster local start --nodes N");
+    return make_error(ErrorCode::kNotFound, "cluster " + name + ": there is none in " + dir_ +
+                                                ": start it with muster local start --nodes N");
   }
   MUSTER_ASSIGN(const std::string text, io::read_file(record_path(), kFileBytesMax));
   MUSTER_ASSIGN(record_, parse_record(text, record_path()));
   return ok_status();
 }
 
-Status LocalCluster::save() { return io::write_file_atomic(record_path(), format_record(record_), 0600); }
+Status LocalCluster::save() {
+  return io::write_file_atomic(record_path(), format_record(record_), 0600);
+}
 
 bool LocalCluster::anything_running() {
   if (is_running(record_.controller)) return true;
@@ -129,13 +139,16 @@ Status LocalCluster::make_folders() {
   MUSTER_TRY(io::make_dirs(record_.run_base, 0700));
   // Its name in /tmp can be guessed: somebody else may have made it first.
   if (lstat(record_.run_base.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != geteuid()) {
-    return make_error(ErrorCode::kPermissionDenied, record_.run_base + ": it is not a folder of yours: use another --dir");
+    return make_error(ErrorCode::kPermissionDenied,
+                      record_.run_base + ": it is not a folder of yours: use another --dir");
   }
   MUSTER_TRY(io::make_dirs(dir_ + "/log", 0700));
   return io::make_dirs(dir_ + "/ctld", 0700);
 }
 
-Status LocalCluster::make_keys(const std::string& name, io::KeyKind kind) { return io::write_key_files(dir_ + "/" + name + ".key", io::generate_key(kind)); }
+Status LocalCluster::make_keys(const std::string& name, io::KeyKind kind) {
+  return io::write_key_files(dir_ + "/" + name + ".key", io::generate_key(kind));
+}
 
 Status LocalCluster::write_authorized() {
   MUSTER_ASSIGN(const io::PublicKey user, io::load_public_key(dir_ + "/user.key.pub"));
@@ -155,17 +168,15 @@ Status LocalCluster::write_hosts() {
   for (std::uint32_t i = 0; i < record_.nodes; ++i) hosts += "127.0.0.1 " + node_name(i) + "\n";
   const std::string path = dir_ + "/hosts";
   const io::Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd.valid() || write(fd.get(), hosts.data(), hosts.size()) != static_cast<ssize_t>(hosts.size())) return io::errno_error("write", path, errno);
+  if (!fd.valid() || write(fd.get(), hosts.data(), hosts.size()) != static_cast<ssize_t>(hosts.size()))
+    return io::errno_error("write", path, errno);
   return ok_status();
 }
 
 Status LocalCluster::write_cluster_config(const std::string& listen) {
-  Values values = {{"cluster.name", record_.name},
-                   {"cluster.controller_key", dir_ + "/cluster.key.pub"},
-                   {"cluster.key", dir_ + "/user.key"},
-                   {"controller.listen", listen},
-                   {"controller.state_dir", dir_ + "/ctld"},
-                   {"controller.authorized", dir_ + "/authorized"}};
+  Values values = {{"cluster.name", record_.name},           {"cluster.controller_key", dir_ + "/cluster.key.pub"},
+                   {"cluster.key", dir_ + "/user.key"},      {"controller.listen", listen},
+                   {"controller.state_dir", dir_ + "/ctld"}, {"controller.authorized", dir_ + "/authorized"}};
   if (listen.find('*') == std::string::npos) values.emplace_back("cluster.controller", listen);
   // What the user set comes last, in place of ours where both name a key.
   for (const std::string& set : record_.sets) {
@@ -177,14 +188,16 @@ Status LocalCluster::write_cluster_config(const std::string& listen) {
   auto text = config::format_config(values);
   if (!text.ok()) return invalid_argument("--set: " + text.error().message);
   // The whole is checked before anything starts; relative paths in it are relative to the cluster's folder.
-  if (auto parsed = config::parse(*text, config_path(), dir_); !parsed.ok()) return invalid_argument("--set: " + parsed.error().message);
+  if (auto parsed = config::parse(*text, config_path(), dir_); !parsed.ok())
+    return invalid_argument("--set: " + parsed.error().message);
   return io::write_file_atomic(config_path(), *text, 0600);
 }
 
 Status LocalCluster::write_node_config(std::uint32_t index, const std::string& listen) {
   const std::string name = node_name(index);
   const auto& topologies = record_.topologies;
-  const std::string topology = topologies.empty() ? std::string(kDefaultTopology) : topologies[index % topologies.size()];
+  const std::string topology =
+      topologies.empty() ? std::string(kDefaultTopology) : topologies[index % topologies.size()];
   MUSTER_ASSIGN(const config::Config shared, config::load(config_path()));
   Values values;
   if (!names_memory(topology)) values.emplace_back("node.memory", kDefaultMemory);
@@ -215,9 +228,11 @@ Status LocalCluster::wait_for(Duration deadline, const std::string& what, const 
   while (true) {
     MUSTER_ASSIGN(const bool done, ready());
     if (done) return ok_status();
-    if (g_interrupted != 0) return make_error(ErrorCode::kRefused, "interrupted while waiting for " + what + ": nothing is left running");
+    if (g_interrupted != 0)
+      return make_error(ErrorCode::kRefused, "interrupted while waiting for " + what + ": nothing is left running");
     if (io::boottime_now() >= deadline) {
-      return make_error(ErrorCode::kRefused, what + " is not up after " + std::to_string(kStartMax.seconds()) + " s: see its log");
+      return make_error(ErrorCode::kRefused,
+                        what + " is not up after " + std::to_string(kStartMax.seconds()) + " s: see its log");
     }
     usleep(static_cast<useconds_t>(kPollPause.us));
   }
@@ -238,7 +253,9 @@ Status LocalCluster::start_controller(Duration deadline) {
   const std::string endpoint_file = dir_ + "/ctld/endpoint";
   unlink(endpoint_file.c_str());
   MUSTER_ASSIGN(const std::string program, io::find_program("muster-ctld"));
-  MUSTER_ASSIGN(const pid_t pid, spawn_daemon({program, "--config", config_path(), "--set", "cluster.key=" + dir_ + "/cluster.key"}, log_path("ctld")));
+  MUSTER_ASSIGN(const pid_t pid,
+                spawn_daemon({program, "--config", config_path(), "--set", "cluster.key=" + dir_ + "/cluster.key"},
+                             log_path("ctld")));
   record_.controller = identify(pid);
   MUSTER_TRY(save());
   std::string endpoint;
@@ -265,13 +282,15 @@ Status LocalCluster::start_init(std::uint32_t index, Duration deadline) {
   const std::string name = node_name(index);
   MUSTER_ASSIGN(const std::string init, io::find_program("muster-nodeinit"));
   MUSTER_ASSIGN(const std::string daemon, io::find_program("muster-noded"));
-  MUSTER_ASSIGN(const pid_t pid, spawn_daemon({init, "--name", name, "--socket", init_socket(index), "--hosts", dir_ + "/hosts", "--", daemon, "--config",
-                                               node_dir(index) + "/muster.toml", "--name", name},
-                                              log_path(name)));
+  MUSTER_ASSIGN(const pid_t pid,
+                spawn_daemon({init, "--name", name, "--socket", init_socket(index), "--hosts", dir_ + "/hosts", "--",
+                              daemon, "--config", node_dir(index) + "/muster.toml", "--name", name},
+                             log_path(name)));
   record_.inits[index] = identify(pid);
   MUSTER_TRY(save());
   const Status started = wait_for(deadline, "node " + name, [&]() -> Result<bool> {
-    if (!is_running(record_.inits[index])) return make_error(ErrorCode::kRefused, "node " + name + " ended: " + log_tail(log_path(name)));
+    if (!is_running(record_.inits[index]))
+      return make_error(ErrorCode::kRefused, "node " + name + " ended: " + log_tail(log_path(name)));
     const auto answer = ask_init(init_socket(index), "start", Duration::from_s(2));
     if (answer.ok()) return true;
     if (answer.error().code == ErrorCode::kUnavailable) return false;
@@ -289,7 +308,8 @@ Result<std::unique_ptr<Client>> LocalCluster::client(Duration timeout) {
 }
 
 Status LocalCluster::wait_connected(const std::vector<std::uint32_t>& indices, Duration deadline) {
-  MUSTER_ASSIGN(std::unique_ptr<Client> connection, client(std::max(deadline - io::boottime_now(), Duration::from_ms(100))));
+  MUSTER_ASSIGN(std::unique_ptr<Client> connection,
+                client(std::max(deadline - io::boottime_now(), Duration::from_ms(100))));
   std::string missing;
   const auto waited = wait_for(deadline, "the cluster", [&]() -> Result<bool> {
     MUSTER_ASSIGN(const auto views, fetch_nodes(*connection, {}));
@@ -297,17 +317,21 @@ Status LocalCluster::wait_connected(const std::vector<std::uint32_t>& indices, D
     for (const std::uint32_t index : indices) {
       const std::string name = node_name(index);
       const auto daemon = ask_init(init_socket(index), "status", Duration::from_s(2));
-      if (daemon.ok() && *daemon == "0") return make_error(ErrorCode::kRefused, "node " + name + ": its daemon ended: " + log_tail(log_path(name)));
+      if (daemon.ok() && *daemon == "0")
+        return make_error(ErrorCode::kRefused, "node " + name + ": its daemon ended: " + log_tail(log_path(name)));
       const auto boot = ask_init(init_socket(index), "boot", Duration::from_s(2));
       const bool connected = std::any_of(views.begin(), views.end(), [&](const pb::NodeView& view) {
-        return view.name() == name && view.state() != "down" && view.state() != "unreachable" && (!boot.ok() || view.boot_id() == *boot);
+        return view.name() == name && view.state() != "down" && view.state() != "unreachable" &&
+               (!boot.ok() || view.boot_id() == *boot);
       });
       if (!connected) missing = name;
     }
     return missing.empty();
   });
   if (!waited.ok() && !missing.empty() && io::boottime_now() >= deadline) {
-    return make_error(ErrorCode::kRefused, "node " + missing + " is not up after " + std::to_string(kStartMax.seconds()) + " s: " + log_tail(log_path(missing)));
+    return make_error(ErrorCode::kRefused, "node " + missing + " is not up after " +
+                                               std::to_string(kStartMax.seconds()) +
+                                               " s: " + log_tail(log_path(missing)));
   }
   return waited;
 }
@@ -354,7 +378,8 @@ Status LocalCluster::start(std::uint32_t nodes, std::vector<std::string> topolog
   if (io::path_exists(record_path())) {
     MUSTER_TRY(load());
     if (anything_running()) {
-      return make_error(ErrorCode::kAlreadyExists, "cluster " + name + " runs already in " + dir_ + ": use it (export MUSTER_CONFIG=" + config_path() +
+      return make_error(ErrorCode::kAlreadyExists, "cluster " + name + " runs already in " + dir_ +
+                                                       ": use it (export MUSTER_CONFIG=" + config_path() +
                                                        "), stop it with muster local stop, or give another --name");
     }
     // Left over by a machine that went down: nothing of it runs.
@@ -386,13 +411,15 @@ Status LocalCluster::start(std::uint32_t nodes, std::vector<std::string> topolog
 
 Status LocalCluster::add(std::uint32_t nodes, const std::vector<std::string>& topologies) {
   const Duration deadline = deadline_in(kStartMax);
-  if (record_.nodes + nodes > kLocalNodesMax) return invalid_argument("add: a local cluster has at most " + std::to_string(kLocalNodesMax) + " nodes: add fewer");
+  if (record_.nodes + nodes > kLocalNodesMax)
+    return invalid_argument("add: a local cluster has at most " + std::to_string(kLocalNodesMax) + " nodes: add fewer");
   const std::uint32_t first = record_.nodes;
   if (!topologies.empty()) {
     // The list is per node from here on: those that exist keep theirs.
     std::vector<std::string> full;
     for (std::uint32_t i = 0; i < first; ++i) {
-      full.push_back(record_.topologies.empty() ? std::string(kDefaultTopology) : record_.topologies[i % record_.topologies.size()]);
+      full.push_back(record_.topologies.empty() ? std::string(kDefaultTopology)
+                                                : record_.topologies[i % record_.topologies.size()]);
     }
     for (std::uint32_t i = 0; i < nodes; ++i) full.push_back(topologies[i % topologies.size()]);
     record_.topologies = std::move(full);
@@ -406,7 +433,8 @@ Result<std::uint32_t> LocalCluster::index_of(const std::string& daemon) const {
   for (std::uint32_t i = 0; i < record_.nodes; ++i) {
     if (node_name(i) == daemon) return i;
   }
-  return make_error(ErrorCode::kNotFound, "daemon " + daemon + ": no such daemon: it is ctld or one of n[1-" + std::to_string(record_.nodes) + "]");
+  return make_error(ErrorCode::kNotFound, "daemon " + daemon + ": no such daemon: it is ctld or one of n[1-" +
+                                              std::to_string(record_.nodes) + "]");
 }
 
 std::vector<DaemonStatus> LocalCluster::status() {
@@ -417,7 +445,8 @@ std::vector<DaemonStatus> LocalCluster::status() {
     DaemonStatus one{node_name(i), 0, false};
     if (is_running(record_.inits[i])) {
       const auto answer = ask_init(init_socket(i), "status", Duration::from_s(2));
-      const auto pid = answer.ok() ? parse_count(*answer, "pid", {0, INT32_MAX}) : Result<std::uint64_t>(answer.error());
+      const auto pid =
+          answer.ok() ? parse_count(*answer, "pid", {0, INT32_MAX}) : Result<std::uint64_t>(answer.error());
       if (pid.ok()) one.pid = static_cast<std::int64_t>(*pid);
     }
     one.up = one.pid != 0;
@@ -436,7 +465,8 @@ Status LocalCluster::restart(const std::string& daemon) {
       wait_until_gone(old, kStopGrace);
     }
     MUSTER_TRY(start_controller(deadline));
-    MUSTER_ASSIGN(std::unique_ptr<Client> connection, client(std::max(deadline - io::boottime_now(), Duration::from_ms(100))));
+    MUSTER_ASSIGN(std::unique_ptr<Client> connection,
+                  client(std::max(deadline - io::boottime_now(), Duration::from_ms(100))));
     pb::Request request;
     request.mutable_ping();
     const auto reply = connection->call(request);
@@ -465,7 +495,8 @@ Status LocalCluster::restart(const std::string& daemon) {
   if (!port.ok()) return ok_status();
   return wait_for(deadline, "node " + daemon, [&]() -> Result<bool> {
     const auto alive = ask_init(init_socket(index), "status", Duration::from_s(2));
-    if (alive.ok() && *alive == "0") return make_error(ErrorCode::kRefused, "node " + daemon + ": its daemon ended: " + log_tail(log_path(daemon)));
+    if (alive.ok() && *alive == "0")
+      return make_error(ErrorCode::kRefused, "node " + daemon + ": its daemon ended: " + log_tail(log_path(daemon)));
     const io::Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -483,7 +514,9 @@ Status LocalCluster::kill_daemon(const std::string& daemon) {
   }
   MUSTER_ASSIGN(const std::uint32_t index, index_of(daemon));
   ProcessId& init = record_.inits[index];
-  if (!is_running(init)) return make_error(ErrorCode::kRefused, "node " + daemon + " is cut off already: start it with muster local restart " + daemon);
+  if (!is_running(init))
+    return make_error(ErrorCode::kRefused,
+                      "node " + daemon + " is cut off already: start it with muster local restart " + daemon);
   const auto answer = ask_init(init_socket(index), "kill", kStopGrace);
   if (!answer.ok()) send_signal(init, SIGKILL);  // its namespace's first process ends with it
   if (!wait_until_gone(init, kStopGrace)) {
@@ -524,7 +557,8 @@ void LocalCluster::remove_files() {
     (void)io::remove_tree(node_dir(i) + ".key.pub").ok();
   }
   if (!record_.run_base.empty()) (void)io::remove_tree(record_.run_base).ok();
-  for (const char* name : {"log", "ctld", "cluster.key", "cluster.key.pub", "user.key", "user.key.pub", "authorized", "hosts", "muster.toml", "cluster", "lock"}) {
+  for (const char* name : {"log", "ctld", "cluster.key", "cluster.key.pub", "user.key", "user.key.pub", "authorized",
+                           "hosts", "muster.toml", "cluster", "lock"}) {
     (void)io::remove_tree(dir_ + "/" + name).ok();
   }
   // Only if nothing of somebody else lies in it.
@@ -559,7 +593,8 @@ int print_status(LocalCluster& cluster, bool json) {
     return kExitOk;
   }
   Table table({{"DAEMON"}, {"PID", true}, {"STATE"}});
-  for (const DaemonStatus& daemon : daemons) table.add({daemon.name, daemon.pid == 0 ? "-" : std::to_string(daemon.pid), daemon.up ? "up" : "down"});
+  for (const DaemonStatus& daemon : daemons)
+    table.add({daemon.name, daemon.pid == 0 ? "-" : std::to_string(daemon.pid), daemon.up ? "up" : "down"});
   print(table.text(0));
   return kExitOk;
 }
@@ -575,13 +610,15 @@ int start_command(LocalCluster& cluster, const Parsed& parsed) {
   for (const Given& given : parsed.given) {
     if (given.option->id != OptionId::kSet) continue;
     config::Config scratch = config::defaults();
-    if (auto status = config::set_override(scratch, *given.value); !status.ok()) return usage_error("--set: " + status.error().message);
+    if (auto status = config::set_override(scratch, *given.value); !status.ok())
+      return usage_error("--set: " + status.error().message);
     sets.push_back(*given.value);
   }
   struct sigaction action {};
   action.sa_handler = [](int) { g_interrupted = 1; };
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaction(number, &action, nullptr);
-  if (auto status = cluster.start(static_cast<std::uint32_t>(*nodes), *std::move(topologies), std::move(sets)); !status.ok()) {
+  if (auto status = cluster.start(static_cast<std::uint32_t>(*nodes), *std::move(topologies), std::move(sets));
+      !status.ok()) {
     error_line("local start: " + status.error().message);
     return kExitRefused;
   }
@@ -597,13 +634,17 @@ int command_local(const Parsed& parsed) {
   if (parsed.operands.empty()) return usage_error("local needs a verb: " + std::string(kVerbs));
   const std::string& verb = parsed.operands.front();
   const bool takes_operand = verb == "restart" || verb == "kill" || verb == "add";
-  if (!takes_operand && verb != "start" && verb != "stop" && verb != "status") return usage_error("local " + verb + ": no such verb: use " + std::string(kVerbs));
+  if (!takes_operand && verb != "start" && verb != "stop" && verb != "status")
+    return usage_error("local " + verb + ": no such verb: use " + std::string(kVerbs));
   if (parsed.operands.size() != (takes_operand ? 2U : 1U)) {
-    return usage_error(takes_operand ? "local " + verb + " needs one operand: " + (verb == "add" ? "how many nodes" : "ctld or a node's name")
-                                     : "local " + verb + ": \"" + parsed.operands[1] + "\" is no option: see `muster local --help`");
+    return usage_error(
+        takes_operand
+            ? "local " + verb + " needs one operand: " + (verb == "add" ? "how many nodes" : "ctld or a node's name")
+            : "local " + verb + ": \"" + parsed.operands[1] + "\" is no option: see `muster local --help`");
   }
   std::string name = parsed.value(OptionId::kClusterName, "local");
-  if (!is_valid_node_name(name)) return usage_error("--name: \"" + name + "\" is no name: use letters, digits, - and _");
+  if (!is_valid_node_name(name))
+    return usage_error("--name: \"" + name + "\" is no name: use letters, digits, - and _");
   std::string dir = parsed.value(OptionId::kDir, default_local_dir(name));
   char here[4'096];
   if (!dir.starts_with("/") && getcwd(here, sizeof here) != nullptr) dir = io::absolute_path(here, dir);
@@ -632,7 +673,8 @@ int command_local(const Parsed& parsed) {
     if (!topologies.ok()) return usage_error(topologies.error());
     status = cluster.add(static_cast<std::uint32_t>(*nodes), *topologies);
   }
-  return status.ok() ? kExitOk : report_error(make_error(ErrorCode::kRefused, "local " + verb + ": " + status.error().message));
+  return status.ok() ? kExitOk
+                     : report_error(make_error(ErrorCode::kRefused, "local " + verb + ": " + status.error().message));
 }
 
 }  // namespace muster::cli

@@ -46,7 +46,9 @@ bool remove_groups(const std::string& group) {
 
 Result<ProcessId> parse_process(std::string_view text, const std::string& file) {
   const auto fields = split(text, ' ');
-  if (fields.size() != 2) return make_error(ErrorCode::kCorrupt, file + ": damaged line \"" + printable(text) + "\": remove the cluster's folder by hand");
+  if (fields.size() != 2)
+    return make_error(ErrorCode::kCorrupt,
+                      file + ": damaged line \"" + printable(text) + "\": remove the cluster's folder by hand");
   MUSTER_ASSIGN(const std::uint64_t pid, parse_count(fields[0], file + ": pid", {0, INT32_MAX}));
   MUSTER_ASSIGN(const std::uint64_t start, parse_count(fields[1], file + ": start time"));
   return ProcessId{static_cast<pid_t>(pid), start};
@@ -69,7 +71,9 @@ ProcessId identify(pid_t pid) {
   return ProcessId{pid, *start};
 }
 
-bool is_running(const ProcessId& process) { return process.pid != 0 && identify(process.pid) == process; }
+bool is_running(const ProcessId& process) {
+  return process.pid != 0 && identify(process.pid) == process;
+}
 
 void send_signal(const ProcessId& process, int signal) {
   if (is_running(process)) kill(process.pid, signal);
@@ -86,7 +90,9 @@ bool wait_until_gone(const ProcessId& process, Duration timeout) {
 
 std::string format_record(const LocalRecord& record) {
   std::string out(kRecordHead);
-  const auto line = [&](std::string_view key, const std::string& value) { out += "\n" + std::string(key) + " " + value; };
+  const auto line = [&](std::string_view key, const std::string& value) {
+    out += "\n" + std::string(key) + " " + value;
+  };
   const auto process = [](const ProcessId& p) { return std::to_string(p.pid) + " " + std::to_string(p.start); };
   line("name", record.name);
   line("run_base", record.run_base);
@@ -101,7 +107,9 @@ std::string format_record(const LocalRecord& record) {
 
 Result<LocalRecord> parse_record(std::string_view text, const std::string& file) {
   const auto lines = split(text, '\n');
-  if (lines.empty() || lines[0] != kRecordHead) return make_error(ErrorCode::kCorrupt, file + ": no record of a local cluster: remove the cluster's folder by hand");
+  if (lines.empty() || lines[0] != kRecordHead)
+    return make_error(ErrorCode::kCorrupt,
+                      file + ": no record of a local cluster: remove the cluster's folder by hand");
   LocalRecord record;
   for (std::size_t i = 1; i < lines.size(); ++i) {
     if (lines[i].empty()) continue;
@@ -127,7 +135,8 @@ Result<LocalRecord> parse_record(std::string_view text, const std::string& file)
       MUSTER_ASSIGN(ProcessId init, parse_process(value, file));
       record.inits.push_back(init);
     } else {
-      return make_error(ErrorCode::kCorrupt, file + ": unknown line \"" + printable(lines[i]) + "\": remove the cluster's folder by hand");
+      return make_error(ErrorCode::kCorrupt,
+                        file + ": unknown line \"" + printable(lines[i]) + "\": remove the cluster's folder by hand");
     }
   }
   record.inits.resize(record.nodes);
@@ -136,7 +145,8 @@ Result<LocalRecord> parse_record(std::string_view text, const std::string& file)
 
 std::string default_local_dir(const std::string& name) {
   const char* runtime = getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && *runtime == '/' && is_own_dir(runtime)) return std::string(runtime) + "/muster-local/" + name;
+  if (runtime != nullptr && *runtime == '/' && is_own_dir(runtime))
+    return std::string(runtime) + "/muster-local/" + name;
   return "/tmp/muster-local-" + std::to_string(geteuid()) + "/" + name;
 }
 
@@ -164,7 +174,8 @@ Result<std::string> resolve_topology(const std::string& spec, const std::string&
   const std::size_t plus = spec.rfind("+gpu:");
   const std::string base = spec.substr(0, plus);
   const std::string gpus = plus == std::string::npos ? "" : spec.substr(plus);
-  if (plus != std::string::npos) MUSTER_TRY([&]() -> Status {
+  if (plus != std::string::npos)
+    MUSTER_TRY([&]() -> Status {
       const auto count = parse_count(std::string_view(gpus).substr(5), "--topology: gpu", {0, 1'024});
       return count.ok() ? ok_status() : Status(count.error());
     }());
@@ -173,8 +184,10 @@ Result<std::string> resolve_topology(const std::string& spec, const std::string&
   const std::string path = io::absolute_path(work_dir, base);
   if (io::path_exists(path)) return path + gpus;
   if (base.ends_with(".xml") || base.find('/') != std::string::npos || base.find(':') == std::string::npos) {
-    return make_error(ErrorCode::kNotFound, "--topology: " + base + ": no such file: name an hwloc XML file, or write a synthetic topology such as \"" +
-                                                std::string(kDefaultTopology) + "\"");
+    return make_error(ErrorCode::kNotFound,
+                      "--topology: " + base +
+                          ": no such file: name an hwloc XML file, or write a synthetic topology such as \"" +
+                          std::string(kDefaultTopology) + "\"");
   }
   return spec;
 }
@@ -189,7 +202,9 @@ void remove_cgroup_of(const std::string& spool_dir) {
   if (!text.ok()) return;
   const std::string group(trim(*text));
   // The daemon's own groups are named so; nothing else may be touched, whatever the file says.
-  if (!group.starts_with("/sys/fs/cgroup/") || group.find("/muster-") == std::string::npos || group.find("..") != std::string::npos) return;
+  if (!group.starts_with("/sys/fs/cgroup/") || group.find("/muster-") == std::string::npos ||
+      group.find("..") != std::string::npos)
+    return;
   const Duration deadline = io::boottime_now() + Duration::from_s(5);
   while (!remove_groups(group) && io::boottime_now() < deadline) usleep(5'000);
 }
@@ -197,7 +212,8 @@ void remove_cgroup_of(const std::string& spool_dir) {
 Result<std::string> ask_init(const std::string& socket_path, const std::string& request, Duration timeout) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (socket_path.size() >= sizeof address.sun_path) return invalid_argument(socket_path + ": the path of the socket is too long: use a shorter --dir");
+  if (socket_path.size() >= sizeof address.sun_path)
+    return invalid_argument(socket_path + ": the path of the socket is too long: use a shorter --dir");
   memcpy(address.sun_path, socket_path.c_str(), socket_path.size() + 1);
   const io::Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return io::errno_error("make a socket for", socket_path, errno);
@@ -216,7 +232,8 @@ Result<std::string> ask_init(const std::string& socket_path, const std::string& 
   while (reply.find('\n') == std::string::npos && reply.size() < 4'096) {
     const ssize_t got = recv(fd.get(), buffer, sizeof buffer, 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return make_error(ErrorCode::kUnavailable, "no answer at " + socket_path + ": the connection was closed");
+    if (got <= 0)
+      return make_error(ErrorCode::kUnavailable, "no answer at " + socket_path + ": the connection was closed");
     reply.append(buffer, static_cast<std::size_t>(got));
   }
   reply.resize(reply.find('\n') == std::string::npos ? reply.size() : reply.find('\n'));

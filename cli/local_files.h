@@ -30,8 +30,8 @@ bool wait_until_gone(const ProcessId& process, Duration timeout);
 // The record of a local cluster, a small text file.
 struct LocalRecord {
   std::string name;
-  std::string run_base;  // folder of sockets; inside the cluster's own folder unless that path is long
-  bool made_dir = false; // the cluster's folder did not exist before
+  std::string run_base;   // folder of sockets; inside the cluster's own folder unless that path is long
+  bool made_dir = false;  // the cluster's folder did not exist before
   std::uint32_t nodes = 0;
   std::vector<std::string> topologies;
   std::vector<std::string> sets;

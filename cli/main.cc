@@ -72,15 +72,18 @@ int run(const std::vector<std::string>& words, bool as_srun) {
     if (name == "--version" || name == "-V") name = "version";
     info = find_command(name);
     if (info == nullptr || info->command == kSrun) {
-      constexpr std::string_view kLaterCommands[] = {"alloc", "requeue", "suspend", "continue", "update", "checkpoint", "simulate", "top", "attach"};
+      constexpr std::string_view kLaterCommands[] = {"alloc",      "requeue",  "suspend", "continue", "update",
+                                                     "checkpoint", "simulate", "top",     "attach"};
       for (const std::string_view later : kLaterCommands) {
         if (name == later) return usage_error(name + " is not supported yet: see `muster help` for what is");
       }
-      if (name.starts_with("-")) return usage_error("\"" + name + "\" stands before the command: write muster COMMAND " + name);
+      if (name.starts_with("-"))
+        return usage_error("\"" + name + "\" stands before the command: write muster COMMAND " + name);
       std::vector<std::string> names;
       for (const CommandInfo& one : command_table()) names.emplace_back(one.name);
       const std::string nearest = nearest_word(name, names);
-      return usage_error("unknown command \"" + name + "\": " + (nearest.empty() ? "see `muster help`" : "did you mean " + nearest + "?"));
+      return usage_error("unknown command \"" + name +
+                         "\": " + (nearest.empty() ? "see `muster help`" : "did you mean " + nearest + "?"));
     }
   }
   const auto parsed = parse_command_line(info->command, rest);

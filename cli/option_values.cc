@@ -32,7 +32,8 @@ Error prefixed(std::string_view what, const Error& error) {
 }
 
 Status check_text(std::string_view what, std::string_view text, std::size_t bytes_max) {
-  if (text.size() > bytes_max) return bad(what, text, "is longer than " + std::to_string(bytes_max) + " bytes: shorten it");
+  if (text.size() > bytes_max)
+    return bad(what, text, "is longer than " + std::to_string(bytes_max) + " bytes: shorten it");
   return ok_status();
 }
 
@@ -58,7 +59,8 @@ Status check_choice(std::string_view what, std::string_view text, std::string_vi
 Status check_node_list(std::string_view what, std::string_view text) {
   const auto names = expand_node_list(text);
   if (!names.ok()) return prefixed(what, names.error());
-  if (names->empty()) return invalid_argument(std::string(what) + ": the node list is empty: name nodes, such as n[1-4,7]");
+  if (names->empty())
+    return invalid_argument(std::string(what) + ": the node list is empty: name nodes, such as n[1-4,7]");
   return ok_status();
 }
 
@@ -81,19 +83,21 @@ struct SignalName {
   const char* name;
   int number;
 };
-constexpr SignalName kSignals[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ABRT", SIGABRT}, {"KILL", SIGKILL},
-                                   {"USR1", SIGUSR1}, {"SEGV", SIGSEGV}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},
-                                   {"TERM", SIGTERM}, {"CONT", SIGCONT}, {"STOP", SIGSTOP}, {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},
-                                   {"TTOU", SIGTTOU}, {"URG", SIGURG},   {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ}, {"VTALRM", SIGVTALRM},
-                                   {"PROF", SIGPROF}, {"WINCH", SIGWINCH}, {"ILL", SIGILL}, {"TRAP", SIGTRAP}, {"BUS", SIGBUS},
-                                   {"FPE", SIGFPE},   {"CHLD", SIGCHLD}, {"IO", SIGIO},     {"PWR", SIGPWR},   {"SYS", SIGSYS}};
+constexpr SignalName kSignals[] = {
+    {"HUP", SIGHUP},   {"INT", SIGINT},     {"QUIT", SIGQUIT}, {"ABRT", SIGABRT}, {"KILL", SIGKILL},
+    {"USR1", SIGUSR1}, {"SEGV", SIGSEGV},   {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},
+    {"TERM", SIGTERM}, {"CONT", SIGCONT},   {"STOP", SIGSTOP}, {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},
+    {"TTOU", SIGTTOU}, {"URG", SIGURG},     {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ}, {"VTALRM", SIGVTALRM},
+    {"PROF", SIGPROF}, {"WINCH", SIGWINCH}, {"ILL", SIGILL},   {"TRAP", SIGTRAP}, {"BUS", SIGBUS},
+    {"FPE", SIGFPE},   {"CHLD", SIGCHLD},   {"IO", SIGIO},     {"PWR", SIGPWR},   {"SYS", SIGSYS}};
 
 }  // namespace
 
 Result<NodeRange> parse_node_range(std::string_view text, std::string_view what) {
   const std::size_t dash = text.find('-', 1);  // a leading '-' is a negative number, which parse_count refuses
   MUSTER_ASSIGN(const std::uint64_t min, parse_count(text.substr(0, dash), what, {1, kCountMax}));
-  if (dash == std::string_view::npos) return NodeRange{static_cast<std::uint32_t>(min), static_cast<std::uint32_t>(min)};
+  if (dash == std::string_view::npos)
+    return NodeRange{static_cast<std::uint32_t>(min), static_cast<std::uint32_t>(min)};
   MUSTER_ASSIGN(const std::uint64_t max, parse_count(text.substr(dash + 1), what, {1, kCountMax}));
   if (max < min) return bad(what, text, "ends below its beginning: write MIN-MAX");
   return NodeRange{static_cast<std::uint32_t>(min), static_cast<std::uint32_t>(max)};
@@ -113,7 +117,9 @@ Result<int> parse_signal(std::string_view text, std::string_view what) {
     names.emplace_back(signal.name);
   }
   const std::string nearest = nearest_word(name, names);
-  return bad(what, text, "is no signal: " + (nearest.empty() ? std::string("use a name such as TERM or a number") : "did you mean " + nearest + "?"));
+  return bad(what, text,
+             "is no signal: " + (nearest.empty() ? std::string("use a name such as TERM or a number")
+                                                 : "did you mean " + nearest + "?"));
 }
 
 Result<Instant> parse_time(std::string_view text, std::string_view what, Instant now) {
@@ -124,7 +130,8 @@ Result<Instant> parse_time(std::string_view text, std::string_view what, Instant
   if (text.starts_with("now+")) {
     // Slurm writes the unit as a word.
     std::string amount(text.substr(4));
-    for (const auto& [word, letter] : {std::pair<std::string_view, char>{"seconds", 's'}, {"minutes", 'm'}, {"hours", 'h'}, {"days", 'd'}}) {
+    for (const auto& [word, letter] :
+         {std::pair<std::string_view, char>{"seconds", 's'}, {"minutes", 'm'}, {"hours", 'h'}, {"days", 'd'}}) {
       if (amount.ends_with(word)) {
         amount.resize(amount.size() - word.size());
         amount += letter;
@@ -249,7 +256,8 @@ Result<std::uint32_t> parse_gpus(std::string_view text, std::string_view what) {
 Result<std::uint32_t> parse_gres(std::string_view text, std::string_view what) {
   if (text == "none") return 0U;
   if (text == "gpu") return 1U;
-  if (!text.starts_with("gpu:")) return bad(what, text, "is not of the form gpu:N: other resources are not supported yet");
+  if (!text.starts_with("gpu:"))
+    return bad(what, text, "is not of the form gpu:N: other resources are not supported yet");
   return parse_gpus(text.substr(4), what);
 }
 
@@ -285,13 +293,16 @@ Status check_value(const Given& given) {
     case ValueKind::kSeconds: {
       if (parse_count(text, what, {0, 1'000'000'000}).ok()) return ok_status();
       const auto duration = parse_duration(text);
-      if (!duration.ok() || duration->is_infinite()) return bad(what, text, "is no time: write seconds, or 90s, 2m, 1h");
+      if (!duration.ok() || duration->is_infinite())
+        return bad(what, text, "is no time: write seconds, or 90s, 2m, 1h");
       return ok_status();
     }
     case ValueKind::kMemory: {
       const auto memory = parse_memory_mib(text);
       if (!memory.ok()) return prefixed(what, memory.error());
-      if (*memory == 0) return bad(what, text, "would mean all of a node's memory, which is not supported yet: give a size, or use --exclusive");
+      if (*memory == 0)
+        return bad(what, text,
+                   "would mean all of a node's memory, which is not supported yet: give a size, or use --exclusive");
       return ok_status();
     }
     case ValueKind::kArray: {

@@ -53,18 +53,22 @@ std::string command_text(Command command) {
 }
 
 // Why getopt did not take this word, as a sentence.
-std::string explain_refusal(std::string_view word, const std::vector<const OptionInfo*>& rows, const std::string& help) {
+std::string explain_refusal(std::string_view word, const std::vector<const OptionInfo*>& rows,
+                            const std::string& help) {
   if (!word.starts_with("--")) return "unknown option -" + std::string(word) + ": " + help;
   const std::size_t equals = word.find('=');
   const std::string name(word.substr(2, equals == std::string_view::npos ? equals : equals - 2));
   std::vector<std::string> matches;
   std::vector<std::string> names;
   for (const OptionInfo* row : rows) {
-    if (row->name == name && equals != std::string_view::npos) return "option --" + name + " takes no value: leave \"" + std::string(word.substr(equals)) + "\" out";
+    if (row->name == name && equals != std::string_view::npos)
+      return "option --" + name + " takes no value: leave \"" + std::string(word.substr(equals)) + "\" out";
     names.emplace_back(row->name);
-    if (!name.empty() && std::string_view(row->name).starts_with(name)) matches.push_back("--" + std::string(row->name));
+    if (!name.empty() && std::string_view(row->name).starts_with(name))
+      matches.push_back("--" + std::string(row->name));
   }
-  if (matches.size() == 1 && equals != std::string_view::npos) return "option " + matches[0] + " takes no value: leave \"" + std::string(word.substr(equals)) + "\" out";
+  if (matches.size() == 1 && equals != std::string_view::npos)
+    return "option " + matches[0] + " takes no value: leave \"" + std::string(word.substr(equals)) + "\" out";
   if (matches.size() > 1) {
     std::string list;
     for (const std::string& match : matches) list += (list.empty() ? "" : ", ") + match;
@@ -108,7 +112,8 @@ Result<Parsed> run_getopt(const std::vector<std::string>& words, const std::vect
       return invalid_argument(prefix + explain_refusal(argv[before], rows, help));
     }
     if (got == ':') {
-      const std::string name = optopt >= kLongBase || optopt == 0 ? std::string(argv[argc - 1]) : "-" + std::string(1, static_cast<char>(optopt));
+      const std::string name = optopt >= kLongBase || optopt == 0 ? std::string(argv[argc - 1])
+                                                                  : "-" + std::string(1, static_cast<char>(optopt));
       return invalid_argument(prefix + "option " + name + " needs a value: write it after the option");
     }
     const OptionInfo* row = nullptr;
@@ -167,7 +172,8 @@ std::string Parsed::value(OptionId id, std::string_view otherwise) const {
 
 Result<Parsed> parse_command_line(Command command, const std::vector<std::string>& words) {
   const std::string help = "see `" + command_text(command) + " --help`";
-  MUSTER_ASSIGN(Parsed parsed, run_getopt(words, options_of(command, false), command_info(command).stops_at_operand, "", help));
+  MUSTER_ASSIGN(Parsed parsed,
+                run_getopt(words, options_of(command, false), command_info(command).stops_at_operand, "", help));
   // --help wins over whatever else is wrong.
   if (parsed.has(OptionId::kHelp) || parsed.has(OptionId::kUsage) || parsed.has(OptionId::kVersion)) return parsed;
   MUSTER_TRY(check_all(parsed.given));
@@ -178,7 +184,8 @@ Result<std::vector<Given>> parse_directive(const std::vector<std::string>& words
   const std::string help = "`muster submit --help` names those that a script may hold";
   MUSTER_ASSIGN(Parsed parsed, run_getopt(words, options_of(kSubmit, true), true, place, help));
   if (!parsed.operands.empty()) {
-    return invalid_argument(place + ": \"" + parsed.operands.front() + "\" is no option: a directive line holds options only");
+    return invalid_argument(place + ": \"" + parsed.operands.front() +
+                            "\" is no option: a directive line holds options only");
   }
   MUSTER_TRY(check_all(parsed.given));
   return std::move(parsed.given);

@@ -1,8 +1,8 @@
 // The one table of options of every command, and its reading by getopt_long.
 //
-// From a row come: what a command accepts (abbreviations that are unambiguous included), --help, the #MUSTER and #SBATCH
-// lines of scripts, the MUSTER_<NAME> variables, the man pages and the completion. How values are used stands in
-// job_options.h and in the commands. docs/checklists.md says what to touch when adding one.
+// From a row come: what a command accepts (abbreviations that are unambiguous included), --help, the #MUSTER and
+// #SBATCH lines of scripts, the MUSTER_<NAME> variables, the man pages and the completion. How values are used stands
+// in job_options.h and in the commands. docs/checklists.md says what to touch when adding one.
 //
 // Not thread-safe: getopt_long keeps its place in global variables.
 #pragma once
@@ -52,32 +52,148 @@ inline constexpr std::uint32_t kJobMakers = kSubmit | kRun | kSrun;
 
 enum class OptionId : std::uint8_t {
   // everywhere
-  kHelp, kConfig, kKey, kTimeout, kJson, kVersion, kUsage,
+  kHelp,
+  kConfig,
+  kKey,
+  kTimeout,
+  kJson,
+  kVersion,
+  kUsage,
   // what a job is
-  kJobName, kNodes, kNtasks, kNtasksPerNode, kCpusPerTask, kMem, kMemPerCpu, kMemPerGpu, kGpus, kGpusPerNode, kGpusPerTask,
-  kGres, kTime, kQueue, kQos, kAccount, kNice, kArray, kHold, kBegin, kNodelist, kExclude, kExclusive, kChdir, kOutput,
-  kError, kInput, kOpenMode, kExport, kRequeue, kNoRequeue, kComment, kMailUser, kMailType,
+  kJobName,
+  kNodes,
+  kNtasks,
+  kNtasksPerNode,
+  kCpusPerTask,
+  kMem,
+  kMemPerCpu,
+  kMemPerGpu,
+  kGpus,
+  kGpusPerNode,
+  kGpusPerTask,
+  kGres,
+  kTime,
+  kQueue,
+  kQos,
+  kAccount,
+  kNice,
+  kArray,
+  kHold,
+  kBegin,
+  kNodelist,
+  kExclude,
+  kExclusive,
+  kChdir,
+  kOutput,
+  kError,
+  kInput,
+  kOpenMode,
+  kExport,
+  kRequeue,
+  kNoRequeue,
+  kComment,
+  kMailUser,
+  kMailType,
   // of a job, not there yet
-  kTimeMin, kDependency, kDeadline, kConstraint, kSwitches, kLicenses, kSignalBefore, kRestartOnNodeLoss, kCheckpoint,
-  kCheckpointInterval, kRecover, kSpares, kThreadsPerCore, kImage, kLocality, kCpuBind, kGpuBind, kDistribution,
-  kReservation, kPriority,
+  kTimeMin,
+  kDependency,
+  kDeadline,
+  kConstraint,
+  kSwitches,
+  kLicenses,
+  kSignalBefore,
+  kRestartOnNodeLoss,
+  kCheckpoint,
+  kCheckpointInterval,
+  kRecover,
+  kSpares,
+  kThreadsPerCore,
+  kImage,
+  kLocality,
+  kCpuBind,
+  kGpuBind,
+  kDistribution,
+  kReservation,
+  kPriority,
   // of submit
-  kWait, kWrap, kParsable, kTestOnly,
+  kWait,
+  kWrap,
+  kParsable,
+  kTestOnly,
   // of run and srun
-  kLabel, kKillOnBadExit, kPty, kJobId, kMpi, kUnbuffered, kQuiet, kVerbose, kOverlap, kExact, kWhole, kExternalLauncher,
-  kNoKill, kImmediate, kSlurmWait, kDisableStatus, kMultiProg, kRelative, kClusters, kOversubscribe, kOvercommit,
+  kLabel,
+  kKillOnBadExit,
+  kPty,
+  kJobId,
+  kMpi,
+  kUnbuffered,
+  kQuiet,
+  kVerbose,
+  kOverlap,
+  kExact,
+  kWhole,
+  kExternalLauncher,
+  kNoKill,
+  kImmediate,
+  kSlurmWait,
+  kDisableStatus,
+  kMultiProg,
+  kRelative,
+  kClusters,
+  kOversubscribe,
+  kOvercommit,
   // filters and views
-  kUser, kMe, kStates, kJobs, kWatch, kName, kSignal, kSince, kUntil, kLimit, kReason, kFollow, kStep, kTask, kErrFile, kNoHeader,
+  kUser,
+  kMe,
+  kStates,
+  kJobs,
+  kWatch,
+  kName,
+  kSignal,
+  kSince,
+  kUntil,
+  kLimit,
+  kReason,
+  kFollow,
+  kStep,
+  kTask,
+  kErrFile,
+  kNoHeader,
   // keygen, local
-  kOut, kCount, kClusterName, kTopology, kSet, kDir,
+  kOut,
+  kCount,
+  kClusterName,
+  kTopology,
+  kSet,
+  kDir,
 };
 
 enum class ArgKind : std::uint8_t { kNone, kRequired, kOptional };
 
 // What a value must look like; checked wherever it was given, also when something overrides it.
 enum class ValueKind : std::uint8_t {
-  kFlag, kText, kName, kPath, kCount, kCountOrZero, kNodeRange, kNodeList, kDuration, kSeconds, kMemory, kArray, kSignal,
-  kTime, kChoice, kExport, kGpus, kGres, kNice, kStates, kJobIds, kKeyValue,
+  kFlag,
+  kText,
+  kName,
+  kPath,
+  kCount,
+  kCountOrZero,
+  kNodeRange,
+  kNodeList,
+  kDuration,
+  kSeconds,
+  kMemory,
+  kArray,
+  kSignal,
+  kTime,
+  kChoice,
+  kExport,
+  kGpus,
+  kGres,
+  kNice,
+  kStates,
+  kJobIds,
+  kKeyValue,
 };
 
 enum OptionFlags : std::uint8_t {
@@ -107,7 +223,7 @@ std::span<const OptionInfo> option_table();
 struct CommandInfo {
   Command command;
   const char* name;
-  const char* operands;   // "JOB...", as in the synopsis
+  const char* operands;  // "JOB...", as in the synopsis
   const char* summary;
   const char* more;       // further lines of --help; may be ""
   bool stops_at_operand;  // what follows the first operand belongs to the user's program
@@ -153,12 +269,12 @@ struct NodeRange {
 Result<NodeRange> parse_node_range(std::string_view text, std::string_view what);
 // "KILL", "SIGKILL", "kill" or "9".
 Result<int> parse_signal(std::string_view text, std::string_view what);
-// "HH:MM[:SS]" (today, or tomorrow when that has passed), "YYYY-MM-DD[THH:MM[:SS]]", "now[+DURATION]", "today", "tomorrow",
-// "midnight", "noon", "@UNIXSECONDS"; local time.
+// "HH:MM[:SS]" (today, or tomorrow when that has passed), "YYYY-MM-DD[THH:MM[:SS]]", "now[+DURATION]", "today",
+// "tomorrow", "midnight", "noon", "@UNIXSECONDS"; local time.
 Result<Instant> parse_time(std::string_view text, std::string_view what, Instant now);
 struct ExportList {
-  bool all = false;                // everything of the environment ...
-  std::vector<std::string> names;  // ... and these of it ...
+  bool all = false;                                         // everything of the environment ...
+  std::vector<std::string> names;                           // ... and these of it ...
   std::vector<std::pair<std::string, std::string>> values;  // ... and these, set here
 };
 Result<ExportList> parse_export(std::string_view text, std::string_view what);

@@ -18,11 +18,14 @@ constexpr Duration kWaitSlice = Duration::from_s(30);
 
 }  // namespace
 
-Status fetch_jobs(Client& client, pb::Request& request, std::vector<pb::JobView>& jobs, std::vector<std::string>& notes) {
+Status fetch_jobs(Client& client, pb::Request& request, std::vector<pb::JobView>& jobs,
+                  std::vector<std::string>& notes) {
   return client.call_parts(
       request,
       [&](pb::Reply& reply) -> Status {
-        if (!reply.has_jobs()) return make_error(ErrorCode::kCorrupt, "the controller's answer is no list of jobs: are both of a like version?");
+        if (!reply.has_jobs())
+          return make_error(ErrorCode::kCorrupt,
+                            "the controller's answer is no list of jobs: are both of a like version?");
         for (pb::JobView& job : *reply.mutable_jobs()->mutable_jobs()) jobs.push_back(std::move(job));
         for (const std::string& note : reply.jobs().notes()) notes.push_back(note);
         return ok_status();
@@ -46,7 +49,8 @@ Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Ite
   MUSTER_TRY(fetch_jobs(client, request, jobs, notes));
   if (jobs.empty()) {
     if (!notes.empty()) return make_error(ErrorCode::kNotFound, notes.front());
-    return make_error(ErrorCode::kNotFound, "job " + std::to_string(item.id.value) + ": no such job: see `muster queue` and `muster history`");
+    return make_error(ErrorCode::kNotFound, "job " + std::to_string(item.id.value) +
+                                                ": no such job: see `muster queue` and `muster history`");
   }
   return jobs;
 }
@@ -60,7 +64,9 @@ Result<std::vector<pb::NodeView>> fetch_nodes(Client& client, const std::vector<
   MUSTER_TRY(client.call_parts(
       request,
       [&](pb::Reply& reply) -> Status {
-        if (!reply.has_nodes()) return make_error(ErrorCode::kCorrupt, "the controller's answer is no list of nodes: are both of a like version?");
+        if (!reply.has_nodes())
+          return make_error(ErrorCode::kCorrupt,
+                            "the controller's answer is no list of nodes: are both of a like version?");
         for (pb::NodeView& node : *reply.mutable_nodes()->mutable_nodes()) nodes.push_back(std::move(node));
         for (const std::string& note : reply.nodes().notes()) notes.push_back(note);
         return ok_status();
@@ -71,7 +77,8 @@ Result<std::vector<pb::NodeView>> fetch_nodes(Client& client, const std::vector<
       }));
   if (!notes.empty()) return make_error(ErrorCode::kNotFound, notes.front());
   for (const std::string& name : names) {
-    const bool found = std::any_of(nodes.begin(), nodes.end(), [&](const pb::NodeView& node) { return node.name() == name; });
+    const bool found =
+        std::any_of(nodes.begin(), nodes.end(), [&](const pb::NodeView& node) { return node.name() == name; });
     if (!found) return make_error(ErrorCode::kNotFound, "node " + name + ": no such node: see `muster nodes`");
   }
   return nodes;

@@ -17,9 +17,10 @@ class OperationReply;
 
 namespace muster::cli {
 
-// Sends a JobQuery or HistoryQuery (or WaitRequest) and collects all parts of the answer. Notes are problems with single
-// ids ("job 99: no such job: ...").
-Status fetch_jobs(Client& client, pb::Request& request, std::vector<pb::JobView>& jobs, std::vector<std::string>& notes);
+// Sends a JobQuery or HistoryQuery (or WaitRequest) and collects all parts of the answer. Notes are problems with
+// single ids ("job 99: no such job: ...").
+Status fetch_jobs(Client& client, pb::Request& request, std::vector<pb::JobView>& jobs,
+                  std::vector<std::string>& notes);
 // The jobs with this id, also when they have ended: one, or all tasks of an array. kNotFound when there is none.
 Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Item& item, bool with_placement);
 // Nodes by name; all without names. Unknown names are kNotFound.

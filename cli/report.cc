@@ -19,7 +19,9 @@ void set_program_name(std::string_view name) {
   g_program_name[length] = '\0';
 }
 
-std::string_view program_name() { return g_program_name; }
+std::string_view program_name() {
+  return g_program_name;
+}
 
 void error_line(std::string_view message) {
   std::string line = std::string(program_name()) + ": " + printable(message) + "\n";

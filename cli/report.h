@@ -8,9 +8,9 @@
 namespace muster::cli {
 
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitRefused = 1;        // the operation was refused or failed
-inline constexpr int kExitUsage = 2;          // wrong usage
-inline constexpr int kExitUnreachable = 3;    // the controller cannot be reached
+inline constexpr int kExitRefused = 1;      // the operation was refused or failed
+inline constexpr int kExitUsage = 2;        // wrong usage
+inline constexpr int kExitUnreachable = 3;  // the controller cannot be reached
 inline constexpr int kExitNotPermitted = 4;
 
 // The name that begins every message: "muster", or "srun" under that name. Set once by main.

@@ -1,7 +1,7 @@
 // The head of a job script: its `#MUSTER --option` and `#SBATCH --option` lines. Pure functions over the text.
 //
-// The head ends at the first line that is neither blank nor a comment. A directive is `#MUSTER` or `#SBATCH` at the very
-// beginning of a line, then a blank, then words as a shell would split them: '...' and "..." quotes, \ before one
+// The head ends at the first line that is neither blank nor a comment. A directive is `#MUSTER` or `#SBATCH` at the
+// very beginning of a line, then a blank, then words as a shell would split them: '...' and "..." quotes, \ before one
 // character, and ` # comment` at the end.
 #pragma once
 

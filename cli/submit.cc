@@ -39,7 +39,9 @@ Result<std::string> open_script(const std::string& name) {
   // Non-blocking, so that a FIFO that nobody writes is refused below instead of waited for.
   const io::Fd fd(open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) {
-    if (errno == ENOENT) return make_error(ErrorCode::kNotFound, "script " + name + ": no such file: check the path, or use --wrap for a command");
+    if (errno == ENOENT)
+      return make_error(ErrorCode::kNotFound,
+                        "script " + name + ": no such file: check the path, or use --wrap for a command");
     const Error error = io::errno_error("read", name, errno);
     // Not permitted by the file system is a failed operation, not a missing right in the queue.
     return make_error(ErrorCode::kIo, "script " + name + ": " + error.message + ": make it readable for you");
@@ -48,7 +50,8 @@ Result<std::string> open_script(const std::string& name) {
   if (fstat(fd.get(), &info) != 0) return io::errno_error("read", name, errno);
   if (S_ISDIR(info.st_mode)) return make_error(ErrorCode::kIo, "script " + name + ": it is a directory: name a file");
   if (!S_ISREG(info.st_mode) && !S_ISCHR(info.st_mode) && !S_ISFIFO(info.st_mode)) {
-    return make_error(ErrorCode::kIo, "script " + name + ": it is no regular file: name a file, or - for standard input");
+    return make_error(ErrorCode::kIo,
+                      "script " + name + ": it is no regular file: name a file, or - for standard input");
   }
   fcntl(fd.get(), F_SETFL, 0);
   return read_script(fd.get(), name);
@@ -96,7 +99,8 @@ int submit(const SubmitOptions& options) {
 
 int command_submit(const Parsed& parsed) {
   const bool wrap = parsed.has(OptionId::kWrap);
-  if (!wrap && parsed.operands.empty()) return usage_error("no script: name one, - for standard input, or use --wrap COMMAND");
+  if (!wrap && parsed.operands.empty())
+    return usage_error("no script: name one, - for standard input, or use --wrap COMMAND");
   std::string name;
   std::string script;
   if (!wrap) {

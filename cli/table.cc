@@ -16,7 +16,8 @@ namespace {
 // Characters, not bytes: continuation bytes of UTF-8 take no room. Double-width characters count as one; a table that
 // is off by one then is no harm.
 std::size_t display_width(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
 std::string shortened(const std::string& text, std::size_t width) {
@@ -103,7 +104,9 @@ std::string format_span(std::int64_t us) {
   return format_duration(Duration::from_us(us));
 }
 
-std::string join_nodes(const std::vector<std::string>& names) { return printable(fold_node_list(names)); }
+std::string join_nodes(const std::vector<std::string>& names) {
+  return printable(fold_node_list(names));
+}
 
 bool print(std::string_view text) {
   while (!text.empty()) {

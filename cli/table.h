@@ -1,5 +1,5 @@
-// Tables for people: columns as wide as their content, the terminal's width respected by shortening the columns that may
-// be shortened. Not a terminal: nothing is shortened.
+// Tables for people: columns as wide as their content, the terminal's width respected by shortening the columns that
+// may be shortened. Not a terminal: nothing is shortened.
 #pragma once
 
 #include <cstdint>

@@ -25,9 +25,13 @@ std::string_view state_text(std::uint32_t state) {
   return to_string(static_cast<JobState>(state));
 }
 
-std::vector<std::string> list_of(const google::protobuf::RepeatedPtrField<std::string>& items) { return {items.begin(), items.end()}; }
+std::vector<std::string> list_of(const google::protobuf::RepeatedPtrField<std::string>& items) {
+  return {items.begin(), items.end()};
+}
 
-std::string nodes_text(const pb::JobView& job) { return fold_node_list(list_of(job.nodes())); }
+std::string nodes_text(const pb::JobView& job) {
+  return fold_node_list(list_of(job.nodes()));
+}
 
 std::int64_t elapsed_us(const pb::JobView& job, std::int64_t now_us) {
   if (job.start_time_us() == 0) return -1;
@@ -35,7 +39,9 @@ std::int64_t elapsed_us(const pb::JobView& job, std::int64_t now_us) {
   return std::max<std::int64_t>(0, end - job.start_time_us());
 }
 
-std::string limit_text(std::int64_t us) { return us <= 0 ? "-" : format_duration(Duration::from_us(us)); }
+std::string limit_text(std::int64_t us) {
+  return us <= 0 ? "-" : format_duration(Duration::from_us(us));
+}
 
 std::string exit_text(const pb::JobView& job) {
   if (!job.has_exit()) return "-";
@@ -50,8 +56,16 @@ std::string reason_text(const pb::JobView& job) {
 }
 
 Table queue_table(const std::vector<pb::JobView>& jobs) {
-  Table table({{"JOB", true}, {"NAME", false, 8}, {"USER", false, 8}, {"QUEUE", false, 5}, {"STATE"}, {"TIME", true}, {"LIMIT", true},
-               {"NODES", true}, {"TASKS", true}, {"NODELIST (REASON)", false, 12}});
+  Table table({{"JOB", true},
+               {"NAME", false, 8},
+               {"USER", false, 8},
+               {"QUEUE", false, 5},
+               {"STATE"},
+               {"TIME", true},
+               {"LIMIT", true},
+               {"NODES", true},
+               {"TASKS", true},
+               {"NODELIST (REASON)", false, 12}});
   const std::int64_t now_us = io::wall_now().us;
   for (const pb::JobView& job : jobs) {
     const bool has_nodes = job.nodes_size() != 0;
@@ -59,8 +73,9 @@ Table queue_table(const std::vector<pb::JobView>& jobs) {
     std::string where = has_nodes ? nodes_text(job) : "";
     if (!has_nodes && !reason.empty()) where = "(" + reason + ")";
     const std::int64_t elapsed = elapsed_us(job, now_us);
-    table.add({display_id(job), job.name(), job.user(), job.queue(), std::string(state_text(job.state())), elapsed < 0 ? "-" : format_span(elapsed),
-               limit_text(job.time_limit_us()), std::to_string(job.node_count()), std::to_string(job.task_count()), where});
+    table.add({display_id(job), job.name(), job.user(), job.queue(), std::string(state_text(job.state())),
+               elapsed < 0 ? "-" : format_span(elapsed), limit_text(job.time_limit_us()),
+               std::to_string(job.node_count()), std::to_string(job.task_count()), where});
   }
   return table;
 }
@@ -84,7 +99,9 @@ Result<pb::Request> queue_request(const Parsed& parsed) {
 }
 
 volatile sig_atomic_t g_interrupted = 0;
-void on_interrupt(int) { g_interrupted = 1; }
+void on_interrupt(int) {
+  g_interrupted = 1;
+}
 
 int watch_queue(Client& client, pb::Request& request, const Parsed& parsed) {
   struct sigaction action {};
@@ -116,7 +133,8 @@ void add_line(std::string& out, std::string_view key, const std::string& value) 
 }
 
 std::string size_text(const pb::JobView& job) {
-  std::string text = std::to_string(job.node_count()) + " nodes, " + std::to_string(job.task_count()) + " tasks, " + std::to_string(job.cpus()) + " CPUs";
+  std::string text = std::to_string(job.node_count()) + " nodes, " + std::to_string(job.task_count()) + " tasks, " +
+                     std::to_string(job.cpus()) + " CPUs";
   if (job.gpus() != 0) text += ", " + std::to_string(job.gpus()) + " GPUs";
   if (job.mem_mib() != 0) text += ", " + format_memory_mib(job.mem_mib()) + " memory";
   return text;
@@ -135,16 +153,20 @@ std::string job_text(const pb::JobView& job) {
   add_line(out, "Priority", std::to_string(job.priority()));
   add_line(out, "Size", size_text(job));
   add_line(out, "Time limit", limit_text(job.time_limit_us()));
-  add_line(out, "Submitted", format_time(job.submit_time_us()) + (job.submit_host().empty() ? "" : " on " + job.submit_host()));
+  add_line(out, "Submitted",
+           format_time(job.submit_time_us()) + (job.submit_host().empty() ? "" : " on " + job.submit_host()));
   add_line(out, "Started", format_time(job.start_time_us()));
   add_line(out, "Ended", format_time(job.end_time_us()));
-  if (const std::int64_t elapsed = elapsed_us(job, io::wall_now().us); elapsed >= 0) add_line(out, "Elapsed", format_span(elapsed));
+  if (const std::int64_t elapsed = elapsed_us(job, io::wall_now().us); elapsed >= 0)
+    add_line(out, "Elapsed", format_span(elapsed));
   add_line(out, "Nodes", nodes_text(job));
   for (const pb::NodePlacement& placement : job.placement()) {
-    std::string line = placement.node() + ": " + std::to_string(placement.tasks()) + " tasks, cpus " + placement.cpus() + ", numa " + placement.numa();
+    std::string line = placement.node() + ": " + std::to_string(placement.tasks()) + " tasks, cpus " +
+                       placement.cpus() + ", numa " + placement.numa();
     if (placement.gpus_size() != 0) {
       line += ", gpus";
-      for (const pb::Gpu& gpu : placement.gpus()) line += " " + std::to_string(gpu.vendor_index()) + "=" + gpu.pci_address();
+      for (const pb::Gpu& gpu : placement.gpus())
+        line += " " + std::to_string(gpu.vendor_index()) + "=" + gpu.pci_address();
     }
     line += ", memory " + format_memory_mib(placement.mem_mib());
     if (!placement.phase().empty()) line += ", " + placement.phase();
@@ -169,13 +191,18 @@ std::string node_text(const pb::NodeView& node) {
   add_line(out, "State", node.state());
   add_line(out, "Reason", node.reason());
   add_line(out, "Since", format_time(node.since_us()));
-  add_line(out, "CPUs", std::to_string(node.cpus_allocated()) + " of " + std::to_string(node.cpus()) + " in use, " + std::to_string(node.packages()) + " packages, " +
-                           std::to_string(node.numa_nodes()) + " NUMA nodes, " + std::to_string(node.threads()) + " hardware threads");
+  add_line(out, "CPUs",
+           std::to_string(node.cpus_allocated()) + " of " + std::to_string(node.cpus()) + " in use, " +
+               std::to_string(node.packages()) + " packages, " + std::to_string(node.numa_nodes()) + " NUMA nodes, " +
+               std::to_string(node.threads()) + " hardware threads");
   add_line(out, "GPUs", std::to_string(node.gpus_allocated()) + " of " + std::to_string(node.gpus()) + " in use");
   for (const pb::Gpu& gpu : node.gpu_list()) {
-    add_line(out, "GPU", std::to_string(gpu.vendor_index()) + " " + gpu.pci_address() + " NUMA " + std::to_string(gpu.numa()) + " " + gpu.model() + " " + gpu.uuid());
+    add_line(out, "GPU",
+             std::to_string(gpu.vendor_index()) + " " + gpu.pci_address() + " NUMA " + std::to_string(gpu.numa()) +
+                 " " + gpu.model() + " " + gpu.uuid());
   }
-  add_line(out, "Memory", format_memory_mib(node.mem_allocated_mib()) + " of " + format_memory_mib(node.mem_mib()) + " in use");
+  add_line(out, "Memory",
+           format_memory_mib(node.mem_allocated_mib()) + " of " + format_memory_mib(node.mem_mib()) + " in use");
   add_line(out, "Queues", [&] {
     std::string text;
     for (const std::string& queue : node.queues()) text += (text.empty() ? "" : ", ") + queue;
@@ -259,7 +286,8 @@ int show_config(Client& client, const Parsed& parsed, const std::string& prefix)
   }
   if (shown.values_size() == 0 && parsed.operands.size() > 1) {
     const std::string kind = prefix.empty() ? "key" : "queue";
-    error_line(kind + " " + parsed.operands[1] + ": no such " + kind + ": see `muster show " + parsed.operands[0] + "`");
+    error_line(kind + " " + parsed.operands[1] + ": no such " + kind + ": see `muster show " + parsed.operands[0] +
+               "`");
     return kExitRefused;
   }
   if (parsed.has(OptionId::kJson)) {
@@ -277,12 +305,15 @@ int show_config(Client& client, const Parsed& parsed, const std::string& prefix)
 std::string display_id(const pb::JobView& job) {
   const std::string array = std::to_string(job.array());
   if (job.has_array_task()) return array + "_" + std::to_string(job.array_task());
-  if (!job.array_waiting().empty()) return std::to_string(job.array() != 0 ? job.array() : job.id()) + "_[" + job.array_waiting() + "]";
+  if (!job.array_waiting().empty())
+    return std::to_string(job.array() != 0 ? job.array() : job.id()) + "_[" + job.array_waiting() + "]";
   return std::to_string(job.id());
 }
 
 int command_queue(const Parsed& parsed) {
-  if (!parsed.operands.empty()) return usage_error("\"" + parsed.operands.front() + "\" is no option: name jobs with --jobs ID, users with --user NAME");
+  if (!parsed.operands.empty())
+    return usage_error("\"" + parsed.operands.front() +
+                       "\" is no option: name jobs with --jobs ID, users with --user NAME");
   auto request = queue_request(parsed);
   if (!request.ok()) return usage_error(request.error());
   auto client = Client::open(connect_options(parsed));
@@ -302,7 +333,8 @@ int command_queue(const Parsed& parsed) {
 }
 
 int command_history(const Parsed& parsed) {
-  if (!parsed.operands.empty()) return usage_error("\"" + parsed.operands.front() + "\" is no option: name jobs with --jobs ID");
+  if (!parsed.operands.empty())
+    return usage_error("\"" + parsed.operands.front() + "\" is no option: name jobs with --jobs ID");
   pb::Request request;
   pb::HistoryQuery& query = *request.mutable_history();
   JobSelector selector;
@@ -331,7 +363,8 @@ int command_history(const Parsed& parsed) {
     if (!list.ok()) return usage_error(list.error());
     for (const JobState state : *list) query.add_states(static_cast<std::uint32_t>(state));
   }
-  if (const Given* limit = parsed.last(OptionId::kLimit)) query.set_limit(parse_count(*limit->value, limit->source).value());
+  if (const Given* limit = parsed.last(OptionId::kLimit))
+    query.set_limit(parse_count(*limit->value, limit->source).value());
   query.set_user(parsed.has(OptionId::kMe) ? caller_name() : parsed.value(OptionId::kUser));
   pb::JobSelector items;
   wire::to_pb(selector, items);
@@ -345,12 +378,22 @@ int command_history(const Parsed& parsed) {
   if (parsed.has(OptionId::kJson)) {
     print(jobs_json(jobs, false));
   } else {
-    Table table({{"JOB", true}, {"NAME", false, 8}, {"USER", false, 8}, {"QUEUE", false, 5}, {"STATE"}, {"EXIT", true}, {"SUBMITTED"}, {"STARTED"}, {"ELAPSED", true},
-                 {"NODELIST", false, 8}, {"REASON", false, 8}});
+    Table table({{"JOB", true},
+                 {"NAME", false, 8},
+                 {"USER", false, 8},
+                 {"QUEUE", false, 5},
+                 {"STATE"},
+                 {"EXIT", true},
+                 {"SUBMITTED"},
+                 {"STARTED"},
+                 {"ELAPSED", true},
+                 {"NODELIST", false, 8},
+                 {"REASON", false, 8}});
     for (const pb::JobView& job : jobs) {
       const std::int64_t elapsed = elapsed_us(job, job.end_time_us());
-      table.add({display_id(job), job.name(), job.user(), job.queue(), std::string(state_text(job.state())), exit_text(job), format_time(job.submit_time_us()),
-                 format_time(job.start_time_us()), elapsed < 0 ? "-" : format_span(elapsed), nodes_text(job), reason_text(job)});
+      table.add({display_id(job), job.name(), job.user(), job.queue(), std::string(state_text(job.state())),
+                 exit_text(job), format_time(job.submit_time_us()), format_time(job.start_time_us()),
+                 elapsed < 0 ? "-" : format_span(elapsed), nodes_text(job), reason_text(job)});
     }
     print(table.text(output_width(), !parsed.has(OptionId::kNoHeader)));
   }
@@ -363,7 +406,8 @@ int command_show(const Parsed& parsed) {
   if (parsed.operands.empty()) return usage_error("show needs a kind of thing: " + std::string(kKinds));
   const std::string& kind = parsed.operands.front();
   if (kind == "reservation") return usage_error("show reservation is not supported yet: use " + std::string(kKinds));
-  if (kind != "job" && kind != "node" && kind != "queue" && kind != "config") return usage_error("show " + kind + ": no such kind of thing: use " + std::string(kKinds));
+  if (kind != "job" && kind != "node" && kind != "queue" && kind != "config")
+    return usage_error("show " + kind + ": no such kind of thing: use " + std::string(kKinds));
   if (kind == "job" && parsed.operands.size() < 2) return usage_error("show job needs an id: muster show job 42");
   auto client = Client::open(connect_options(parsed));
   if (!client.ok()) return report_error(client.error());
@@ -381,7 +425,9 @@ int command_why(const Parsed& parsed) {
   const auto jobs = find_job(**client, ref->item, false);
   if (!jobs.ok()) return report_error(jobs.error());
   // Of an array the part that waits is what the question is about.
-  const auto waiting = std::find_if(jobs->begin(), jobs->end(), [](const pb::JobView& job) { return job.state() == static_cast<std::uint32_t>(JobState::kPending); });
+  const auto waiting = std::find_if(jobs->begin(), jobs->end(), [](const pb::JobView& job) {
+    return job.state() == static_cast<std::uint32_t>(JobState::kPending);
+  });
   const pb::JobView& job = waiting != jobs->end() ? *waiting : jobs->front();
   if (parsed.has(OptionId::kJson)) {
     print(why_json(job));
@@ -389,7 +435,9 @@ int command_why(const Parsed& parsed) {
   }
   std::string text = "Job " + display_id(job) + " is " + std::string(state_text(job.state()));
   if (!job.reason().empty() || !job.reason_detail().empty()) text += ": " + printable(reason_text(job));
-  if (job.has_exit() && (job.exit_code() != 0 || job.exit_signal() != 0)) text += job.exit_signal() != 0 ? " (signal " + std::to_string(job.exit_signal()) + ")" : " (exit code " + std::to_string(job.exit_code()) + ")";
+  if (job.has_exit() && (job.exit_code() != 0 || job.exit_signal() != 0))
+    text += job.exit_signal() != 0 ? " (signal " + std::to_string(job.exit_signal()) + ")"
+                                   : " (exit code " + std::to_string(job.exit_code()) + ")";
   if (job.nodes_size() != 0) text += ", on " + join_nodes(list_of(job.nodes()));
   print(text + "\n");
   return kExitOk;
@@ -406,14 +454,21 @@ int command_nodes(const Parsed& parsed) {
     print(nodes_json(*nodes));
     return kExitOk;
   }
-  Table table({{"NODE"}, {"STATE"}, {"CPUS", true}, {"GPUS", true}, {"MEMORY", true}, {"JOBS", false, 8}, {"REASON", false, 8}});
+  Table table({{"NODE"},
+               {"STATE"},
+               {"CPUS", true},
+               {"GPUS", true},
+               {"MEMORY", true},
+               {"JOBS", false, 8},
+               {"REASON", false, 8}});
   const auto used = [](const std::string& part, const std::string& whole) { return part + "/" + whole; };
   for (const pb::NodeView& node : *nodes) {
     std::string jobs;
     for (const std::uint64_t job : node.jobs()) jobs += (jobs.empty() ? "" : ",") + std::to_string(job);
     table.add({node.name(), node.state(), used(std::to_string(node.cpus_allocated()), std::to_string(node.cpus())),
                used(std::to_string(node.gpus_allocated()), std::to_string(node.gpus())),
-               used(format_memory_mib(node.mem_allocated_mib()), format_memory_mib(node.mem_mib())), jobs, node.reason()});
+               used(format_memory_mib(node.mem_allocated_mib()), format_memory_mib(node.mem_mib())), jobs,
+               node.reason()});
   }
   print(table.text(output_width(), !parsed.has(OptionId::kNoHeader)));
   return kExitOk;
@@ -436,8 +491,10 @@ int command_ping(const Parsed& parsed) {
   add_line(out, "Version", ping.version());
   add_line(out, "Term", std::to_string(ping.term()));
   add_line(out, "Up since", format_time(ping.started_us()));
-  add_line(out, "Jobs", std::to_string(ping.jobs_pending()) + " pending, " + std::to_string(ping.jobs_active()) + " active");
-  add_line(out, "Nodes", std::to_string(ping.nodes_connected()) + " of " + std::to_string(ping.nodes_known()) + " connected");
+  add_line(out, "Jobs",
+           std::to_string(ping.jobs_pending()) + " pending, " + std::to_string(ping.jobs_active()) + " active");
+  add_line(out, "Nodes",
+           std::to_string(ping.nodes_connected()) + " of " + std::to_string(ping.nodes_known()) + " connected");
   add_line(out, "Memory", std::to_string(ping.state_bytes() >> 20) + " MiB");
   print(out);
   return kExitOk;

@@ -230,7 +230,8 @@ void NodeInit::reap() {
   for (pid_t pid = waitpid(-1, &status, WNOHANG); pid > 0; pid = waitpid(-1, &status, WNOHANG)) {
     if (pid == daemon_) {
       fprintf(stderr, "muster-nodeinit: %s: the daemon (pid %d) ended, %s %d\n", options_.name.c_str(), pid,
-              WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+              WIFSIGNALED(status) ? "signal" : "exit code",
+              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
       daemon_ = 0;
     }
     if (pid == first_) ended_ = true;
@@ -303,10 +304,12 @@ int NodeInit::run() {
                : options_.isolation == "host" ? Isolation::kHost
                : options_.isolation == "full" ? Isolation::kFull
                                               : strongest_isolation(namespaces);
-  if (auto entered = enter(isolation_, namespaces); !entered.ok()) return fail(options_.name + ": " + entered.error().message);
+  if (auto entered = enter(isolation_, namespaces); !entered.ok())
+    return fail(options_.name + ": " + entered.error().message);
   std::string problem;
   if (isolation_ == Isolation::kFull && !start_first_process(problem)) return fail(options_.name + ": " + problem);
-  fprintf(stderr, "muster-nodeinit: %s: isolation %s, boot id %s\n", options_.name.c_str(), to_string(isolation_), boot_id_.c_str());
+  fprintf(stderr, "muster-nodeinit: %s: isolation %s, boot id %s\n", options_.name.c_str(), to_string(isolation_),
+          boot_id_.c_str());
 
   sigset_t handled, before;
   sigemptyset(&handled);

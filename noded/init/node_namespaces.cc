@@ -13,7 +13,9 @@
 namespace muster::nodeinit {
 namespace {
 
-Error failed(const std::string& what) { return make_error(ErrorCode::kIo, "cannot " + what + ": " + strerror(errno)); }
+Error failed(const std::string& what) {
+  return make_error(ErrorCode::kIo, "cannot " + what + ": " + strerror(errno));
+}
 
 // /proc files take the whole text in one write.
 Status write_proc(const char* path, const std::string& text) {

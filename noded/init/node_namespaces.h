@@ -12,9 +12,9 @@
 namespace muster::nodeinit {
 
 enum class Isolation {
-  kFull,       // host name, process ids with their own /proc, mounts, IPC
-  kHost,       // host name, mounts and IPC; no process ids of its own
-  kNone,       // nothing: a subreaper that keeps the tree together
+  kFull,  // host name, process ids with their own /proc, mounts, IPC
+  kHost,  // host name, mounts and IPC; no process ids of its own
+  kNone,  // nothing: a subreaper that keeps the tree together
 };
 const char* to_string(Isolation isolation);
 
@@ -26,8 +26,8 @@ struct NamespaceOptions {
 // The strongest isolation that this system allows; tried in a child process, so nothing changes here.
 Isolation strongest_isolation(const NamespaceOptions& options);
 
-// Moves the calling process (single-threaded) into new namespaces. With kFull its next child becomes their process 1 and
-// must call enter_as_first.
+// Moves the calling process (single-threaded) into new namespaces. With kFull its next child becomes their process 1
+// and must call enter_as_first.
 Status enter(Isolation isolation, const NamespaceOptions& options);
 // In that child: mounts what depends on the process ids.
 Status enter_as_first();

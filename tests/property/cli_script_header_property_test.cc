@@ -33,7 +33,8 @@ std::string in_single_quotes(const std::string& word) {
 
 std::string in_double_quotes(const std::string& word) {
   std::string out = "\"";
-  for (const char c : word) out += (c == '"' || c == '\\' || c == '$' || c == '`') ? std::string("\\") + c : std::string(1, c);
+  for (const char c : word)
+    out += (c == '"' || c == '\\' || c == '$' || c == '`') ? std::string("\\") + c : std::string(1, c);
   return out + "\"";
 }
 
@@ -58,7 +59,8 @@ TEST(ScriptHeaderProperty, QuotedWordsComeBack) {
 TEST(ScriptHeaderProperty, AnyTextIsReadOrRefused) {
   const std::uint64_t seed = test_seed();
   std::mt19937_64 random(seed);
-  static constexpr const char* kPieces[] = {"#MUSTER", "#SBATCH", " ", "\n", "\r\n", "'", "\"", "\\", "#", "-N2", "echo", "\t", "=", "\xff", "#!"};
+  static constexpr const char* kPieces[] = {"#MUSTER", "#SBATCH", " ",    "\n", "\r\n", "'",    "\"", "\\",
+                                            "#",       "-N2",     "echo", "\t", "=",    "\xff", "#!"};
   for (int round = 0; round < 5'000; ++round) {
     std::string text = random() % 8 != 0 ? "#!/bin/sh\n" : "";
     const std::size_t count = random() % 40;

@@ -30,8 +30,9 @@ TEST(LocalRecord, SurvivesWritingAndReading) {
 }
 
 TEST(LocalRecord, DamageIsRefused) {
-  for (const char* text : {"", "x", "muster-local 2\n", "muster-local 1\nnodes -1\n", "muster-local 1\ncontroller 5\n", "muster-local 1\ninit 99999999999 1\n",
-                           "muster-local 1\nwhat 1\n", "muster-local 1\nnodes 99999999\n"}) {
+  for (const char* text :
+       {"", "x", "muster-local 2\n", "muster-local 1\nnodes -1\n", "muster-local 1\ncontroller 5\n",
+        "muster-local 1\ninit 99999999999 1\n", "muster-local 1\nwhat 1\n", "muster-local 1\nnodes 99999999\n"}) {
     const auto record = parse_record(text, "cluster");
     ASSERT_FALSE(record.ok()) << text;
     EXPECT_THAT(record.error().message, HasSubstr("cluster"));

@@ -43,7 +43,8 @@ Surroundings surroundings() {
 }
 
 Result<SubmitOptions> submit(const std::vector<std::string>& words, const std::string& script = "#!/bin/sh\ntrue\n",
-                             const std::map<std::string, std::string>& environment = {}, const Surroundings& around = surroundings()) {
+                             const std::map<std::string, std::string>& environment = {},
+                             const Surroundings& around = surroundings()) {
   const auto parsed = parse_command_line(kSubmit, words);
   if (!parsed.ok()) return parsed.error();
   const std::string name = parsed->has(OptionId::kWrap) ? "" : parsed->operands.at(0);
@@ -76,14 +77,66 @@ TEST(OptionTable, HasNoTwoMeaningsForOneNameInOneCommand) {
 }
 
 TEST(OptionTable, NamesEveryOptionOfSubmitThatTheContractNames) {
-  for (const char* name :
-       {"job-name", "nodes", "ntasks", "ntasks-per-node", "cpus-per-task", "mem", "mem-per-cpu", "mem-per-gpu", "gpus", "gpus-per-node", "gpus-per-task", "time",
-        "time-min", "queue", "partition", "qos", "account", "nice", "array", "dependency", "hold", "begin", "deadline", "nodelist", "exclude", "constraint",
-        "exclusive", "switches", "licenses", "chdir", "output", "error", "input", "open-mode", "export", "signal", "requeue", "no-requeue", "restart-on-node-loss",
-        "checkpoint", "checkpoint-interval", "recover", "spares", "threads-per-core", "image", "comment", "mail-user", "mail-type", "wait", "test-only", "locality",
-        "cpu-bind", "gpu-bind", "distribution", "wrap", "parsable", "json"}) {
-    const bool found = std::any_of(option_table().begin(), option_table().end(),
-                                   [&](const OptionInfo& row) { return (row.commands & kSubmit) != 0 && std::string(row.name) == name; });
+  for (const char* name : {"job-name",
+                           "nodes",
+                           "ntasks",
+                           "ntasks-per-node",
+                           "cpus-per-task",
+                           "mem",
+                           "mem-per-cpu",
+                           "mem-per-gpu",
+                           "gpus",
+                           "gpus-per-node",
+                           "gpus-per-task",
+                           "time",
+                           "time-min",
+                           "queue",
+                           "partition",
+                           "qos",
+                           "account",
+                           "nice",
+                           "array",
+                           "dependency",
+                           "hold",
+                           "begin",
+                           "deadline",
+                           "nodelist",
+                           "exclude",
+                           "constraint",
+                           "exclusive",
+                           "switches",
+                           "licenses",
+                           "chdir",
+                           "output",
+                           "error",
+                           "input",
+                           "open-mode",
+                           "export",
+                           "signal",
+                           "requeue",
+                           "no-requeue",
+                           "restart-on-node-loss",
+                           "checkpoint",
+                           "checkpoint-interval",
+                           "recover",
+                           "spares",
+                           "threads-per-core",
+                           "image",
+                           "comment",
+                           "mail-user",
+                           "mail-type",
+                           "wait",
+                           "test-only",
+                           "locality",
+                           "cpu-bind",
+                           "gpu-bind",
+                           "distribution",
+                           "wrap",
+                           "parsable",
+                           "json"}) {
+    const bool found = std::any_of(option_table().begin(), option_table().end(), [&](const OptionInfo& row) {
+      return (row.commands & kSubmit) != 0 && std::string(row.name) == name;
+    });
     EXPECT_TRUE(found) << name;
   }
 }
@@ -114,7 +167,8 @@ TEST(CommandLine, TakesOptionsAfterOperandsElsewhere) {
 }
 
 TEST(CommandLine, TakesUnambiguousAbbreviationsAndAttachedValues) {
-  const auto parsed = parse_command_line(kSubmit, {"--ntasks-p=3", "--part", "debug", "-n4", "-N1-3", "--nice", "--nice=5", "job.sh"});
+  const auto parsed =
+      parse_command_line(kSubmit, {"--ntasks-p=3", "--part", "debug", "-n4", "-N1-3", "--nice", "--nice=5", "job.sh"});
   ASSERT_TRUE(parsed.ok()) << parsed.error().message;
   EXPECT_EQ(parsed->value(OptionId::kNtasksPerNode), "3");
   EXPECT_EQ(parsed->value(OptionId::kQueue), "debug");
@@ -125,8 +179,10 @@ TEST(CommandLine, TakesUnambiguousAbbreviationsAndAttachedValues) {
 
 TEST(CommandLine, NamesWhatIsWrong) {
   EXPECT_THAT(error_of(kSubmit, {"--nods", "2", "x"}), AllOf(HasSubstr("--nods"), HasSubstr("did you mean --nodes?")));
-  EXPECT_THAT(error_of(kSubmit, {"--frobnicate", "x"}), AllOf(HasSubstr("unknown option --frobnicate"), HasSubstr("muster submit --help")));
-  EXPECT_THAT(error_of(kSubmit, {"--mem-per", "1G", "x"}), AllOf(HasSubstr("ambiguous"), HasSubstr("--mem-per-cpu"), HasSubstr("--mem-per-gpu")));
+  EXPECT_THAT(error_of(kSubmit, {"--frobnicate", "x"}),
+              AllOf(HasSubstr("unknown option --frobnicate"), HasSubstr("muster submit --help")));
+  EXPECT_THAT(error_of(kSubmit, {"--mem-per", "1G", "x"}),
+              AllOf(HasSubstr("ambiguous"), HasSubstr("--mem-per-cpu"), HasSubstr("--mem-per-gpu")));
   EXPECT_THAT(error_of(kSubmit, {"-Z", "x"}), HasSubstr("unknown option -Z"));
   EXPECT_THAT(error_of(kSubmit, {"--hold=yes", "x"}), AllOf(HasSubstr("--hold"), HasSubstr("takes no value")));
   EXPECT_THAT(error_of(kSubmit, {"--time"}), AllOf(HasSubstr("--time"), HasSubstr("needs a value")));
@@ -135,8 +191,12 @@ TEST(CommandLine, NamesWhatIsWrong) {
 }
 
 TEST(CommandLine, RefusesWhatIsNotThereYet) {
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-           {"--dependency", "afterok:1"}, {"--licenses", "x:1"}, {"--checkpoint", "app"}, {"--constraint", "a"}, {"--signal", "USR1@60"}, {"--image", "x"}}) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"--dependency", "afterok:1"},
+                                                                                     {"--licenses", "x:1"},
+                                                                                     {"--checkpoint", "app"},
+                                                                                     {"--constraint", "a"},
+                                                                                     {"--signal", "USR1@60"},
+                                                                                     {"--image", "x"}}) {
     std::vector<std::string> all = words;
     all.emplace_back("job.sh");
     EXPECT_THAT(error_of(kSubmit, all), AllOf(HasSubstr(words[0]), HasSubstr("not supported yet"))) << words[0];
@@ -148,13 +208,43 @@ TEST(CommandLine, RefusesWhatIsNotThereYet) {
 }
 
 TEST(CommandLine, BadValuesNameTheOption) {
-  const std::vector<std::pair<std::string, std::string>> bad = {
-      {"--nodes", "0"}, {"--nodes", "-1"}, {"--nodes", "4-2"}, {"--nodes", "1-"}, {"--nodes", "x"}, {"--nodes", "99999999999999999999999"}, {"--nodes", ""},
-      {"--ntasks", "-5"}, {"--ntasks", "0"}, {"--ntasks", "18446744073709551616"}, {"--ntasks", "1e3"}, {"--cpus-per-task", "1.5"}, {"--gpus", "-1"},
-      {"--time", "never"}, {"--time", "-5"}, {"--time", "0"}, {"--time", "1:2:3:4"}, {"--mem", "4X"}, {"--mem", "-1G"}, {"--mem", "0"}, {"--mem", "99999999999T"},
-      {"--array", "5-1"}, {"--array", "1-3,2"}, {"--array", ""}, {"--nodelist", "n[1-"}, {"--nodelist", "n[3-1]"}, {"--exclude", "a b"}, {"--begin", "25:00"},
-      {"--begin", "2030-02-31"}, {"--open-mode", "w"}, {"--export", ""}, {"--export", "A,,B"}, {"--nice", "x"}, {"--job-name", ""}, {"--array", "0-99999999999"},
-      {"--output", ""}, {"--job-name", std::string(300, 'x')}};
+  const std::vector<std::pair<std::string, std::string>> bad = {{"--nodes", "0"},
+                                                                {"--nodes", "-1"},
+                                                                {"--nodes", "4-2"},
+                                                                {"--nodes", "1-"},
+                                                                {"--nodes", "x"},
+                                                                {"--nodes", "99999999999999999999999"},
+                                                                {"--nodes", ""},
+                                                                {"--ntasks", "-5"},
+                                                                {"--ntasks", "0"},
+                                                                {"--ntasks", "18446744073709551616"},
+                                                                {"--ntasks", "1e3"},
+                                                                {"--cpus-per-task", "1.5"},
+                                                                {"--gpus", "-1"},
+                                                                {"--time", "never"},
+                                                                {"--time", "-5"},
+                                                                {"--time", "0"},
+                                                                {"--time", "1:2:3:4"},
+                                                                {"--mem", "4X"},
+                                                                {"--mem", "-1G"},
+                                                                {"--mem", "0"},
+                                                                {"--mem", "99999999999T"},
+                                                                {"--array", "5-1"},
+                                                                {"--array", "1-3,2"},
+                                                                {"--array", ""},
+                                                                {"--nodelist", "n[1-"},
+                                                                {"--nodelist", "n[3-1]"},
+                                                                {"--exclude", "a b"},
+                                                                {"--begin", "25:00"},
+                                                                {"--begin", "2030-02-31"},
+                                                                {"--open-mode", "w"},
+                                                                {"--export", ""},
+                                                                {"--export", "A,,B"},
+                                                                {"--nice", "x"},
+                                                                {"--job-name", ""},
+                                                                {"--array", "0-99999999999"},
+                                                                {"--output", ""},
+                                                                {"--job-name", std::string(300, 'x')}};
   for (const auto& [option, value] : bad) {
     const std::string word = option + "=" + value;
     const std::string message = error_of(kSubmit, {word, "job.sh"});
@@ -165,9 +255,44 @@ TEST(CommandLine, BadValuesNameTheOption) {
 }
 
 TEST(Submit, FillsTheJob) {
-  const JobSpec job = spec({"-J", "name", "-N2-4", "-n8", "--ntasks-per-node=4", "-c2", "--mem", "4G", "--gpus-per-node", "1", "-t", "1:30:00", "-p", "debug", "--nice", "-H",
-                            "-w", "n[1-2]", "-x", "n9", "--exclusive", "-D", "sub", "-o", "out-%j", "-e", "err", "-i", "in", "--open-mode=append", "--requeue",
-                            "--comment", "hello", "-a", "0-9%3", "job.sh", "one", "two words"});
+  const JobSpec job = spec({"-J",
+                            "name",
+                            "-N2-4",
+                            "-n8",
+                            "--ntasks-per-node=4",
+                            "-c2",
+                            "--mem",
+                            "4G",
+                            "--gpus-per-node",
+                            "1",
+                            "-t",
+                            "1:30:00",
+                            "-p",
+                            "debug",
+                            "--nice",
+                            "-H",
+                            "-w",
+                            "n[1-2]",
+                            "-x",
+                            "n9",
+                            "--exclusive",
+                            "-D",
+                            "sub",
+                            "-o",
+                            "out-%j",
+                            "-e",
+                            "err",
+                            "-i",
+                            "in",
+                            "--open-mode=append",
+                            "--requeue",
+                            "--comment",
+                            "hello",
+                            "-a",
+                            "0-9%3",
+                            "job.sh",
+                            "one",
+                            "two words"});
   EXPECT_EQ(job.name, "name");
   EXPECT_EQ(job.nodes_min, 2U);
   EXPECT_EQ(job.nodes_max, 4U);
@@ -210,7 +335,8 @@ TEST(Submit, DefaultsComeFromWhereItIsSubmitted) {
 
 TEST(Submit, CommandLineWinsOverVariablesOverScript) {
   const std::string script = "#!/bin/sh\n#MUSTER --nodes=1 --ntasks 1\n#SBATCH -J script --mem=1G\ntrue\n";
-  const std::map<std::string, std::string> environment = {{"MUSTER_JOB_NAME", "variable"}, {"MUSTER_NTASKS", "2"}, {"MUSTER_HOLD", "yes"}};
+  const std::map<std::string, std::string> environment = {
+      {"MUSTER_JOB_NAME", "variable"}, {"MUSTER_NTASKS", "2"}, {"MUSTER_HOLD", "yes"}};
   const JobSpec job = spec({"--ntasks=3", "--mem-per-cpu=2G", "job.sh"}, script, environment);
   EXPECT_EQ(job.nodes_min, 1U);
   EXPECT_EQ(job.name, "variable");
@@ -221,7 +347,8 @@ TEST(Submit, CommandLineWinsOverVariablesOverScript) {
 }
 
 TEST(Submit, VariablesOfTheJobAroundAreNoOptions) {
-  const std::map<std::string, std::string> environment = {{"MUSTER_JOB_ID", "7"}, {"MUSTER_JOB_NAME", "outer"}, {"MUSTER_NTASKS", "64"}, {"MUSTER_QUEUE", "debug"}};
+  const std::map<std::string, std::string> environment = {
+      {"MUSTER_JOB_ID", "7"}, {"MUSTER_JOB_NAME", "outer"}, {"MUSTER_NTASKS", "64"}, {"MUSTER_QUEUE", "debug"}};
   const JobSpec job = spec({"job.sh"}, "#!/bin/sh\n", environment);
   EXPECT_EQ(job.name, "job.sh");
   EXPECT_EQ(job.ntasks, 0U);
@@ -230,12 +357,15 @@ TEST(Submit, VariablesOfTheJobAroundAreNoOptions) {
 
 TEST(Submit, ErrorsInScriptsNameFileLineAndOption) {
   const std::string head = "#!/bin/sh\n\n#MUSTER --nodes=2\n";
-  const auto message = [&](const std::string& line) { return submit({"job.sh"}, head + line + "\ntrue\n").error().message; };
+  const auto message = [&](const std::string& line) {
+    return submit({"job.sh"}, head + line + "\ntrue\n").error().message;
+  };
   EXPECT_THAT(message("#MUSTER --nodes=x"), HasSubstr("job.sh:4: --nodes"));
   EXPECT_THAT(message("#SBATCH --tim=5 --nods=3"), HasSubstr("job.sh:4: "));
   EXPECT_THAT(message("#MUSTER --wrap=ls"), AllOf(HasSubstr("job.sh:4: "), HasSubstr("--wrap")));
   EXPECT_THAT(message("#MUSTER nodes=3"), AllOf(HasSubstr("job.sh:4: "), HasSubstr("nodes=3")));
-  EXPECT_THAT(message("#MUSTER --dependency=afterok:1"), AllOf(HasSubstr("job.sh:4: --dependency"), HasSubstr("not supported yet")));
+  EXPECT_THAT(message("#MUSTER --dependency=afterok:1"),
+              AllOf(HasSubstr("job.sh:4: --dependency"), HasSubstr("not supported yet")));
   EXPECT_THAT(message("#MUSTER --mem=1G --mem-per-cpu=1G"), HasSubstr("job.sh:4: --mem-per-cpu and job.sh:4: --mem"));
 }
 
@@ -268,14 +398,26 @@ TEST(Submit, ExportsWhatWasAskedFor) {
 
 TEST(Submit, AJobSubmittedByAJobDoesNotTakeItsVariables) {
   Surroundings around = surroundings();
-  around.environment = {"MUSTER_JOB_ID=1", "MUSTER_ARRAY_TASK_ID=3", "SLURM_JOB_ID=1", "MUSTER_CONFIG=/c", "HOME=/h", "CUDA_VISIBLE_DEVICES=0"};
+  around.environment = {"MUSTER_JOB_ID=1", "MUSTER_ARRAY_TASK_ID=3", "SLURM_JOB_ID=1", "MUSTER_CONFIG=/c",
+                        "HOME=/h",         "CUDA_VISIBLE_DEVICES=0"};
   const auto options = submit({"job.sh"}, "#!/bin/sh\n", {}, around);
   EXPECT_EQ(options->environment, std::string("MUSTER_CONFIG=/c\0HOME=/h\0", 25));
 }
 
 TEST(Run, IsWhatOpenMpiAsksOfSrun) {
-  const std::vector<std::string> words = {"--ntasks-per-node=1", "--kill-on-bad-exit", "--mpi=none", "--nodes=2", "--nodelist=n1,n2", "--ntasks=2", "orted", "-mca", "ess",
-                                          "\"slurm\"", "-mca", "orte_node_regex", "\"n[1:1-4]@0(2)\""};
+  const std::vector<std::string> words = {"--ntasks-per-node=1",
+                                          "--kill-on-bad-exit",
+                                          "--mpi=none",
+                                          "--nodes=2",
+                                          "--nodelist=n1,n2",
+                                          "--ntasks=2",
+                                          "orted",
+                                          "-mca",
+                                          "ess",
+                                          "\"slurm\"",
+                                          "-mca",
+                                          "orte_node_regex",
+                                          "\"n[1:1-4]@0(2)\""};
   const auto parsed = parse_command_line(kSrun, words);
   ASSERT_TRUE(parsed.ok()) << parsed.error().message;
   const auto options = build_run(kSrun, *parsed, {}, 42, surroundings());
@@ -287,13 +429,15 @@ TEST(Run, IsWhatOpenMpiAsksOfSrun) {
   EXPECT_TRUE(options->kill_on_bad_exit);
   EXPECT_TRUE(options->srun_style);
   EXPECT_THAT(options->nodelist, ElementsAre("n1", "n2"));
-  EXPECT_THAT(options->argv, ElementsAre("orted", "-mca", "ess", "\"slurm\"", "-mca", "orte_node_regex", "\"n[1:1-4]@0(2)\""));
+  EXPECT_THAT(options->argv,
+              ElementsAre("orted", "-mca", "ess", "\"slurm\"", "-mca", "orte_node_regex", "\"n[1:1-4]@0(2)\""));
 }
 
 TEST(Run, TakesTheLaunchLinesOfOtherLaunchers) {
   for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
            {"-N", "2", "-n", "2", "--input", "none", "/usr/bin/hydra_pmi_proxy", "--control-port", "h:1"},
-           {"--external-launcher", "--ntasks-per-node=1", "--kill-on-bad-exit", "--mpi=none", "--cpu-bind=none", "--jobid=7", "--nodes=2", "--ntasks=2", "prted"},
+           {"--external-launcher", "--ntasks-per-node=1", "--kill-on-bad-exit", "--mpi=none", "--cpu-bind=none",
+            "--jobid=7", "--nodes=2", "--ntasks=2", "prted"},
            {"--no-kill", "--kill-on-bad-exit=0", "-u", "--overlap", "--exact", "-l", "--err=foo", "true"},
            {"--tasks-per-node=2", "--out", "x", "true"}}) {
     const auto parsed = parse_command_line(kSrun, words);
@@ -334,7 +478,8 @@ TEST(JobIds, ReadsAllForms) {
   EXPECT_EQ(parse_job_ref("42_[1-3,9]")->item.indices.size(), 2U);
   EXPECT_EQ(parse_job_ref("42.3")->step, 3U);
   EXPECT_EQ(parse_job_list("1,2_[3,4],5")->size(), 3U);
-  for (const char* bad : {"", "0", "-1", "x", "42_", "42_[", "42_[1-3", "42_1-3", "42_[3-1]", "42_[1%2]", "42.x", "4 2", "18446744073709551616", "42_x", "1,,2"}) {
+  for (const char* bad : {"", "0", "-1", "x", "42_", "42_[", "42_[1-3", "42_1-3", "42_[3-1]", "42_[1%2]", "42.x", "4 2",
+                          "18446744073709551616", "42_x", "1,,2"}) {
     const auto list = parse_job_list(bad);
     ASSERT_FALSE(list.ok()) << bad;
     EXPECT_THAT(list.error().message, HasSubstr("job ")) << bad;
@@ -362,7 +507,8 @@ TEST(Values, Times) {
   EXPECT_EQ(parse_time("2027-01-15", "-S", now)->seconds(), 1'800'000'000 - 8 * 3600);
   EXPECT_EQ(parse_time("2027-01-15T08:00:01", "-S", now)->seconds(), 1'800'000'001);
   EXPECT_EQ(parse_time("@5", "-S", now)->seconds(), 5);
-  for (const char* bad : {"", "8", "24:00", "08:60", "2027-13-01", "2027-02-30", "2027-1", "T", "2027-01-15T", "@", "now-1h", "now+", "99999-01-01"}) {
+  for (const char* bad : {"", "8", "24:00", "08:60", "2027-13-01", "2027-02-30", "2027-1", "T", "2027-01-15T", "@",
+                          "now-1h", "now+", "99999-01-01"}) {
     EXPECT_FALSE(parse_time(bad, "-S", now).ok()) << bad;
   }
 }

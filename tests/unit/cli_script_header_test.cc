@@ -53,7 +53,9 @@ TEST(ScriptHeader, SplitsWordsAsAShellWould) {
 }
 
 TEST(ScriptHeader, TakesNothingElseForADirective) {
-  EXPECT_THAT(directives("#!/bin/sh\n##MUSTER -N2\n#MUSTERED -N2\n #MUSTER -N2\n#muster -N2\n# MUSTER -N2\n#MUSTER:-N2\n"), IsEmpty());
+  EXPECT_THAT(
+      directives("#!/bin/sh\n##MUSTER -N2\n#MUSTERED -N2\n #MUSTER -N2\n#muster -N2\n# MUSTER -N2\n#MUSTER:-N2\n"),
+      IsEmpty());
 }
 
 TEST(ScriptHeader, TheLastLineNeedsNoNewline) {
@@ -69,7 +71,10 @@ TEST(ScriptHeader, RefusesWhatIsNoScript) {
   EXPECT_THAT(refusal("#!/bin/sh\r\necho\r\n"), AllOf(HasSubstr("job.sh:1"), HasSubstr("dos2unix")));
   EXPECT_THAT(refusal("#!/bin/sh\necho\r\n"), AllOf(HasSubstr("job.sh:2"), HasSubstr("CR LF")));
   EXPECT_THAT(refusal(std::string("#!/bin/sh\na\nb\0c\n", 16)), AllOf(HasSubstr("job.sh:3"), HasSubstr("NUL")));
-  EXPECT_THAT(refusal(std::string("\x7f" "ELF\0\0", 6)), HasSubstr("NUL"));
+  EXPECT_THAT(refusal(std::string("\x7f"
+                                  "ELF\0\0",
+                                  6)),
+              HasSubstr("NUL"));
   EXPECT_THAT(refusal("#!/bin/sh\n" + std::string(kScriptBytesMax, 'x')), HasSubstr("10 MiB"));
   EXPECT_THAT(refusal("#!/bin/sh\n#MUSTER --comment='open\n"), AllOf(HasSubstr("job.sh:2"), HasSubstr("quote")));
   std::string many = "#!/bin/sh\n#MUSTER";
