@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "lib/wire/codec.h"
 #include "sim/state_codec.h"
 
 namespace muster::sim {
@@ -44,7 +43,7 @@ engine::State Controller::replay() {
     state = std::move(*loaded);
   }
   for (std::size_t i = store_.snapshot_rows; i < store_.rows.size(); ++i) {
-    const Result<Facts> facts = wire::decode_facts(store_.rows[i]);
+    const Result<Facts> facts = from_journal(store_.rows[i]);
     if (!facts.ok()) {
       problem("row " + std::to_string(i) + " of the journal cannot be read: " + facts.error().message);
       return state;

@@ -11,7 +11,9 @@ namespace muster::sim {
 
 std::string encode_state(const engine::State& state);
 Result<engine::State> decode_state(std::string_view bytes);
-// The same of facts, through the journal's encoding and back; a check that nothing is lost on the way.
+// Facts as a row of the journal, and back.
+Result<Facts> from_journal(std::string_view row);
+// Both at once: what comes back must be what went in.
 Result<Facts> through_journal(const Facts& facts, std::string& bytes);
 
 }  // namespace muster::sim

@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "lib/wire/codec.h"
 #include "sim/checks.h"
 #include "sim/client.h"
 #include "sim/controller.h"
@@ -401,7 +400,7 @@ class World {
   void replay_everything() {
     engine::State state;
     for (const std::string& row : store_.rows) {
-      const Result<Facts> facts = wire::decode_facts(row);
+      const Result<Facts> facts = from_journal(row);
       if (!facts.ok()) {
         checks_.fail("the journal cannot be read: " + facts.error().message);
         return;
