@@ -227,7 +227,10 @@ struct ZmqSocket::Impl : std::enable_shared_from_this<ZmqSocket::Impl> {
   bool has_input() {
     int events = 0;
     std::size_t size = sizeof events;
-    MUSTER_CHECK(zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0);
+    // Reading this option handles the socket's commands, which a signal may interrupt.
+    while (zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) != 0) {
+      MUSTER_CHECK(zmq_errno() == EINTR);
+    }
     return (events & ZMQ_POLLIN) != 0;
   }
 
