@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <type_traits>
 
@@ -272,23 +273,20 @@ void AttemptTable::connect(AttemptKey key, io::Fd socket) {
   shepherd.watcher.emplace(std::move(*watcher));
 }
 
-Status AttemptTable::attach(AttemptKey key) {
-  const std::string directory = shepherds_[key].directory;
-  const io::Fd folder(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid()) {
-    return io::errno_error("open", directory, errno);
-  }
-  // By way of the folder's descriptor: a socket's address takes 108 bytes.
-  const std::string path = "/proc/self/fd/" + std::to_string(folder.get()) + "/" + kSocketName;
+Status AttemptTable::attach(AttemptKey key, const ShepherdRecord& record) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  if (record.socket.size() + 1 > sizeof(address.sun_path)) {
+    return make_error(ErrorCode::kCorrupt, "a shepherd's record names an impossible socket");
+  }
+  std::memcpy(address.sun_path + 1, record.socket.data(), record.socket.size());  // abstract: it begins with a NUL
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + record.socket.size());
   io::Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.valid()) {
     return io::errno_error("make", "a socket", errno);
   }
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return io::errno_error("connect to", directory + "/" + kSocketName, errno);
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
+    return io::errno_error("connect to", "a shepherd's socket", errno);
   }
   connect(key, std::move(socket));
   write_frame(shepherds_[key], AttachFrame{});
@@ -380,7 +378,7 @@ void AttemptTable::on_frame(AttemptKey key, const Frame& frame) {
           }
         } else if constexpr (std::is_same_v<T, EndedFrame>) {
           shepherds_[key].ended = true;
-          if (!io::path_exists(shepherds_[key].directory + "/" + kOutcomeName)) {
+          if (!spool_.read_outcome(key)) {
             // The shepherd could not write it; perhaps there is room again.
             record_end(key, f.outcome, true);
           }
@@ -443,7 +441,7 @@ void AttemptTable::reach_again(AttemptKey key) {
   const auto record = spool_.read_shepherd(key);
   const bool alive = record && is_alive(*record);
   if (alive) {
-    const Status status = attach(key);
+    const Status status = attach(key, *record);
     if (status.ok()) {
       return;
     }

@@ -94,7 +94,7 @@ class AttemptTable : public Attempts {
   void take_up(const FoundAttempt& found);
 
   void connect(AttemptKey key, io::Fd socket);
-  Status attach(AttemptKey key);
+  Status attach(AttemptKey key, const ShepherdRecord& record);
   void write_frame(Shepherd& shepherd, const Frame& frame);
   void flush(Shepherd& shepherd);
   void on_events(AttemptKey key, unsigned events);

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,6 +16,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdio>
 #include <cstring>
 #include <iterator>
 #include <utility>
@@ -68,24 +71,6 @@ std::string start_time_of_self() {
     text.remove_prefix(blank + 1);
   }
   return std::string(text.substr(0, text.find(' ')));
-}
-
-// Complete or not at all: a new file, then a rename. Not synced: after a crash of the machine the boot id differs.
-int write_file(const std::string& path, std::string_view bytes) {
-  const std::string temporary = path + ".new";
-  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) {
-    return errno;
-  }
-  const ssize_t n = write(fd, bytes.data(), bytes.size());
-  const int error_number = n == static_cast<ssize_t>(bytes.size()) ? 0 : (n < 0 ? errno : ENOSPC);
-  close(fd);
-  if (error_number == 0 && rename(temporary.c_str(), path.c_str()) == 0) {
-    return 0;
-  }
-  const int result = error_number != 0 ? error_number : errno;
-  unlink(temporary.c_str());
-  return result;
 }
 
 Outcome outcome_of(int wait_status) {
@@ -156,6 +141,7 @@ Shepherd::~Shepherd() {
     close_fd(task.outputs[1].fd);
   }
   close_fd(connection_);
+  close_fd(record_);
   close_fd(listener_);
   close_fd(timer_);
   close_fd(signals_);
@@ -230,14 +216,19 @@ void Shepherd::on_frame(const Frame& frame) {
 bool Shepherd::take_mark() {
   // Exclusive: of two shepherds that were started for one attempt (noded was killed in between) only one goes on.
   const std::string path = launch_->directory + "/" + kShepherdRecordName;
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  record_ = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
   int error_number = errno;
-  if (fd >= 0) {
-    const std::string text = std::to_string(getpid()) + " " + start_time_of_self() + " " + tree_->cgroup() + "\n";
-    const ssize_t n = write(fd, text.data(), text.size());
+  if (record_ >= 0) {
+    ShepherdRecord record;
+    record.pid = getpid();
+    record.start_time = start_time_of_self();
+    record.socket = listen();
+    record.cgroup = tree_->cgroup();
+    const std::string text = encode_shepherd_record(record);
+    const ssize_t n = write(record_, text.data(), text.size());
     error_number = n < 0 ? errno : ENOSPC;
-    close(fd);
     if (n == static_cast<ssize_t>(text.size())) {
+      record_bytes_ = n;
       return true;
     }
   } else if (error_number == EEXIST || error_number == ENOENT) {
@@ -261,7 +252,6 @@ void Shepherd::launch(const LaunchFrame& frame) {
   if (!take_mark()) {
     return;
   }
-  listen();
   if (frame.time_limit_us > 0) {
     limit_at_us_ = launched_us_ + frame.time_limit_us;
     arm_timer();
@@ -986,7 +976,15 @@ void Shepherd::finish() {
 }
 
 bool Shepherd::write_outcome() {
-  return write_file(launch_->directory + "/" + kOutcomeName, encode_outcome(outcome_)) == 0;
+  const std::string bytes = encode_outcome(outcome_);
+  const ssize_t n = record_ < 0 || record_bytes_ == 0 ? -1 : write(record_, bytes.data(), bytes.size());
+  if (n == static_cast<ssize_t>(bytes.size())) {
+    return true;
+  }
+  if (n > 0 && ftruncate(record_, record_bytes_) != 0) {
+    record_bytes_ = 0;  // what is there now cannot be read; noded records the end
+  }
+  return false;
 }
 
 // ---------------------------------------------------------------- the connection
@@ -1046,27 +1044,28 @@ void Shepherd::drop_connection() {
 
 // ---------------------------------------------------------------- help
 
-void Shepherd::listen() {
-  // The path may be longer than a socket address takes (108 bytes), so it is reached through its open directory.
-  const int directory = open(launch_->directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+std::string Shepherd::listen() {
+  std::uint64_t random[2] = {};
+  if (getrandom(random, sizeof(random), 0) != static_cast<ssize_t>(sizeof(random))) {
+    return "-";
+  }
+  char name[48];
+  std::snprintf(name, sizeof(name), "muster-%016llx%016llx", static_cast<unsigned long long>(random[0]),
+                static_cast<unsigned long long>(random[1]));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  const std::string path = "/proc/self/fd/" + std::to_string(directory) + "/" + kSocketName;
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  const std::size_t length = std::strlen(name);
+  std::memcpy(address.sun_path + 1, name, length);
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + length);
   listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  const mode_t old = umask(077);
-  // Without it a restarted noded only learns of the end from the outcome file; the job itself is not harmed.
-  if (listener_ >= 0 && (bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-                         ::listen(listener_, 4) != 0)) {
+  // Without it a restarted noded only learns of the end from the record; the job itself is not harmed.
+  if (listener_ < 0 || bind(listener_, reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
+      ::listen(listener_, 4) != 0) {
     close_fd(listener_);
+    return "-";
   }
-  umask(old);
-  if (directory >= 0) {
-    close(directory);
-  }
-  if (listener_ >= 0) {
-    add_to_epoll(listener_, Token::kListener, 0, EPOLLIN);
-  }
+  add_to_epoll(listener_, Token::kListener, 0, EPOLLIN);
+  return name;
 }
 
 void Shepherd::add_to_epoll(int fd, Token token, std::uint64_t index, std::uint32_t events) {

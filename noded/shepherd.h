@@ -112,7 +112,7 @@ class Shepherd {
 
   // Help.
   bool take_mark();
-  void listen();
+  std::string listen();
   void add_to_epoll(int fd, Token token, std::uint64_t index, std::uint32_t events);
   void change_epoll(int fd, Token token, std::uint64_t index, std::uint32_t events);
   void close_fd(int& fd);
@@ -129,6 +129,8 @@ class Shepherd {
   int signals_ = -1;
   int timer_ = -1;
   int listener_ = -1;
+  int record_ = -1;                // the shepherd's record, open for the outcome
+  std::int64_t record_bytes_ = 0;  // of it without the outcome
   int connection_ = -1;
   bool connection_writable_watched_ = false;
   bool attached_ = true;  // false: a new noded has not sent its AttachFrame yet

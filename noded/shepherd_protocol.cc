@@ -1,5 +1,6 @@
 #include "noded/shepherd_protocol.h"
 
+#include <charconv>
 #include <cstring>
 #include <optional>
 #include <type_traits>
@@ -292,6 +293,35 @@ Result<bool> FrameReader::next(Frame& out) {
   }
   begin_ += 4 + std::size_t{length};
   return true;
+}
+
+std::string encode_shepherd_record(const ShepherdRecord& record) {
+  // Text, so that an administrator can read it.
+  return std::to_string(record.pid) + " " + record.start_time + " " + record.socket + " " + record.cgroup + "\n";
+}
+
+Result<ShepherdRecord> decode_shepherd_record(std::string_view bytes) {
+  ShepherdRecord record;
+  const auto end = bytes.find('\n');
+  std::string_view line = bytes.substr(0, end);
+  std::string pid;
+  for (std::string* field : {&pid, &record.start_time, &record.socket}) {
+    const auto blank = line.find(' ');
+    if (blank == std::string_view::npos) {
+      return make_error(ErrorCode::kCorrupt, "a shepherd's record is damaged");
+    }
+    *field = std::string(line.substr(0, blank));
+    line.remove_prefix(blank + 1);
+  }
+  record.cgroup = std::string(line);
+  const auto [rest, error] = std::from_chars(pid.data(), pid.data() + pid.size(), record.pid);
+  if (end == std::string_view::npos || error != std::errc() || rest != pid.data() + pid.size() || record.pid <= 0) {
+    return make_error(ErrorCode::kCorrupt, "a shepherd's record is damaged");
+  }
+  if (auto outcome = decode_outcome(bytes.substr(end + 1)); outcome.ok()) {
+    record.outcome = std::move(*outcome);
+  }
+  return record;
 }
 
 std::string encode_outcome(const Outcome& outcome) {

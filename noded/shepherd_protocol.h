@@ -7,10 +7,11 @@
 // because the shepherd stays small.
 //
 // One shepherd serves one (job, attempt). The first connection is a socket pair that noded passes at the spawn; a
-// restarted noded connects to kSocketName in the attempt's directory and sends AttachFrame first.
+// restarted noded connects to the socket that the shepherd's record names and sends AttachFrame first.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,9 +27,8 @@ inline constexpr std::uint32_t kProtocolVersion = 1;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
 inline constexpr const char* kLaunchRecordName = "launch";   // pb::Launch, made with O_EXCL by noded
-inline constexpr const char* kSocketName = "sock";           // the shepherd listens here
-inline constexpr const char* kShepherdRecordName = "shepherd";  // pid, start time and cgroup of the shepherd
-inline constexpr const char* kOutcomeName = "outcome";       // encode_outcome(), written before it is reported
+inline constexpr const char* kShepherdRecordName = "shepherd";  // ShepherdRecord, made with O_EXCL by the shepherd
+inline constexpr const char* kOutcomeName = "outcome";       // encode_outcome(), of ends that noded itself decided
 inline constexpr const char* kTicketName = "ticket";         // of the user, mode 0400
 
 // Descriptor number on which a fresh shepherd finds its socket pair.
@@ -255,6 +255,21 @@ class FrameReader {
   std::string buffer_;
   std::size_t begin_ = 0;
 };
+
+// The file kShepherdRecordName. The shepherd appends the outcome before it reports it. One file for both, and a socket
+// without a file: file systems are slow at making and removing files, and each attempt would do it some times more.
+struct ShepherdRecord {
+  std::int32_t pid = 0;
+  std::string start_time;  // field 22 of /proc/PID/stat; with the pid it names a process for ever
+  std::string socket;      // abstract Unix socket, random so that nobody can take it first
+  std::string cgroup;      // empty: none
+  std::optional<Outcome> outcome;
+  friend bool operator==(const ShepherdRecord&, const ShepherdRecord&) = default;
+};
+// Without the outcome.
+std::string encode_shepherd_record(const ShepherdRecord& record);
+// A damaged outcome is none: it was being written when the shepherd died.
+Result<ShepherdRecord> decode_shepherd_record(std::string_view bytes);
 
 // The file kOutcomeName.
 std::string encode_outcome(const Outcome& outcome);

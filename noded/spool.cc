@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "lib/base/text.h"
+#include "lib/io/hash.h"
 #include "lib/io/log.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
@@ -26,6 +27,8 @@ constexpr std::string_view kRecordMagic = "MUSL1\n";
 constexpr std::size_t kRecordBytesMax = 32U << 20U;
 constexpr std::size_t kSmallFileBytesMax = 64U << 10U;
 constexpr std::size_t kEnvironBytesMax = 4U << 20U;
+// Scripts kept for further tasks with the same one.
+constexpr std::size_t kScriptsMax = 256;
 // A script's name becomes a file name; file systems take 255 bytes.
 constexpr std::size_t kScriptNameMax = 200;
 
@@ -50,13 +53,18 @@ std::string key_text(AttemptKey key) {
 // The file's base name, which the script sees as $0's, unless that is one of ours.
 std::string script_file_name(const JobSpec& spec) {
   const std::string name = spec.script_name.substr(spec.script_name.rfind('/') + 1);
-  constexpr std::array kReserved{kLaunchRecordName, kSocketName, kShepherdRecordName, kOutcomeName, kTicketName};
+  constexpr std::array kReserved{kLaunchRecordName, kShepherdRecordName, kOutcomeName, kTicketName};
   bool reserved = name.empty() || name.front() == '.' || name.size() > kScriptNameMax || name.ends_with(".new") ||
                   name.find('\0') != std::string::npos;
   for (const char* other : kReserved) {
     reserved = reserved || name == other;
   }
   return reserved ? "script" : name;
+}
+
+// When the content was changed last; a chmod or another link does not count.
+std::int64_t changed_ns(const struct stat& info) {
+  return static_cast<std::int64_t>(info.st_mtim.tv_sec) * 1'000'000'000 + info.st_mtim.tv_nsec;
 }
 
 Status write_new_file(const std::string& path, std::string_view bytes, mode_t mode) {
@@ -199,7 +207,9 @@ Result<Spool> Spool::open(const std::string& directory) {
   MUSTER_ASSIGN(io::PidLock lock, io::PidLock::take(directory + "/pid"));
   // Users enter their own attempt's directory, and list none.
   MUSTER_TRY(io::make_dirs(directory + "/attempts", 0711));
-  return Spool(directory, std::move(lock));
+  Spool spool(directory, std::move(lock));
+  spool.forget_scripts();
+  return spool;
 }
 
 std::string Spool::attempt_dir(AttemptKey key) const { return directory_ + "/attempts/" + key_text(key); }
@@ -258,8 +268,7 @@ Result<PreparedAttempt> Spool::prepare(const LaunchData& launch, const std::stri
     MUSTER_TRY(write_new_file(out.directory + "/" + kLaunchRecordName, launch_record(launch, boot_id), 0600));
     if (launch.script != nullptr) {
       out.script = out.directory + "/" + script_file_name(spec);
-      MUSTER_TRY(write_new_file(out.script, *launch.script, 0700));
-      give_to(out.script, spec);
+      MUSTER_TRY(place_script(spec, *launch.script, out.script));
     }
     if (!launch.ticket.empty()) {
       out.ticket_path = out.directory + "/" + kTicketName;
@@ -285,7 +294,8 @@ Result<PreparedAttempt> Spool::prepare(const LaunchData& launch, const std::stri
 std::optional<Outcome> Spool::read_outcome(AttemptKey key) const {
   auto bytes = io::read_file(attempt_dir(key) + "/" + kOutcomeName, kSmallFileBytesMax);
   if (!bytes.ok()) {
-    return std::nullopt;
+    const auto record = read_shepherd(key);
+    return record ? record->outcome : std::nullopt;
   }
   auto outcome = decode_outcome(*bytes);
   if (!outcome.ok()) {
@@ -300,18 +310,45 @@ std::optional<ShepherdRecord> Spool::read_shepherd(AttemptKey key) const {
   if (!text.ok()) {
     return std::nullopt;
   }
-  ShepherdRecord record;
-  const std::string_view line = trim(*text);
-  const auto first = line.find(' ');
-  const auto second = line.find(' ', first + 1);
-  std::from_chars(line.data(), line.data() + std::min(first, line.size()), record.pid);
-  if (first != std::string_view::npos) {
-    record.start_time = std::string(line.substr(first + 1, second - first - 1));
+  auto record = decode_shepherd_record(*text);
+  // Half of a record is a mark all the same: the shepherd has begun, and died at it.
+  return record.ok() ? *record : ShepherdRecord{};
+}
+
+Status Spool::place_script(const JobSpec& spec, const std::string& script, const std::string& path) {
+  const std::string name =
+      io::to_hex(std::string_view(reinterpret_cast<const char*>(spec.script.bytes.data()), spec.script.bytes.size())) +
+      "." + std::to_string(spec.uid);
+  const std::string shared = directory_ + "/scripts/" + name;
+  struct stat info {};
+  const auto known = scripts_.find(name);
+  if (spec.script.is_set() && known != scripts_.end() && ::lstat(shared.c_str(), &info) == 0 &&
+      info.st_size == known->second.size && changed_ns(info) == known->second.changed_ns &&
+      ::link(shared.c_str(), path.c_str()) == 0) {
+    return ok_status();
   }
-  if (second != std::string_view::npos) {
-    record.cgroup = std::string(trim(line.substr(second + 1)));
+  // Read-only: the file may be shared with other tasks of the same user.
+  MUSTER_TRY(write_new_file(path, script, 0500));
+  give_to(path, spec);
+  if (!spec.script.is_set()) {
+    return ok_status();
   }
-  return record;
+  // Kept for the next task. Oldest entries are not worth finding: all go when there are many.
+  if (scripts_.size() >= kScriptsMax) {
+    forget_scripts();
+  }
+  ::unlink(shared.c_str());
+  if (::link(path.c_str(), shared.c_str()) == 0 && ::lstat(shared.c_str(), &info) == 0) {
+    scripts_[name] = Script{info.st_size, changed_ns(info)};
+  }
+  return ok_status();
+}
+
+void Spool::forget_scripts() {
+  scripts_.clear();
+  const std::string path = directory_ + "/scripts";
+  static_cast<void>(io::remove_tree(path));
+  static_cast<void>(io::make_dirs(path, 0700));
 }
 
 Status Spool::write_outcome(AttemptKey key, const Outcome& outcome, bool durable) {

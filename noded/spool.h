@@ -5,9 +5,9 @@
 //   spool_dir/cgroup                      path of this node's cgroup; who stops a node whole removes it
 //   spool_dir/attempts/<job>.<attempt>/   launch    boot id and order, made exclusively before anything is started
 //                                         script, ticket   of the user
-//                                         shepherd  pid, start time and cgroup, made exclusively by the shepherd
-//                                         sock      the shepherd listens here
-//                                         outcome   how it ended
+//                                         shepherd  ShepherdRecord, made exclusively by the shepherd
+//                                         outcome   of an end that noded decided
+//   spool_dir/scripts/<digest>.<uid>      scripts, which attempts link to
 //
 // The launch record is not synced: after a crash of the machine the boot id differs and nothing of it runs. Ends that
 // noded itself decides, and terms, are synced. Loop thread only.
@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@
 #include "lib/base/result.h"
 #include "lib/io/files.h"
 #include "lib/model/orders.h"
+#include "noded/shepherd_protocol.h"
 
 namespace muster::noded {
 
@@ -33,13 +35,6 @@ struct LaunchData {
   std::string ticket;                              // bytes of pb::Ticket; may be empty
   std::shared_ptr<const std::string> script;       // null where no script runs
   std::shared_ptr<const std::string> environment;  // blob of the submission; null where it is not needed
-};
-
-// A shepherd as its record names it.
-struct ShepherdRecord {
-  pid_t pid = 0;
-  std::string start_time;
-  std::string cgroup;  // empty: none
 };
 
 struct FoundAttempt {
@@ -82,9 +77,18 @@ class Spool {
   void remove(AttemptKey key);
 
  private:
+  // A script as it was written; a user who changes his own is noticed.
+  struct Script {
+    std::int64_t size = 0;
+    std::int64_t changed_ns = 0;
+  };
+
   Spool(std::string directory, io::PidLock lock);
+  void forget_scripts();
+  Status place_script(const JobSpec& spec, const std::string& script, const std::string& path);
   std::string directory_;
   io::PidLock lock_;
+  std::map<std::string, Script> scripts_;  // by path below scripts/
 };
 
 // Whether the process of the record lives: the same pid with the same start time.

@@ -168,6 +168,31 @@ TEST_F(AttemptTableTest, RunsReportsAndForgets) {
   EXPECT_TRUE(table_->registered_attempts().empty());
 }
 
+TEST_F(AttemptTableTest, TasksWithOneScriptShareItsFile) {
+  LaunchData first = launch(1, "#!/bin/sh\necho $0\nexit 3\n");
+  auto spec = std::make_shared<JobSpec>(*first.order->spec);
+  spec->script.bytes[0] = 9;
+  LaunchData second = launch(2, *first.script);
+  for (LaunchData* data : {&first, &second}) {
+    auto order = std::make_shared<LaunchOrder>(*data->order);
+    order->spec = spec;
+    data->order = order;
+    table_->on_launch(*data);
+  }
+  EXPECT_EQ(wait_end(1).exit_code, 3);
+  EXPECT_EQ(wait_end(2).exit_code, 3);
+  EXPECT_EQ(std::filesystem::hard_link_count(attempt_dir("2.1") + "/job.sh"), 3U);
+  EXPECT_EQ(read_all(directory_ + "/muster-2.out"), attempt_dir("2.1") + "/job.sh\n");
+  // A script that its user has changed is not given to further tasks.
+  std::ofstream(attempt_dir("2.1") + "/job.sh") << "#!/bin/sh\nexit 4\n";
+  LaunchData third = launch(3, *first.script);
+  auto order = std::make_shared<LaunchOrder>(*third.order);
+  order->spec = spec;
+  third.order = order;
+  table_->on_launch(third);
+  EXPECT_EQ(wait_end(3).exit_code, 3);
+}
+
 TEST_F(AttemptTableTest, ADoubledLaunchRunsOnce) {
   const LaunchData data = launch(1, kWaitForGo);
   table_->on_launch(data);
@@ -218,8 +243,12 @@ TEST_F(AttemptTableTest, AnEndWhileTheDaemonWasAwayIsReported) {
   ASSERT_TRUE(wait_running(1));
   crash();
   touch("go");
-  ASSERT_TRUE(
-      loop_.run_until([&] { return std::filesystem::exists(attempt_dir("1.1") + "/outcome"); }, kPatience));
+  ASSERT_TRUE(loop_.run_until(
+      [&] {
+        auto record = decode_shepherd_record(read_all(attempt_dir("1.1") + "/shepherd"));
+        return record.ok() && record->outcome.has_value();
+      },
+      kPatience));
   open("boot-1");
   const auto attempts = table_->registered_attempts();
   ASSERT_EQ(attempts.size(), 1U);

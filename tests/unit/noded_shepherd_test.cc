@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -200,13 +201,15 @@ class ShepherdTest : public testing::TestWithParam<bool> {
       ADD_FAILURE() << "no EndedFrame";
       return {};
     }
-    auto recorded = decode_outcome(read_all(launch_.directory + "/" + kOutcomeName));
-    EXPECT_TRUE(recorded.ok());
-    if (recorded.ok()) {
-      EXPECT_EQ(*recorded, ended->outcome);
-    }
+    EXPECT_EQ(recorded(), ended->outcome);
     EXPECT_EQ(wait_exit(kPatience), 0);
     return ended->outcome;
+  }
+
+  std::optional<Outcome> recorded() {
+    auto record = decode_shepherd_record(read_all(launch_.directory + "/" + kShepherdRecordName));
+    EXPECT_TRUE(record.ok());
+    return record.ok() ? record->outcome : std::nullopt;
   }
 
   // The exit status; -1 when it did not exit in time.
@@ -235,10 +238,12 @@ class ShepherdTest : public testing::TestWithParam<bool> {
     connection_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    const std::string path = launch_.directory + "/" + kSocketName;
-    ASSERT_LT(path.size(), sizeof(address.sun_path));
-    path.copy(address.sun_path, path.size());
-    ASSERT_EQ(connect(connection_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    const auto record = decode_shepherd_record(read_all(launch_.directory + "/" + kShepherdRecordName));
+    ASSERT_TRUE(record.ok());
+    ASSERT_LT(record->socket.size(), sizeof(address.sun_path));
+    record->socket.copy(address.sun_path + 1, record->socket.size());
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + record->socket.size());
+    ASSERT_EQ(connect(connection_, reinterpret_cast<const sockaddr*>(&address), size), 0);
     reader_ = FrameReader();
     send(AttachFrame{});
   }
@@ -430,8 +435,8 @@ TEST_P(ShepherdTest, EndsAloneWhenNoNodedIsThere) {
   connection_ = -1;
   std::ofstream(directory_ + "/go") << "go";
   EXPECT_EQ(wait_exit(kPatience), 0);
-  auto outcome = decode_outcome(read_all(launch_.directory + "/" + kOutcomeName));
-  ASSERT_TRUE(outcome.ok());
+  const auto outcome = recorded();
+  ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->exit_code, 6);
 }
 
@@ -443,7 +448,7 @@ TEST_P(ShepherdTest, StartsNothingWhenNodedDiesBeforeTheLaunch) {
 }
 
 TEST_P(ShepherdTest, ASecondShepherdOfOneAttemptStartsNothing) {
-  std::ofstream(launch_.directory + "/" + kShepherdRecordName) << "1 1 \n";
+  std::ofstream(launch_.directory + "/" + kShepherdRecordName) << "1 1 x \n";
   script("#!/bin/sh\necho started > started\n");
   send(launch_);
   EXPECT_EQ(wait_exit(kPatience), 0);
@@ -682,6 +687,19 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
     }
   }
   EXPECT_EQ(got, frames);
+}
+
+TEST(ShepherdProtocol, ARecordIsReadWithAndWithoutItsOutcome) {
+  ShepherdRecord record{77, "12345", "muster-ab", "/sys/fs/cgroup/a b", std::nullopt};
+  const std::string text = encode_shepherd_record(record);
+  EXPECT_EQ(decode_shepherd_record(text).value(), record);
+  record.outcome = Outcome{.cause = EndCause::kExited, .exit_code = 7, .signal = 0, .detail = "x", .ran = {}};
+  const std::string whole = text + encode_outcome(*record.outcome);
+  EXPECT_EQ(decode_shepherd_record(whole).value(), record);
+  EXPECT_FALSE(decode_shepherd_record(whole.substr(0, whole.size() - 1)).value().outcome);
+  for (const std::string bad : {"", "77", "77 1 x y", "x 1 x y\n", "0 1 x y\n"}) {
+    EXPECT_FALSE(decode_shepherd_record(bad).ok()) << bad;
+  }
 }
 
 TEST(ShepherdProtocol, DamageIsAnErrorAndNeverALargeAllocation) {
