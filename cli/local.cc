@@ -70,6 +70,7 @@ class LocalCluster {
   [[nodiscard]] std::string record_path() const { return dir_ + "/cluster"; }
   [[nodiscard]] bool anything_running();
 
+  Status make_own_folder();
   Status make_folders();
   Status make_keys(const std::string& name, io::KeyKind kind);
   Status write_authorized();
@@ -89,6 +90,7 @@ class LocalCluster {
   Result<pid_t> spawn_daemon(const std::vector<std::string>& argv, const std::string& log);
   Status wait_for(Duration deadline, const std::string& what, const std::function<Result<bool>()>& ready);
   void end_everything();
+  void remove_contents();
   void remove_files();
 
   std::string dir_;
@@ -129,19 +131,25 @@ bool LocalCluster::anything_running() {
   return std::any_of(record_.inits.begin(), record_.inits.end(), is_running);
 }
 
-Status LocalCluster::make_folders() {
+// Names below /tmp can be guessed, and the folder holds keys: nobody else may have made it first.
+Status check_own_folder(const std::string& path) {
+  struct stat info {};
+  if (lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == geteuid()) return ok_status();
+  return make_error(ErrorCode::kPermissionDenied, path + ": it is not a folder of yours: use another --dir");
+}
+
+Status LocalCluster::make_own_folder() {
   const std::string parent = dir_.substr(0, std::max<std::size_t>(1, dir_.rfind('/')));
   record_.made_dir = !io::path_exists(dir_);
   MUSTER_TRY(io::make_dirs(parent, 0700));
   MUSTER_TRY(io::make_dirs(dir_, 0700));
+  return check_own_folder(dir_);
+}
+
+Status LocalCluster::make_folders() {
   record_.run_base = choose_run_base(dir_);
-  struct stat info {};
   MUSTER_TRY(io::make_dirs(record_.run_base, 0700));
-  // Its name in /tmp can be guessed: somebody else may have made it first.
-  if (lstat(record_.run_base.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != geteuid()) {
-    return make_error(ErrorCode::kPermissionDenied,
-                      record_.run_base + ": it is not a folder of yours: use another --dir");
-  }
+  MUSTER_TRY(check_own_folder(record_.run_base));
   MUSTER_TRY(io::make_dirs(dir_ + "/log", 0700));
   return io::make_dirs(dir_ + "/ctld", 0700);
 }
@@ -375,6 +383,8 @@ Status LocalCluster::start_nodes(std::uint32_t first, std::uint32_t count, Durat
 Status LocalCluster::start(std::uint32_t nodes, std::vector<std::string> topologies, std::vector<std::string> sets) {
   const Duration deadline = deadline_in(kStartMax);
   const std::string name = record_.name;
+  MUSTER_TRY(make_own_folder());
+  MUSTER_TRY(lock());
   if (io::path_exists(record_path())) {
     MUSTER_TRY(load());
     if (anything_running()) {
@@ -384,15 +394,16 @@ Status LocalCluster::start(std::uint32_t nodes, std::vector<std::string> topolog
     }
     // Left over by a machine that went down: nothing of it runs.
     end_everything();
-    remove_files();
+    remove_contents();
+    const bool made_dir = record_.made_dir;
     record_ = LocalRecord{};
     record_.name = name;
+    record_.made_dir = made_dir;
   }
   record_.topologies = std::move(topologies);
   record_.sets = std::move(sets);
-  MUSTER_TRY(make_folders());
   const auto all = [&]() -> Status {
-    MUSTER_TRY(lock());
+    MUSTER_TRY(make_folders());
     MUSTER_TRY(save());
     MUSTER_TRY(make_keys("cluster", io::KeyKind::kCluster));
     MUSTER_TRY(make_keys("user", io::KeyKind::kUser));
@@ -550,7 +561,7 @@ void LocalCluster::end_everything() {
   record_.controller = ProcessId{};
 }
 
-void LocalCluster::remove_files() {
+void LocalCluster::remove_contents() {
   for (std::uint32_t i = 0; i < record_.nodes; ++i) {
     (void)io::remove_tree(node_dir(i)).ok();
     (void)io::remove_tree(node_dir(i) + ".key").ok();
@@ -558,9 +569,14 @@ void LocalCluster::remove_files() {
   }
   if (!record_.run_base.empty()) (void)io::remove_tree(record_.run_base).ok();
   for (const char* name : {"log", "ctld", "cluster.key", "cluster.key.pub", "user.key", "user.key.pub", "authorized",
-                           "hosts", "muster.toml", "cluster", "lock"}) {
+                           "hosts", "muster.toml", "cluster"}) {
     (void)io::remove_tree(dir_ + "/" + name).ok();
   }
+}
+
+void LocalCluster::remove_files() {
+  remove_contents();
+  (void)io::remove_tree(dir_ + "/lock").ok();
   // Only if nothing of somebody else lies in it.
   if (record_.made_dir && rmdir(dir_.c_str()) == 0) {
     const std::string parent = dir_.substr(0, dir_.rfind('/'));

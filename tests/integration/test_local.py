@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """muster local: clusters of pretended nodes start, lose parts, and leave nothing behind."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import Cluster, ClusterTest, CommandFailed, processes_of, until
+from cluster import MUSTER, Cluster, ClusterTest, processes_of, until
 
 
 def mounts():
@@ -18,10 +17,14 @@ def mounts():
         return sorted(file)
 
 
-def cgroups():
+def cgroups(cluster):
+    """The control groups that the cluster's daemons made."""
     found = []
-    for folder, names, _ in os.walk("/sys/fs/cgroup"):
-        found += [os.path.join(folder, name) for name in names if name.startswith("muster")]
+    for name in os.listdir(cluster.local_dir):
+        path = os.path.join(cluster.local_dir, name, "spool", "cgroup")
+        if os.path.exists(path):
+            with open(path) as file:
+                found.append(file.read().strip())
     return found
 
 
@@ -105,13 +108,12 @@ class Growth(ClusterTest):
 class Ends(unittest.TestCase):
     def setUp(self):
         self.mounts = mounts()
-        self.cgroups = cgroups()
 
-    def nothing_left(self, cluster):
+    def nothing_left(self, cluster, groups=()):
         self.assertFalse(os.path.exists(cluster.local_dir))
         self.assertEqual(processes_of(cluster.local_dir), [])
         self.assertEqual(mounts(), self.mounts)
-        self.assertEqual([g for g in cgroups() if g not in self.cgroups], [])
+        self.assertEqual([g for g in groups if os.path.exists(g)], [])
 
     def test_stop_leaves_nothing_but_the_jobs_output(self):
         cluster = Cluster(nodes=2, topology="package:1 core:4 pu:1").start()
@@ -119,9 +121,10 @@ class Ends(unittest.TestCase):
         cluster.wait(cluster.submit("-o", "kept", "--wrap", "echo kept"))
         cluster.submit("-N2", "-o", "running", "--wrap", "setsid sleep 876543 & echo up; wait")
         cluster.wait_file("running")
+        groups = cgroups(cluster)
         cluster.stop()
         self.assertEqual(cluster.read("kept"), "kept\n")
-        self.nothing_left(cluster)
+        self.nothing_left(cluster, groups)
         self.assertEqual(processes_of(cluster.work), [])
         self.assertEqual(cluster.run("local", "stop", "--dir", cluster.local_dir).code, 0)
         self.assertEqual(cluster.run("local", "status", "--dir", cluster.local_dir).code, 1)
@@ -159,12 +162,40 @@ class Ends(unittest.TestCase):
     def test_what_a_crash_left_is_cleaned_by_the_next_start(self):
         cluster = Cluster().start()
         self.addCleanup(cluster.close)
+        groups = cgroups(cluster)
         cluster.local("kill", "n1")
         os.kill(cluster.pid("ctld"), signal.SIGKILL)
         until(lambda: cluster.daemons()["ctld"]["state"] == "down", what="ctld down")
         cluster.start()
         self.assertEqual(cluster.wait(cluster.submit("--wrap", "true"))["state"], "completed")
+        groups += cgroups(cluster)
         cluster.stop()
+        self.nothing_left(cluster, groups)
+
+    def test_of_two_starts_at_once_one_wins(self):
+        cluster = Cluster()
+        self.addCleanup(cluster.close)
+        both = [cluster.popen("local", "start", "--nodes", "1", "--dir", cluster.local_dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        errors = [process.communicate(timeout=120)[1] for process in both]
+        self.assertEqual(sorted(process.returncode for process in both), [0, 1], errors)
+        cluster.running = True
+        cluster.env["MUSTER_CONFIG"] = os.path.join(cluster.local_dir, "muster.toml")
+        self.assertEqual(cluster.wait(cluster.submit("--wrap", "true"))["state"], "completed")
+        cluster.stop()
+        self.nothing_left(cluster)
+
+    def test_an_interrupted_start_leaves_nothing(self):
+        cluster = Cluster()
+        self.addCleanup(cluster.close)
+        start = cluster.popen("local", "start", "--nodes", "8", "--dir", cluster.local_dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        until(lambda: os.path.exists(os.path.join(cluster.local_dir, "log", "n1.log")), what="the first node")
+        start.send_signal(signal.SIGINT)
+        error = start.communicate(timeout=120)[1]
+        if start.returncode == 0:  # it was quicker
+            cluster.running = True
+            cluster.stop()
+        else:
+            self.assertIn("interrupted", error)
         self.nothing_left(cluster)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root to become somebody else")
@@ -174,8 +205,6 @@ class Ends(unittest.TestCase):
         os.chmod(cluster.dir, 0o777)
         os.chmod(cluster.work, 0o777)
         unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]
-        from cluster import MUSTER
-
         def run(*args):
             done = subprocess.run(unprivileged + [MUSTER] + list(args), cwd=cluster.work, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
             self.assertEqual(done.returncode, 0, done)
