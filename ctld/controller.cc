@@ -15,6 +15,7 @@
 #include "ctld/store_sqlite.h"
 #include "ctld/tickets.h"
 #include "lib/base/text.h"
+#include "lib/io/clock.h"
 #include "lib/io/files.h"
 #include "lib/io/keys.h"
 #include "lib/io/log.h"
@@ -32,6 +33,8 @@ constexpr Duration kPingInterval = Duration::from_s(30);
 constexpr Duration kPingTimeout = Duration::from_s(90);
 // How long unsent replies are kept after stop().
 constexpr Duration kLinger = Duration::from_s(1);
+// How long a start waits for an earlier controller to be gone.
+constexpr Duration kLockPatience = Duration::from_s(3);
 constexpr std::size_t kEndpointBytesMax = 4'096;
 
 Result<sched::Policy> make_policy(const config::Config& config) {
@@ -47,20 +50,24 @@ Result<sched::Policy> make_policy(const config::Config& config) {
     if (!in.nodes.empty()) {
       MUSTER_ASSIGN(queue.nodes, expand_node_list(in.nodes));
     }
+    queue.accepts = in.state != "closed";
+    queue.starts = in.state != "stopped";
     queue.time_max = std::min(in.max_time, config.job.max_time);
     queue.time_default = in.default_time.us != 0 ? in.default_time : config.job.default_time;
     policy.queues.push_back(std::move(queue));
   }
   if (policy.find_queue(policy.default_queue) == nullptr) {
     return invalid_argument("job.default_queue is \"" + printable(policy.default_queue) +
-                            "\", which is no queue: add [queue." + printable(policy.default_queue) + "] or name another one");
+                            "\", which is no queue: add [queue." + printable(policy.default_queue) +
+                            "] or name another one");
   }
   return policy;
 }
 
 Result<io::Key> load_cluster_key(const config::Config& config) {
   if (config.cluster.key.empty()) {
-    return invalid_argument("cluster.key is not set: name the cluster's key file (muster keygen cluster --out FILE makes one)");
+    return invalid_argument(
+        "cluster.key is not set: name the cluster's key file (muster keygen cluster --out FILE makes one)");
   }
   MUSTER_ASSIGN(io::Key key, io::load_key(config.cluster.key));
   if (key.pub.kind != io::KeyKind::kCluster) {
@@ -69,6 +76,19 @@ Result<io::Key> load_cluster_key(const config::Config& config) {
                             ": the controller needs the cluster's (muster keygen cluster --out FILE makes one)");
   }
   return key;
+}
+
+// A controller that was just killed holds its lock until the kernel has taken its memory apart: seconds where it had
+// a million jobs.
+Result<io::PidLock> take_lock(const std::string& path) {
+  const Duration deadline = io::boottime_now() + kLockPatience;
+  for (;;) {
+    auto lock = io::PidLock::take(path);
+    if (lock.ok() || lock.error().code != ErrorCode::kAlreadyExists || io::boottime_now() >= deadline) {
+      return lock;
+    }
+    usleep(20'000);
+  }
 }
 
 bool has_free_port(const std::string& listen) {
@@ -91,12 +111,13 @@ struct Controller::Impl {
         outbox([this](const std::string& peer, const std::vector<std::string>& frames) {
           return router ? router->send_to(peer, frames) : Status(make_error(ErrorCode::kNotFound, "not serving"));
         }),
-        pipeline(loop, std::move(recovered.state), std::move(policy),
-                 PipelineLimits{.batch_facts_max = config.controller.batch_facts_max},
-                 PipelineHooks{.perform = [this](Effects effects) { perform(effects); },
-                               .closing = [this](std::uint64_t seq, std::size_t facts) { snapshotter->closing(seq, facts); },
-                               .committed = [this](std::uint64_t seq) { snapshotter->committed(seq); },
-                               .drained = [this] { resume(); }}),
+        pipeline(
+            loop, std::move(recovered.state), std::move(policy),
+            PipelineLimits{.batch_facts_max = config.controller.batch_facts_max},
+            PipelineHooks{.perform = [this](Effects effects) { perform(effects); },
+                          .closing = [this](std::uint64_t seq, std::size_t facts) { snapshotter->closing(seq, facts); },
+                          .committed = [this](std::uint64_t seq) { snapshotter->committed(seq); },
+                          .drained = [this] { resume(); }}),
         tick_timer(loop, [this] { (void)pipeline.execute(Tick{}); }) {}
 
   Status open(const Recovered& recovered);
@@ -146,15 +167,17 @@ struct Controller::Impl {
 
 Status Controller::Impl::open(const Recovered& recovered) {
   const std::string& state_dir = config.controller.state_dir;
-  MUSTER_ASSIGN(journal, open_store(loop, state_dir, recovered.position,
-                                    JournalEvents{.committed = [this](std::uint64_t seq) { pipeline.on_committed(seq); },
-                                                  .failed = [this](Error error) { fail(error); }}));
+  MUSTER_ASSIGN(journal,
+                open_store(loop, state_dir, recovered.position,
+                           JournalEvents{.committed = [this](std::uint64_t seq) { pipeline.on_committed(seq); },
+                                         .failed = [this](Error error) { fail(error); }}));
   Snapshotter::Options options;
   options.state_dir = state_dir;
   options.program = io::program_dir() + "/muster-ctld";
   options.every_batches = config.controller.snapshot_every_batches;
   snapshotter.emplace(loop, std::move(options), pipeline.state(), *journal, recovered.batches_replayed);
-  nodes.emplace(loop, Nodes::Options{config.cluster.name, config.controller.node_timeout}, pipeline, *journal, outbox, tickets);
+  nodes.emplace(loop, Nodes::Options{config.cluster.name, config.controller.node_timeout}, pipeline, *journal, outbox,
+                tickets);
   requests.emplace(loop, config, pipeline, *journal, outbox, *nodes, tickets);
   context = std::make_unique<io::ZmqContext>();
   MUSTER_ASSIGN(zap, io::ZapHandler::authorized_file(*context, config.controller.authorized));
@@ -259,7 +282,8 @@ void Controller::Impl::on_client(const std::string& peer, const io::PeerIdentity
   pb::Request request;
   if (!request.ParseFromString(body)) {
     drop(who.name, "a request is no message");
-    return requests->refuse(peer, make_error(ErrorCode::kCorrupt, "the request cannot be read: use a client of the same version"));
+    return requests->refuse(
+        peer, make_error(ErrorCode::kCorrupt, "the request cannot be read: use a client of the same version"));
   }
   requests->on_request(peer, Caller{who.name, who.kind == io::PeerIdentity::Kind::kAdmin}, request);
 }
@@ -320,7 +344,7 @@ Result<std::unique_ptr<Controller>> Controller::start(io::Loop& loop, const conf
   MUSTER_ASSIGN(auto policy, make_policy(config));
   MUSTER_ASSIGN(auto key, load_cluster_key(config));
   MUSTER_TRY(io::make_dirs(state_dir, 0700));
-  MUSTER_ASSIGN(auto lock, io::PidLock::take(state_dir + "/pid"));
+  MUSTER_ASSIGN(auto lock, take_lock(state_dir + "/pid"));
   remove_partial_snapshots(state_dir);
   MUSTER_TRY(prepare_store(state_dir, config.cluster.name));
   MUSTER_ASSIGN(auto recovered, recover_all(state_dir));
@@ -348,7 +372,9 @@ void Controller::stop() {
   impl_->pipeline.after_commit([impl = impl_.get()] { impl->finish(0); });
 }
 
-const std::string& Controller::endpoint() const { return impl_->endpoint; }
+const std::string& Controller::endpoint() const {
+  return impl_->endpoint;
+}
 
 Status check_setup(const config::Config& config) {
   MUSTER_ASSIGN(const auto policy, make_policy(config));

@@ -63,16 +63,17 @@ inline constexpr std::uint64_t kHistoryRowsMax = 100'000;
 inline constexpr std::uint64_t kHistoryRowsDefault = 10'000;
 
 struct HistoryPage {
-  std::vector<JobSummary> jobs;  // in the order in which they ended; a range of never started tasks is one for each task
-  bool cut = false;              // the limit was reached: these are the newest
-  std::uint64_t damaged = 0;     // rows that were left out because their hash does not fit
+  std::vector<JobSummary>
+      jobs;                   // in the order in which they ended; a range of never started tasks is one for each task
+  bool cut = false;           // the limit was reached: these are the newest
+  std::uint64_t damaged = 0;  // rows that were left out because their hash does not fit
 };
 
 // What is not needed any more once a snapshot has been verified.
 struct Compaction {
-  std::uint64_t facts_upto = 0;       // batches up to this one may go
-  std::uint64_t blobs_upto = 0;       // blobs last named by a batch up to this one may go,
-  std::vector<Digest> blobs_in_use;   // but for these (sorted)
+  std::uint64_t facts_upto = 0;      // batches up to this one may go
+  std::uint64_t blobs_upto = 0;      // blobs last named by a batch up to this one may go,
+  std::vector<Digest> blobs_in_use;  // but for these (sorted)
 };
 
 class Journal {

@@ -1,6 +1,7 @@
 // muster-ctld: the controller daemon.
 #include <getopt.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,14 +47,11 @@ int complain(const std::string& message, int status) {
 // The exit status when there is nothing more to do, else -1.
 int parse_arguments(int argc, char** argv, Arguments& out) {
   enum Option { kConfig = 1, kSet, kCheck, kMakeSnapshot, kUpto, kHelp, kVersion };
-  static const option kOptions[] = {{"config", required_argument, nullptr, kConfig},
-                                    {"set", required_argument, nullptr, kSet},
-                                    {"check", no_argument, nullptr, kCheck},
-                                    {"make-snapshot", required_argument, nullptr, kMakeSnapshot},
-                                    {"upto", required_argument, nullptr, kUpto},
-                                    {"help", no_argument, nullptr, kHelp},
-                                    {"version", no_argument, nullptr, kVersion},
-                                    {nullptr, 0, nullptr, 0}};
+  static const option kOptions[] = {
+      {"config", required_argument, nullptr, kConfig}, {"set", required_argument, nullptr, kSet},
+      {"check", no_argument, nullptr, kCheck},         {"make-snapshot", required_argument, nullptr, kMakeSnapshot},
+      {"upto", required_argument, nullptr, kUpto},     {"help", no_argument, nullptr, kHelp},
+      {"version", no_argument, nullptr, kVersion},     {nullptr, 0, nullptr, 0}};
   opterr = 0;
   for (int code = 0; (code = getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
     switch (code) {
@@ -98,6 +96,15 @@ int run_snapshot(const Arguments& arguments) {
   return status.ok() ? 0 : complain(status.error().message, 1);
 }
 
+// Each node and each client is a connection.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
 int run_daemon(const Arguments& arguments) {
   const auto path = config::find_config_path(arguments.config);
   if (!path.ok()) {
@@ -119,6 +126,7 @@ int run_daemon(const Arguments& arguments) {
     return complain(status.error().message, 1);
   }
   umask(077);
+  raise_descriptor_limit();
   std::signal(SIGPIPE, SIG_IGN);
 
   int exit_status = 1;

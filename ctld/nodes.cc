@@ -40,7 +40,8 @@ BlobCache::Bytes BlobCache::get(const Digest& digest) {
 
 // ---------------------------------------------------------------- messages from nodes
 
-Nodes::Nodes(io::Loop& loop, Options options, Pipeline& pipeline, Journal& journal, Outbox& outbox, const Tickets& tickets)
+Nodes::Nodes(io::Loop& loop, Options options, Pipeline& pipeline, Journal& journal, Outbox& outbox,
+             const Tickets& tickets)
     : options_(std::move(options)),
       pipeline_(pipeline),
       journal_(journal),
@@ -350,7 +351,8 @@ void Nodes::send_launches(NodeIndex node, std::vector<LaunchOrder> orders, std::
       }
     }
     std::erase_if(orders, [&](const LaunchOrder& order) {
-      return std::any_of(hopeless.begin(), hopeless.end(), [&](const LaunchOrder& each) { return each.key == order.key; });
+      return std::any_of(hopeless.begin(), hopeless.end(),
+                         [&](const LaunchOrder& each) { return each.key == order.key; });
     });
     send_complete(node, orders, blobs);
     if (!hopeless.empty()) {

@@ -101,7 +101,7 @@ class Nodes {
   Outbox& outbox_;
   const Tickets& tickets_;
   BlobCache blobs_;
-  std::unordered_map<std::uint32_t, Link> links_;          // by node index
+  std::unordered_map<std::uint32_t, Link> links_;  // by node index
   std::unordered_map<std::string, NodeIndex> by_peer_;
   RateLimit refusals_{5};
   io::Timer silence_timer_;

@@ -6,7 +6,8 @@
 
 namespace muster::ctld {
 
-Status Outbox::send(const std::string& peer, wire::MessageKind kind, const google::protobuf::MessageLite& message) const {
+Status Outbox::send(const std::string& peer, wire::MessageKind kind,
+                    const google::protobuf::MessageLite& message) const {
   std::vector<std::string> frames;
   frames.reserve(2);
   frames.push_back(wire::header(kind));

@@ -37,7 +37,8 @@ struct Pipeline::Open {
   [[nodiscard]] bool empty() const { return batch.facts.empty() && effects.empty() && after.empty(); }
 };
 
-Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, PipelineLimits limits, PipelineHooks hooks)
+Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, PipelineLimits limits,
+                   PipelineHooks hooks)
     : loop_(loop),
       state_(std::move(state)),
       policy_(std::move(policy)),
@@ -124,7 +125,9 @@ bool Pipeline::full() const {
   return open_->batch.facts.size() >= limits_.batch_facts_max || open_->blob_bytes >= limits_.batch_bytes_max;
 }
 
-bool Pipeline::settled() const { return open_->empty() && !under_way_; }
+bool Pipeline::settled() const {
+  return open_->empty() && !under_way_;
+}
 
 void Pipeline::schedule_flush() {
   if (!std::exchange(flush_scheduled_, true)) {

@@ -20,7 +20,8 @@ struct DecodedRows {
   std::vector<Facts> batches;
 };
 
-Result<DecodedRows> decode_rows(const std::vector<std::string>& rows, std::uint64_t first_seq, const std::string& path) {
+Result<DecodedRows> decode_rows(const std::vector<std::string>& rows, std::uint64_t first_seq,
+                                const std::string& path) {
   DecodedRows out;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     auto facts = wire::decode_facts(rows[i]);
@@ -41,7 +42,8 @@ Status check_fact(const engine::State& state, const Fact& fact) {
   }
   for (const auto& share : started->shares) {
     if (share.node.value >= state.nodes.size()) {
-      return make_error(ErrorCode::kCorrupt, "job " + std::to_string(started->job.value) + " starts on an unknown node");
+      return make_error(ErrorCode::kCorrupt,
+                        "job " + std::to_string(started->job.value) + " starts on an unknown node");
     }
   }
   return ok_status();
@@ -116,10 +118,11 @@ Result<Recovered> recover(const std::string& state_dir, std::uint64_t upto) {
     MUSTER_ASSIGN(const auto reader, JournalReader::open(state_dir));
     MUSTER_ASSIGN(const auto bounds, reader->bounds());
     if (bounds.first > 1) {
-      return make_error(ErrorCode::kCorrupt,
-                        journal_path(state_dir) + " begins at batch " + std::to_string(bounds.first) +
-                            " and there is no usable snapshot of what was before" +
-                            (damaged.empty() ? "" : " (" + damaged + ")") + ": restore a copy of the folder " + state_dir);
+      return make_error(ErrorCode::kCorrupt, journal_path(state_dir) + " begins at batch " +
+                                                 std::to_string(bounds.first) +
+                                                 " and there is no usable snapshot of what was before" +
+                                                 (damaged.empty() ? "" : " (" + damaged + ")") +
+                                                 ": restore a copy of the folder " + state_dir);
     }
   }
   MUSTER_TRY(replay(state_dir, upto, out));

@@ -12,8 +12,8 @@ namespace muster::ctld {
 
 struct Recovered {
   engine::State state;
-  JournalPosition position;          // the last batch in `state`
-  std::uint64_t snapshot_seq = 0;    // 0: from the beginning
+  JournalPosition position;        // the last batch in `state`
+  std::uint64_t snapshot_seq = 0;  // 0: from the beginning
   std::uint64_t batches_replayed = 0;
 };
 

@@ -28,13 +28,17 @@ std::int64_t resident_bytes() {
   return static_cast<std::int64_t>(resident) * sysconf(_SC_PAGESIZE);
 }
 
-std::string id_text(JobId id) { return "job " + std::to_string(id.value); }
+std::string id_text(JobId id) {
+  return "job " + std::to_string(id.value);
+}
 
 Error no_such_job(JobId id) {
   return make_error(ErrorCode::kNotFound, id_text(id) + ": no such job: see `muster queue` and `muster history`");
 }
 
-bool owns(const Caller& caller, const JobSpec& spec) { return caller.admin || caller.user == spec.user; }
+bool owns(const Caller& caller, const JobSpec& spec) {
+  return caller.admin || caller.user == spec.user;
+}
 
 // What the client checked too; whoever speaks the protocol by other means is told the same.
 Status check_script(const std::string& script, std::uint64_t bytes_max) {
@@ -47,7 +51,8 @@ Status check_script(const std::string& script, std::uint64_t bytes_max) {
                             " (controller.script_bytes_max): put data into a file that the script reads");
   }
   if (script.compare(0, 2, "#!") != 0) {
-    return invalid_argument("the script does not begin with #!: name its interpreter in the first line, as in #!/bin/sh");
+    return invalid_argument(
+        "the script does not begin with #!: name its interpreter in the first line, as in #!/bin/sh");
   }
   if (const auto nul = script.find('\0'); nul != std::string::npos) {
     return invalid_argument("the script has a NUL byte at offset " + std::to_string(nul) + ": submit a text file");
@@ -59,7 +64,9 @@ Status check_script(const std::string& script, std::uint64_t bytes_max) {
   return ok_status();
 }
 
-Digest digest_of(const std::string& bytes) { return bytes.empty() ? Digest{} : Digest{io::blake2b_256(bytes)}; }
+Digest digest_of(const std::string& bytes) {
+  return bytes.empty() ? Digest{} : Digest{io::blake2b_256(bytes)};
+}
 
 bool matches(const JobSelector& selector, const Job& job) {
   if ((!selector.user.empty() && selector.user != job.spec->user) ||
@@ -202,12 +209,17 @@ Status Requests::check_submission(const Call& call, const pb::Request& request, 
                                                         ": use that user's key");
   }
   MUSTER_TRY(users_.check(spec.user, spec.uid, spec.gid, pipeline_.now()));
-  if (const auto queue = config_.queues.find(spec.queue.empty() ? config_.job.default_queue : spec.queue);
-      queue != config_.queues.end() && queue->second.state == "closed") {
-    return make_error(ErrorCode::kRefused, "queue " + printable(queue->first) + " is closed: choose another one with --queue");
+  const auto& state = pipeline_.state();
+  if (const std::uint64_t held = state.jobs.size() + state.arrays.size();
+      held >= config_.controller.queue_max_jobs &&
+      engine::job_of_request(state, RequestId{in.request().high(), in.request().low()}).value == 0) {
+    return make_error(ErrorCode::kLimitReached,
+                      "the controller holds " + std::to_string(held) +
+                          " jobs, its limit (controller.queue_max_jobs): try again when some have ended");
   }
   if (spec.kind == JobKind::kBatch) {
-    MUSTER_TRY(check_script(in.script(), std::min<std::uint64_t>(config_.controller.script_bytes_max, wire::kScriptBytesMax)));
+    MUSTER_TRY(
+        check_script(in.script(), std::min<std::uint64_t>(config_.controller.script_bytes_max, wire::kScriptBytesMax)));
   } else if (!in.script().empty()) {
     return invalid_argument("a job of `muster run` has no script: use muster submit");
   }
@@ -241,8 +253,8 @@ void Requests::submit(const Call& call, const pb::Request& request) {
     return fail(call, decision.error());
   }
   if (!in.test_only() && !decision->facts.empty()) {
-    for (const auto& [digest, bytes] : {std::pair{command.spec->script, &in.script()},
-                                        std::pair{command.spec->environment, &in.environment()}}) {
+    for (const auto& [digest, bytes] :
+         {std::pair{command.spec->script, &in.script()}, std::pair{command.spec->environment, &in.environment()}}) {
       if (digest.is_set()) {
         if (nodes_.blobs().get(digest) == nullptr) {
           nodes_.blobs().put(digest, std::make_shared<const std::string>(*bytes));
@@ -429,7 +441,8 @@ void Requests::jobs_named(const std::shared_ptr<JobWalk>& walk) {
         show(*array, item.id);
       }
       const JobId end(item.id.value + array->spec->array->size());
-      for (auto task = state.jobs.lower_bound(item.id); task != state.jobs.end() && task->first < end && room(); ++task) {
+      for (auto task = state.jobs.lower_bound(item.id); task != state.jobs.end() && task->first < end && room();
+           ++task) {
         show(task->second, item.id);
       }
     } else if (const Job* job = engine::find_job(state, item.id)) {
@@ -544,7 +557,8 @@ void Requests::show_config(const Call& call) {
 
 void Requests::read_history(const Call& call, HistoryFilter filter, std::function<void(HistoryPage)> done) {
   if (history_queue_.size() >= kHistoryReadsQueued) {
-    return fail(call, make_error(ErrorCode::kLimitReached, "too many questions about history are waiting: try again later"));
+    return fail(call,
+                make_error(ErrorCode::kLimitReached, "too many questions about history are waiting: try again later"));
   }
   history_queue_.push_back({std::move(filter), [this, call, done = std::move(done)](Result<HistoryPage> page) {
                               --history_reads_;
@@ -592,7 +606,8 @@ void Requests::history(const Call& call, const pb::Request& request) {
     read_history(call, std::move(filter), [this, call, limit](HistoryPage page) {
       std::vector<std::string> notes;
       if (page.cut && limit != page.jobs.size()) {
-        notes.push_back("only the newest " + std::to_string(page.jobs.size()) + " jobs are shown: ask for a shorter time");
+        notes.push_back("only the newest " + std::to_string(page.jobs.size()) +
+                        " jobs are shown: ask for a shorter time");
       }
       history_part(call, std::make_shared<HistoryPage>(std::move(page)), 0, false, std::move(notes));
     });
@@ -619,7 +634,8 @@ void Requests::history_part(const Call& call, std::shared_ptr<HistoryPage> page,
   }
   reply(call, message, more);
   if (more) {
-    loop_.defer([this, call, page, end, with_placement, notes] { history_part(call, page, end, with_placement, notes); });
+    loop_.defer(
+        [this, call, page, end, with_placement, notes] { history_part(call, page, end, with_placement, notes); });
   }
 }
 
@@ -831,7 +847,8 @@ void Requests::ticket_of_ended(const Call& call, JobId id, const std::string& cl
   filter.items.push_back({id, false, {}});
   filter.limit = kViewsPerReply;
   read_history(call, std::move(filter), [this, call, id, client_key](HistoryPage page) {
-    const auto found = std::find_if(page.jobs.begin(), page.jobs.end(), [&](const JobSummary& job) { return job.id == id; });
+    const auto found =
+        std::find_if(page.jobs.begin(), page.jobs.end(), [&](const JobSummary& job) { return job.id == id; });
     if (found == page.jobs.end()) {
       return fail(call, no_such_job(id));
     }

@@ -44,7 +44,9 @@ Error corrupt(const std::string& path, const std::string& what) {
   return make_error(ErrorCode::kCorrupt, path + " is damaged: " + what);
 }
 
-std::string_view view_of(const io::Hash& hash) { return {reinterpret_cast<const char*>(hash.data()), hash.size()}; }
+std::string_view view_of(const io::Hash& hash) {
+  return {reinterpret_cast<const char*>(hash.data()), hash.size()};
+}
 
 io::Hash to_hash(std::string_view bytes) {
   io::Hash hash{};
@@ -339,7 +341,8 @@ struct Decoded {
 };
 
 Result<Decoded> decode_part(const Part& part, const std::map<JobId, Job>& arrays) {
-  pb::SnapshotPart message;
+  google::protobuf::Arena arena;
+  auto& message = *google::protobuf::Arena::CreateMessage<pb::SnapshotPart>(&arena);
   if (!message.ParseFromArray(part.bytes.data(), static_cast<int>(part.bytes.size()))) {
     return make_error(ErrorCode::kCorrupt, "a part is no message");
   }

@@ -1,4 +1,5 @@
-// Snapshots: a whole State in a file, so that a start does not replay everything. docs/spec/journal.md fixes the format.
+// Snapshots: a whole State in a file, so that a start does not replay everything. docs/spec/journal.md fixes the
+// format.
 //
 //   "MUSTSNP1", then parts: kind (1 byte), length (4 bytes, little endian), bytes
 //     h  pb::SnapshotPart with term, time, next id;   n  nodes;   a  array records;   j  jobs;   r  known requests

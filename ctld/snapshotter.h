@@ -50,8 +50,8 @@ class Snapshotter {
   Options options_;
   const engine::State& state_;
   Journal& journal_;
-  std::uint64_t batches_;    // since the last snapshot
-  std::uint64_t facts_ = 0;  // since the last snapshot
+  std::uint64_t batches_;     // since the last snapshot
+  std::uint64_t facts_ = 0;   // since the last snapshot
   std::uint64_t wanted_ = 0;  // the batch whose snapshot is being made; 0: none
   std::optional<io::Hash> expected_;
   pid_t pid_ = 0;

@@ -47,7 +47,9 @@ constexpr std::int64_t kHeapLimitBytes = std::int64_t{1} << 30;
 
 constexpr std::size_t kHeadBytes = 8 + io::kHashBytes + io::kHashBytes;
 
-std::string head_path(const std::string& state_dir) { return state_dir + "/journal.head"; }
+std::string head_path(const std::string& state_dir) {
+  return state_dir + "/journal.head";
+}
 
 std::string restore_advice(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -135,8 +137,8 @@ class Database {
         os_error != 0 && ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN)) {
       what += std::string(", ") + std::strerror(os_error);
     }
-    const std::string context = " (" + std::string(doing.substr(0, doing.find_first_of(" \n"))) + ", SQLite code " +
-                                std::to_string(rc) + ")";
+    const std::string context =
+        " (" + std::string(doing.substr(0, doing.find_first_of(" \n"))) + ", SQLite code " + std::to_string(rc) + ")";
     switch (rc & 0xff) {
       case SQLITE_CORRUPT:
       case SQLITE_NOTADB:
@@ -177,8 +179,8 @@ class Statement {
 
   Status prepare(Database& db, const std::string& sql) {
     db_ = &db;
-    const int rc = sqlite3_prepare_v3(db.handle(), sql.c_str(), static_cast<int>(sql.size()),
-                                      SQLITE_PREPARE_PERSISTENT, &statement_, nullptr);
+    const int rc = sqlite3_prepare_v3(db.handle(), sql.c_str(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
+                                      &statement_, nullptr);
     return rc == SQLITE_OK ? ok_status() : Status(db.error(rc, sql));
   }
 
@@ -213,14 +215,17 @@ class Statement {
     return status;
   }
 
-  [[nodiscard]] std::uint64_t u64(int column) { return static_cast<std::uint64_t>(sqlite3_column_int64(statement_, column)); }
+  [[nodiscard]] std::uint64_t u64(int column) {
+    return static_cast<std::uint64_t>(sqlite3_column_int64(statement_, column));
+  }
   [[nodiscard]] std::int64_t i64(int column) { return sqlite3_column_int64(statement_, column); }
   [[nodiscard]] bool is_null(int column) { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
   // Valid until the next step.
   [[nodiscard]] std::string_view bytes(int column) {
     const void* data = sqlite3_column_blob(statement_, column);
     const int size = sqlite3_column_bytes(statement_, column);
-    return data == nullptr ? std::string_view() : std::string_view(static_cast<const char*>(data), static_cast<std::size_t>(size));
+    return data == nullptr ? std::string_view()
+                           : std::string_view(static_cast<const char*>(data), static_cast<std::size_t>(size));
   }
 
  private:
@@ -282,8 +287,9 @@ Status check_schema(Database& db, const std::string& cluster) {
   }
   MUSTER_ASSIGN(const std::string version, meta_value(db, "schema"));
   if (version != std::to_string(kSchemaVersion)) {
-    return make_error(ErrorCode::kRefused, db.path() + " has schema version '" + version + "', this muster-ctld knows " +
-                                               std::to_string(kSchemaVersion) + ": start the version that wrote it");
+    return make_error(ErrorCode::kRefused, db.path() + " has schema version '" + version +
+                                               "', this muster-ctld knows " + std::to_string(kSchemaVersion) +
+                                               ": start the version that wrote it");
   }
   MUSTER_ASSIGN(const std::string owner, meta_value(db, "cluster"));
   if (owner != cluster) {
@@ -354,7 +360,8 @@ class HistoryCollector {
       }
     }
     Statement rows;
-    MUSTER_TRY(rows.prepare(db_, std::string(kHistoryColumns) + "WHERE array_id = ? AND array_id <> 0 ORDER BY row DESC"));
+    MUSTER_TRY(
+        rows.prepare(db_, std::string(kHistoryColumns) + "WHERE array_id = ? AND array_id <> 0 ORDER BY row DESC"));
     rows.bind(item.id.value);
     bool is_array = false;
     for (;;) {
@@ -474,9 +481,8 @@ class HistoryCollector {
       return;
     }
     for (std::uint64_t i = job.count; i-- > 0;) {
-      if (indices != nullptr &&
-          (!job.spec->array || job.array_position + i >= job.spec->array->size() ||
-           !index_wanted(*indices, job.spec->array->index_at(job.array_position + i)))) {
+      if (indices != nullptr && (!job.spec->array || job.array_position + i >= job.spec->array->size() ||
+                                 !index_wanted(*indices, job.spec->array->index_at(job.array_position + i)))) {
         continue;
       }
       if (page_.jobs.size() >= limit_) {
@@ -587,8 +593,9 @@ class SqliteStore final : public Journal {
     MUSTER_TRY(use_blob_.prepare(
         db_, "INSERT INTO blob_uses(digest, seq) VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq"));
     MUSTER_TRY(insert_history_.prepare(
-        db_, "INSERT INTO history(id_first, count, array_id, user, queue, state, submit_us, start_us, end_us, record, hash) "
-             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+        db_,
+        "INSERT INTO history(id_first, count, array_id, user, queue, state, submit_us, start_us, end_us, record, hash) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
     const std::string path = head_path(state_dir_);
     head_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     if (!head_.valid()) {
@@ -615,12 +622,13 @@ class SqliteStore final : public Journal {
 
   void read_blobs(std::vector<Digest> digests, BlobsRead done) override {
     auto answers = std::make_shared<std::vector<Result<std::string>>>();
-    loop_.run_in_worker([reader = blob_reader_, digests = std::move(digests), answers] { *answers = reader->blobs(digests); },
-                        [alive = std::weak_ptr<int>(alive_), answers, done = std::move(done)] {
-                          if (!alive.expired()) {
-                            done(std::move(*answers));
-                          }
-                        });
+    loop_.run_in_worker(
+        [reader = blob_reader_, digests = std::move(digests), answers] { *answers = reader->blobs(digests); },
+        [alive = std::weak_ptr<int>(alive_), answers, done = std::move(done)] {
+          if (!alive.expired()) {
+            done(std::move(*answers));
+          }
+        });
   }
 
   void read_history(HistoryFilter filter, HistoryRead done) override {
@@ -920,7 +928,9 @@ class SqliteStore final : public Journal {
 
 }  // namespace
 
-std::string journal_path(const std::string& state_dir) { return state_dir + "/journal.db"; }
+std::string journal_path(const std::string& state_dir) {
+  return state_dir + "/journal.db";
+}
 
 Status prepare_store(const std::string& state_dir, const std::string& cluster) {
   const std::string path = journal_path(state_dir);
@@ -965,8 +975,8 @@ Result<std::unique_ptr<JournalReader>> JournalReader::open(const std::string& st
   auto impl = std::make_unique<Impl>();
   impl->state_dir = state_dir;
   MUSTER_TRY(impl->db.open(journal_path(state_dir), false, false));
-  MUSTER_TRY(impl->rows.prepare(impl->db,
-                                "SELECT seq, prev_hash, data, hash FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"));
+  MUSTER_TRY(impl->rows.prepare(
+      impl->db, "SELECT seq, prev_hash, data, hash FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"));
   return std::unique_ptr<JournalReader>(new JournalReader(std::move(impl)));
 }
 
@@ -992,14 +1002,16 @@ Result<std::vector<std::string>> JournalReader::read(JournalPosition& position, 
   for (;;) {
     auto more = rows.step();
     if (!more.ok()) {
-      return make_error(more.error().code, more.error().message + " (after batch " + std::to_string(position.seq) + ")");
+      return make_error(more.error().code,
+                        more.error().message + " (after batch " + std::to_string(position.seq) + ")");
     }
     if (!*more) {
       break;
     }
     const std::uint64_t seq = rows.u64(0);
     if (seq != position.seq + 1) {
-      return corrupt(path, "batch " + std::to_string(position.seq + 1) + " is missing, the next one is " + std::to_string(seq));
+      return corrupt(
+          path, "batch " + std::to_string(position.seq + 1) + " is missing, the next one is " + std::to_string(seq));
     }
     const auto data = rows.bytes(2);
     const io::Hash hash = chain_hash(position.chain, data);

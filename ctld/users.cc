@@ -59,14 +59,14 @@ Status Users::check(const std::string& user, std::uint32_t uid, std::uint32_t gi
                       "user " + printable(user) + " is unknown on the controller's host: add the user there");
   }
   if (known.uid != uid) {
-    return make_error(ErrorCode::kPermissionDenied, "user " + printable(user) + " has uid " + std::to_string(known.uid) +
-                                                        " on the controller's host, not " + std::to_string(uid) +
-                                                        ": submit as that user");
+    return make_error(ErrorCode::kPermissionDenied, "user " + printable(user) + " has uid " +
+                                                        std::to_string(known.uid) + " on the controller's host, not " +
+                                                        std::to_string(uid) + ": submit as that user");
   }
   if (std::find(known.gids.begin(), known.gids.end(), gid) == known.gids.end()) {
-    return make_error(ErrorCode::kPermissionDenied, "user " + printable(user) + " is not in group " +
-                                                        std::to_string(gid) +
-                                                        " on the controller's host: submit with a group of the user's own");
+    return make_error(ErrorCode::kPermissionDenied,
+                      "user " + printable(user) + " is not in group " + std::to_string(gid) +
+                          " on the controller's host: submit with a group of the user's own");
   }
   return ok_status();
 }

@@ -10,7 +10,8 @@
 namespace muster::ctld {
 namespace {
 
-constexpr std::size_t kWaitingTextMax = 4'096;  // bytes of an array's list of waiting indices, which may be very scattered
+constexpr std::size_t kWaitingTextMax =
+    4'096;  // bytes of an array's list of waiting indices, which may be very scattered
 
 void fill_spec(const JobSpec& spec, pb::JobView& out) {
   out.set_kind(static_cast<std::uint32_t>(spec.kind));
@@ -170,7 +171,8 @@ OutputPaths output_paths(const JobSpec& spec, JobId job, JobId array, std::uint6
   values.job = job;
   values.array = array.value != 0 ? array : job;
   values.is_array = array.value != 0;
-  values.array_index = array.value != 0 && spec.array && position < spec.array->size() ? spec.array->index_at(position) : 0;
+  values.array_index =
+      array.value != 0 && spec.array && position < spec.array->size() ? spec.array->index_at(position) : 0;
   values.job_name = spec.name;
   values.user = spec.user;
   values.node = node;

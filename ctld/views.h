@@ -41,7 +41,8 @@ class Views {
 
  private:
   void pending_reason(const Job& job, pb::JobView& out);
-  void placement(const std::vector<NodeShare>& shares, const std::vector<AttemptOnNode>* phases, pb::JobView& out) const;
+  void placement(const std::vector<NodeShare>& shares, const std::vector<AttemptOnNode>* phases,
+                 pb::JobView& out) const;
 
   const engine::State& state_;
   const sched::Policy& policy_;

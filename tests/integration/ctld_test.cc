@@ -119,7 +119,8 @@ class Node : public Peer {
     while (io::boottime_now() < deadline) {
       const auto frames = dealer->receive(Duration::from_s(10));
       pb::ControllerMessage message;
-      if (frames.ok() && frames->size() == 2 && message.ParseFromString((*frames)[1]) && message.body_case() == wanted) {
+      if (frames.ok() && frames->size() == 2 && message.ParseFromString((*frames)[1]) &&
+          message.body_case() == wanted) {
         return message;
       }
       if (!frames.ok() && !dealer->connected()) {
@@ -137,7 +138,8 @@ class Node : public Peer {
 
 class CtldTest : public ::testing::Test {
  protected:
-  CtldTest() : cluster_(io::generate_cluster_key()), user_key_(io::generate_user_key()), node_key_(io::generate_node_key()) {
+  CtldTest()
+      : cluster_(io::generate_cluster_key()), user_key_(io::generate_user_key()), node_key_(io::generate_node_key()) {
     EXPECT_TRUE(io::write_key_files(dir_ / "cluster.key", cluster_).ok());
     std::ofstream(dir_ / "authorized") << "user " << own_name() << " " << user_key_.pub.curve_public << " admin\n"
                                        << "node n1 " << node_key_.pub.curve_public << "\n";
@@ -423,10 +425,18 @@ TEST_F(CtldTest, GarbageHarmsNobody) {
   const auto vandal = user();
   ASSERT_TRUE(vandal->dealer->connect(kPatience).ok());
   const std::string header = wire::header(wire::MessageKind::kClientRequest);
-  const std::vector<std::vector<std::string>> messages = {
-      {""}, {"garbage"}, {"MUS1q"}, {"MUS9q", "x"}, {header}, {header, "\xff\xff\xff"}, {header, "", ""},
-      {header, std::string(100'000, '\xee')}, {wire::header(wire::MessageKind::kNodeMessage), "x"},
-      {wire::header(wire::MessageKind::kControllerMessage), ""}, {std::string(1'000'000, 'x'), "y"}, {header, ""}};
+  const std::vector<std::vector<std::string>> messages = {{""},
+                                                          {"garbage"},
+                                                          {"MUS1q"},
+                                                          {"MUS9q", "x"},
+                                                          {header},
+                                                          {header, "\xff\xff\xff"},
+                                                          {header, "", ""},
+                                                          {header, std::string(100'000, '\xee')},
+                                                          {wire::header(wire::MessageKind::kNodeMessage), "x"},
+                                                          {wire::header(wire::MessageKind::kControllerMessage), ""},
+                                                          {std::string(1'000'000, 'x'), "y"},
+                                                          {header, ""}};
   for (const auto& message : messages) {
     ASSERT_TRUE(vandal->dealer->send(message).ok());
   }
@@ -527,7 +537,8 @@ TEST_F(CtldTest, ASilentNodeBecomesUnreachableAndItsJobsGoOn) {
     state = client->ask(nodes).nodes().nodes(0).state();
   }
   EXPECT_EQ(state, "unreachable");
-  EXPECT_EQ(client->ask(jobs_request({1}, false)).jobs().jobs(0).state(), static_cast<std::uint32_t>(JobState::kRunning));
+  EXPECT_EQ(client->ask(jobs_request({1}, false)).jobs().jobs(0).state(),
+            static_cast<std::uint32_t>(JobState::kRunning));
   // It comes back with the job's end.
   n1 = node();
   AttemptReport ended;

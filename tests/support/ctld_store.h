@@ -17,7 +17,9 @@
 
 namespace muster::testing {
 
-inline Digest digest_of(const std::string& bytes) { return Digest{io::blake2b_256(bytes)}; }
+inline Digest digest_of(const std::string& bytes) {
+  return Digest{io::blake2b_256(bytes)};
+}
 
 class StoreHarness {
  public:
@@ -26,12 +28,14 @@ class StoreHarness {
     MUSTER_TRY(ctld::prepare_store(dir, "test"));
     MUSTER_ASSIGN(auto recovered, ctld::recover_all(dir));
     auto harness = std::unique_ptr<StoreHarness>(new StoreHarness(std::move(recovered)));
-    MUSTER_ASSIGN(harness->journal, ctld::open_store(harness->loop, dir, harness->start.position,
-                                                     {.committed = [h = harness.get()](std::uint64_t seq) {
-                                                        h->committed = seq;
-                                                        h->pipeline->on_committed(seq);
-                                                      },
-                                                      .failed = [h = harness.get()](Error error) { h->failed = error; }}));
+    MUSTER_ASSIGN(harness->journal,
+                  ctld::open_store(harness->loop, dir, harness->start.position,
+                                   {.committed =
+                                        [h = harness.get()](std::uint64_t seq) {
+                                          h->committed = seq;
+                                          h->pipeline->on_committed(seq);
+                                        },
+                                    .failed = [h = harness.get()](Error error) { h->failed = error; }}));
     harness->pipeline->set_journal(*harness->journal);
     harness->run(StartTerm{});
     return harness;
@@ -74,7 +78,8 @@ class StoreHarness {
   }
   ctld::HistoryPage history(ctld::HistoryFilter filter) {
     std::optional<Result<ctld::HistoryPage>> page;
-    journal->read_history(std::move(filter), [&](Result<ctld::HistoryPage> answer) { page.emplace(std::move(answer)); });
+    journal->read_history(std::move(filter),
+                          [&](Result<ctld::HistoryPage> answer) { page.emplace(std::move(answer)); });
     EXPECT_TRUE(loop.run_until([&] { return page.has_value(); }, Duration::from_s(20)));
     if (!page || !page->ok()) {
       ADD_FAILURE() << (page ? page->error().message : "no answer");
@@ -112,17 +117,16 @@ class StoreHarness {
     start.position = recovered.position;
     start.snapshot_seq = recovered.snapshot_seq;
     start.batches_replayed = recovered.batches_replayed;
-    pipeline = std::make_unique<ctld::Pipeline>(
-        loop, std::move(recovered.state), policy(), ctld::PipelineLimits{},
-        ctld::PipelineHooks{.perform =
-                                [this](Effects effects) {
-                                  for (auto& effect : effects) {
-                                    performed.push_back(std::move(effect));
-                                  }
-                                },
-                            .closing = {},
-                            .committed = {},
-                            .drained = {}});
+    pipeline = std::make_unique<ctld::Pipeline>(loop, std::move(recovered.state), policy(), ctld::PipelineLimits{},
+                                                ctld::PipelineHooks{.perform =
+                                                                        [this](Effects effects) {
+                                                                          for (auto& effect : effects) {
+                                                                            performed.push_back(std::move(effect));
+                                                                          }
+                                                                        },
+                                                                    .closing = {},
+                                                                    .committed = {},
+                                                                    .drained = {}});
   }
 };
 
