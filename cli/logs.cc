@@ -21,6 +21,8 @@ namespace muster::cli {
 namespace {
 
 constexpr Duration kWaitSlice = Duration::from_s(30);
+// Tickets for clients are short-lived; an older one is asked for anew before a connection is made again.
+constexpr Duration kTicketFresh = Duration::from_s(30 * 60);
 constexpr Duration kOpenTimeout = Duration::from_s(10);
 // How long the node's daemon may be away (restarting) before a stream that had begun is given up.
 constexpr Duration kResumePatience = Duration::from_s(60);
@@ -56,7 +58,8 @@ Result<pb::JobView> find_started(Client& client, const LogsOptions& options) {
       return make_error(ErrorCode::kRefused, job_text(options) + " was started by `muster run`: its output went to the "
                                                                  "caller of that command");
     }
-    if (has_started(job) && state != JobState::kPending) {
+    // A job that is starting may not have reached its node yet.
+    if (has_started(job) && state != JobState::kPending && !(options.follow && state == JobState::kStarting)) {
       return job;
     }
     if (is_terminal(state)) {
@@ -75,11 +78,26 @@ Result<pb::JobView> find_started(Client& client, const LogsOptions& options) {
   }
 }
 
+Result<pb::Reply> ask_ticket(Client& client, std::uint64_t job) {
+  pb::Request request;
+  request.mutable_ticket()->set_job(job);
+  request.mutable_ticket()->set_client_key(client.public_key());
+  MUSTER_ASSIGN(pb::Reply reply, client.call(request));
+  if (!reply.has_ticket()) {
+    return make_error(ErrorCode::kCorrupt, "the controller's answer is of another kind: are both of a like version?");
+  }
+  return reply;
+}
+
 class LogsRead {
  public:
-  LogsRead(const LogsOptions& options, const pb::TicketReply& ticket, ClientKey key)
+  // `client` outlives it.
+  LogsRead(const LogsOptions& options, Client& client, const pb::TicketReply& ticket, ClientKey key)
       : options_(options),
+        client_(client),
         ticket_(ticket.ticket().SerializeAsString()),
+        obtained_(io::boottime_now()),
+        job_(ticket.job().id()),
         address_{.name = ticket.node(), .endpoint = ticket.endpoint(), .public_key = ticket.public_key()},
         key_(std::move(key)) {}
 
@@ -91,7 +109,10 @@ class LogsRead {
   Result<Next> receive_all();
 
   const LogsOptions& options_;
+  Client& client_;
   std::string ticket_;
+  Duration obtained_;
+  std::uint64_t job_ = 0;
   NodeAddress address_;
   ClientKey key_;
   std::unique_ptr<NodeStream> stream_;
@@ -101,6 +122,12 @@ class LogsRead {
 
 // A new stream each time, so that nothing of an earlier one is taken for it.
 Status LogsRead::open(Duration timeout) {
+  if (io::boottime_now() - obtained_ > kTicketFresh) {
+    if (const auto reply = ask_ticket(client_, job_)) {
+      ticket_ = reply->ticket().ticket().SerializeAsString();
+      obtained_ = io::boottime_now();
+    }
+  }
   stream_ = std::make_unique<NodeStream>(address_, key_);
   MUSTER_TRY(stream_->open(timeout));
   pb::NodeRequest request;
@@ -204,16 +231,12 @@ int show_logs(const LogsOptions& options) {
   if (!job) {
     return report_error(job.error());
   }
-  pb::Request request;
-  request.mutable_ticket()->set_job(job->id());
-  request.mutable_ticket()->set_client_key((*client)->public_key());
-  const auto reply = (*client)->call(request);
+  const auto reply = ask_ticket(**client, job->id());
   if (!reply) {
     return report_error(reply.error());
   }
   const ClientKey key{.public_key = (*client)->public_key(), .secret_key = (*client)->secret_key()};
-  client->reset();
-  if (const Status status = LogsRead(options, reply->ticket(), key).run(); !status) {
+  if (const Status status = LogsRead(options, **client, reply->ticket(), key).run(); !status) {
     return report_error(status.error());
   }
   return kExitOk;

@@ -14,7 +14,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <set>
+#include <functional>
 #include <thread>
 
 #include "cli/client.h"
@@ -38,6 +38,7 @@ constexpr Duration kConnectTimeout = Duration::from_s(10);
 constexpr Duration kResumePatience = Duration::from_s(60);
 // Two interrupts within this time end the step.
 constexpr Duration kTwiceWithin = Duration::from_s(1);
+constexpr Duration kTicketFresh = Duration::from_s(30 * 60);
 constexpr Duration kQueuedNotice = Duration::from_s(1);
 constexpr Duration kWaitSlice = Duration::from_s(30);
 // Input that is on its way to the tasks; the nodes say what was taken.
@@ -86,6 +87,10 @@ struct Access {
   NodeAddress node;
   ClientKey key;
   std::uint64_t job = 0;
+  // Tickets for clients are short-lived: one that a long step needs again after that time is asked for anew. Empty: the
+  // job's own ticket, which lives as long as the job.
+  std::function<Result<std::string>()> renew;
+  Duration obtained;
 };
 
 // ---------------------------------------------------------------- the step
@@ -116,10 +121,12 @@ class StepRun {
   bool on_started(const pb::StepStarted& started);
   void on_output(const pb::StepOutput& output);
   bool on_signals();
+  [[nodiscard]] bool wants_input() const;
   void read_input();
   void send_signal(int number);
   void credit();
   void report_ends();
+  void drain();
   bool fail(const std::string& message, int status = kExitRefused);
   [[nodiscard]] std::string node_name() const;
   [[nodiscard]] Duration wait_time() const;
@@ -159,10 +166,17 @@ std::string StepRun::node_name() const {
   return stream_.address().name.empty() ? stream_.address().endpoint : "node " + stream_.address().name;
 }
 
-bool StepRun::fail(const std::string& message, int status) {
+// What is left of the output goes out, however slow its reader is; signals may end us meanwhile.
+void StepRun::drain() {
+  const sigset_t signals = handled_signals();
+  ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   if (output_) {
     output_->drain();
   }
+}
+
+bool StepRun::fail(const std::string& message, int status) {
+  drain();
   report_ends();
   error_line((options_.srun_style ? "error: " : "") + message);
   status_ = status;
@@ -233,6 +247,12 @@ void StepRun::send_resume() {
       resume_at_ = io::boottime_now() + Duration::from_ms(200);
     }
     return;
+  }
+  if (access_.renew && io::boottime_now() - access_.obtained > kTicketFresh) {
+    if (auto ticket = access_.renew()) {
+      access_.ticket = std::move(*ticket);
+      access_.obtained = io::boottime_now();
+    }
   }
   pb::NodeRequest request;
   auto& resume = *request.mutable_resume();
@@ -423,9 +443,7 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
       return true;
     }
     case pb::NodeReply::kEnded: {
-      if (output_) {
-        output_->drain();
-      }
+      drain();
       report_ends();
       status_ = std::min(reply.ended().exit_code(), 255);
       if (!reply.ended().detail().empty() && interrupts_ == 0) {
@@ -532,11 +550,13 @@ bool StepRun::on_signals() {
   return true;
 }
 
-void StepRun::read_input() {
+bool StepRun::wants_input() const {
   // A job of a shell in the background must not read from the terminal, or it is stopped.
-  if (::isatty(input_fd_) == 1 && ::tcgetpgrp(input_fd_) != ::getpgrp()) {
-    return;
-  }
+  return started_ && !input_over_ && input_allowed_ > input_sent_ && input_fd_ >= 0 &&
+         (::isatty(input_fd_) == 0 || ::tcgetpgrp(input_fd_) == ::getpgrp());
+}
+
+void StepRun::read_input() {
   std::string data(static_cast<std::size_t>(std::min<std::uint64_t>(kInputChunkBytes, input_allowed_ - input_sent_)), '\0');
   const ssize_t n = ::read(input_fd_, data.data(), data.size());
   if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
@@ -617,8 +637,8 @@ int StepRun::run() {
     polls.clear();
     polls.push_back({stream_.fd(), POLLIN, 0});
     polls.push_back({signal_fd_, POLLIN, 0});
-    const bool wants_input = started_ && !input_over_ && input_allowed_ > input_sent_ && input_fd_ >= 0;
-    if (wants_input) {
+    const bool with_input = wants_input();
+    if (with_input) {
       polls.push_back({input_fd_, POLLIN, 0});
     }
     if (output_) {
@@ -636,7 +656,7 @@ int StepRun::run() {
     if (polls[1].revents != 0 && !on_signals()) {
       return status_;
     }
-    if (wants_input && polls[2].revents != 0) {
+    if (with_input && polls[2].revents != 0) {
       read_input();
     }
   }
@@ -669,6 +689,7 @@ bool is_inside(std::uint64_t job) {
          !variable("MUSTER_NODE_ENDPOINT").empty();
 }
 
+// `client` must live as long as the access.
 Result<Access> access_by_controller(Client& client, std::uint64_t job) {
   pb::Request request;
   request.mutable_ticket()->set_job(job);
@@ -684,6 +705,11 @@ Result<Access> access_by_controller(Client& client, std::uint64_t job) {
                  .endpoint = reply.ticket().endpoint(),
                  .public_key = reply.ticket().public_key()};
   access.key = {.public_key = client.public_key(), .secret_key = client.secret_key()};
+  access.obtained = io::boottime_now();
+  access.renew = [&client, job]() -> Result<std::string> {
+    MUSTER_ASSIGN(const Access fresh, access_by_controller(client, job));
+    return fresh.ticket;
+  };
   return access;
 }
 
@@ -818,14 +844,16 @@ int run_to_end(const RunOptions& options) {
     return kExitOk;
   }
   Result<Access> access = make_error(ErrorCode::kInternal, "");
+  std::unique_ptr<Client> client;
   if (is_inside(options.job_id)) {
     access = access_inside(options.job_id);
   } else {
-    auto client = Client::open(options.connect);
-    if (!client) {
-      return report(options, client.error());
+    auto opened = Client::open(options.connect);
+    if (!opened) {
+      return report(options, opened.error());
     }
-    access = access_by_controller(**client, options.job_id);
+    client = std::move(*opened);
+    access = access_by_controller(*client, options.job_id);
   }
   if (!access) {
     return report(options, access.error());

@@ -165,6 +165,9 @@ struct StepService::Impl {
 
   void on_request(const io::ZmqMessage& message, const pb::NodeRequest& request, const std::string& stream) {
     const ClientAddress client{.peer = message.peer, .key = message.user_id, .stream = stream};
+    if (client.key.empty()) {  // an empty key stands for this node itself further on
+      return refuse(client, make_error(ErrorCode::kPermissionDenied, "the connection is not authenticated: use CURVE"));
+    }
     switch (request.body_case()) {
       case pb::NodeRequest::kPeerStart:
       case pb::NodeRequest::kPeerInput:

@@ -48,7 +48,7 @@ class OpenMpi(ClusterTest):
         job, out = self.mpi_job("fails", MPIRUN + " sh -c 'test $OMPI_COMM_WORLD_RANK != 3 || exit 7; sleep 1000'",
                                 "-N", 2, "--ntasks-per-node", 2)
         self.assertEqual(job["state"], "failed", out)
-        self.assertEqual(job["exit_code"], 7, out)
+        self.assertEqual(job["exit_code"], 7, "%s\n%s" % (job, out))
 
     def test_two_mpiruns_after_each_other(self):
         job, out = self.mpi_job("twice", MPIRUN + " hostname | sort -u\n" + MPIRUN + " hostname | sort -u", "-N", 2, "--ntasks-per-node", 1)
