@@ -15,12 +15,14 @@ Link::Link(Timeline& timeline, Random random, LinkOptions options)
 void Link::set_node_up(bool up) {
   node_up_ = up;
   waiting_.clear();
+  outliving_ = 0;
   end_session();
   connect_soon();
 }
 
 void Link::set_controller_up(bool up) {
   controller_up_ = up;
+  if (!up && session_ != 0) outliving_ = random_.permille(options_.outlive_permille) ? session_ : 0;
   end_session();
   connect_soon();
 }
@@ -38,6 +40,7 @@ void Link::stall(Duration up_for, Duration down_for) {
 void Link::calm() {
   options_.double_permille = 0;
   options_.overtake_permille = 0;
+  options_.outlive_permille = 0;
 }
 
 void Link::end_session() {
@@ -98,7 +101,7 @@ void Link::send_down(SessionId session, ToNode message) {
   const int copies = random_.permille(options_.double_permille) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     timeline_.after(arrival(down_, false), [this, session, message] {
-      if (session == session_) at_node(message);
+      if (session == session_ || session == outliving_) at_node(message);
     });
   }
 }

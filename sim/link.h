@@ -24,6 +24,8 @@ struct LinkOptions {
   std::uint64_t double_permille = 0;   // chance that a message comes twice
   std::uint64_t overtake_permille = 0; // chance that a message is late by up to overtake_max, and passed by others
   Duration overtake_max = Duration::from_ms(500);
+  // Chance that what a crashed controller had sent still reaches the daemon, after its successor has spoken.
+  std::uint64_t outlive_permille = 0;
 };
 
 class Link {
@@ -69,6 +71,7 @@ class Link {
   bool controller_up_ = false;
   SessionId session_ = 0;
   SessionId last_session_ = 0;
+  SessionId outliving_ = 0;  // the session of a crashed controller whose messages still arrive
   std::uint64_t connecting_ = 0;  // guards against connecting twice
   Direction up_;
   Direction down_;

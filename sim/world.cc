@@ -19,7 +19,7 @@ namespace muster::sim {
 namespace {
 
 constexpr Instant kStart = Instant::from_s(1'700'000'000);
-// The calm end must come to rest within this many events: 30 times what the slowest of the first 100,000 seeds needed.
+// The calm end must come to rest within this many events: far above what any of the first 5,000 seeds needed.
 constexpr std::uint64_t kCalmStepsMax = 300'000;
 constexpr std::uint64_t kWarmUpStepsMax = 20'000;
 constexpr std::uint64_t kStepsPerAudit = 500;  // between looks for lost jobs, which cost more
@@ -57,6 +57,7 @@ LinkOptions draw_link(Random& random) {
   if (random.permille(500)) {
     options.double_permille = random.below(200);
     options.overtake_permille = random.below(300);
+    options.outlive_permille = random.below(1000);
   }
   if (random.permille(200)) options.delay_max = Duration::from_ms(200);
   return options;
