@@ -48,9 +48,12 @@ Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Ite
   std::vector<std::string> notes;
   MUSTER_TRY(fetch_jobs(client, request, jobs, notes));
   if (jobs.empty()) {
-    if (!notes.empty()) return make_error(ErrorCode::kNotFound, notes.front());
-    return make_error(ErrorCode::kNotFound, "job " + std::to_string(item.id.value) +
-                                                ": no such job: see `muster queue` and `muster history`");
+    std::string shown = std::to_string(item.id.value);
+    if (item.has_indices) {
+      const std::string indices = format_array_spec(ArraySpec{item.indices, 0});
+      shown += indices.find_first_not_of("0123456789") == std::string::npos ? "_" + indices : "_[" + indices + "]";
+    }
+    return make_error(ErrorCode::kNotFound, "job " + shown + ": no such job: see `muster queue` and `muster history`");
   }
   return jobs;
 }

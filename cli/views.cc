@@ -69,7 +69,8 @@ Table queue_table(const std::vector<pb::JobView>& jobs) {
   const std::int64_t now_us = io::wall_now().us;
   for (const pb::JobView& job : jobs) {
     const bool has_nodes = job.nodes_size() != 0;
-    const std::string reason = reason_text(job);
+    // The word alone; the sentence behind it is what `muster why` is for.
+    const std::string reason = job.reason().empty() ? job.reason_detail() : job.reason();
     std::string where = has_nodes ? nodes_text(job) : "";
     if (!has_nodes && !reason.empty()) where = "(" + reason + ")";
     const std::int64_t elapsed = elapsed_us(job, now_us);
@@ -155,8 +156,8 @@ std::string job_text(const pb::JobView& job) {
   add_line(out, "Time limit", limit_text(job.time_limit_us()));
   add_line(out, "Submitted",
            format_time(job.submit_time_us()) + (job.submit_host().empty() ? "" : " on " + job.submit_host()));
-  add_line(out, "Started", format_time(job.start_time_us()));
-  add_line(out, "Ended", format_time(job.end_time_us()));
+  if (job.start_time_us() != 0) add_line(out, "Started", format_time(job.start_time_us()));
+  if (job.end_time_us() != 0) add_line(out, "Ended", format_time(job.end_time_us()));
   if (const std::int64_t elapsed = elapsed_us(job, io::wall_now().us); elapsed >= 0)
     add_line(out, "Elapsed", format_span(elapsed));
   add_line(out, "Nodes", nodes_text(job));
