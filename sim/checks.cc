@@ -8,13 +8,17 @@
 namespace muster::sim {
 namespace {
 
-std::string name_of(JobId job) { return "job " + std::to_string(job.value); }
+std::string name_of(JobId job) {
+  return "job " + std::to_string(job.value);
+}
 std::string name_of(AttemptKey key) {
   return "attempt " + std::to_string(key.attempt.value) + " of job " + std::to_string(key.job.value);
 }
 
 // The simulation's place of a node, from its name "n1", "n2", ...
-std::size_t place_of(const std::string& node) { return static_cast<std::size_t>(std::stoul(node.substr(1))) - 1; }
+std::size_t place_of(const std::string& node) {
+  return static_cast<std::size_t>(std::stoul(node.substr(1))) - 1;
+}
 
 const std::vector<std::string>& nodes_of(const sched::Policy& policy, const JobSpec& spec) {
   static const std::vector<std::string> kAll;
@@ -23,8 +27,7 @@ const std::vector<std::string>& nodes_of(const sched::Policy& policy, const JobS
 }
 
 bool at_limit(const Job& job) {
-  return job.is_array_record && job.spec->array->max_running != 0 &&
-         job.array_running >= job.spec->array->max_running;
+  return job.is_array_record && job.spec->array->max_running != 0 && job.array_running >= job.spec->array->max_running;
 }
 
 bool comes_before(const Job& a, const Job& b) {
@@ -33,7 +36,9 @@ bool comes_before(const Job& a, const Job& b) {
   return a.id < b.id;
 }
 
-bool waits(const Job& job) { return job.is_array_record ? !job.waiting.empty() : !job.is_active(); }
+bool waits(const Job& job) {
+  return job.is_array_record ? !job.waiting.empty() : !job.is_active();
+}
 
 template <typename Visit>
 void each_waiting(const engine::State& state, Visit visit) {
@@ -47,9 +52,11 @@ void each_waiting(const engine::State& state, Visit visit) {
 
 }  // namespace
 
-void Checks::remember(std::uint64_t what) { fingerprint_ = mix(fingerprint_ ^ what); }
+void Checks::remember(std::uint64_t what) {
+  fingerprint_ = mix(fingerprint_ ^ what);
+}
 
-// ---- on the nodes: rule 3, and rule 2 where it counts ---------------------------------------------------------------
+// ---- on the nodes: rule 3, and rule 2 where it counts
 
 void Checks::process_began(std::size_t node, const NodeHardware& hardware, const LaunchOrder& order) {
   const AttemptKey key = order.key;
@@ -87,7 +94,7 @@ void Checks::process_gone(std::size_t node, AttemptKey key, const Outcome& outco
   if (alive_[key.job].empty()) alive_.erase(key.job);
 }
 
-// ---- in the controller ------------------------------------------------------------------------------------------------
+// ---- in the controller
 
 bool Checks::fits(const engine::State& state, const Job& job, sched::Assume assume) const {
   return !sched::place(sched::Draft(state.ledger), *job.spec, nodes_of(policy_, *job.spec), assume).shares.empty();
@@ -138,7 +145,8 @@ void Checks::check_start(const engine::State& before, const AttemptStarted& fact
     draft.take(share);
     const Node& node = before.nodes.at(share.node.value);
     const auto told = drained_.find(node.name);
-    if (told != drained_.end() && told->second) fail(name_of(fact.job) + " starts on " + node.name + ", which is drained");
+    if (told != drained_.end() && told->second)
+      fail(name_of(fact.job) + " starts on " + node.name + ", which is drained");
   }
   if (tasks != job->spec->ntasks) fail(name_of(fact.job) + " is given places for another number of tasks");
   check_order(before, *job, now);
@@ -218,7 +226,8 @@ void Checks::committed(const Facts& facts, const std::vector<JobSummary>& histor
   for (const Fact& fact : facts) {
     if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
       const std::uint64_t tasks = submitted->spec->array ? submitted->spec->array->size() : 1;
-      if (!submitted_.emplace(submitted->id, Submission{tasks}).second) fail(name_of(submitted->id) + " is submitted twice");
+      if (!submitted_.emplace(submitted->id, Submission{tasks}).second)
+        fail(name_of(submitted->id) + " is submitted twice");
       if (!requests_.emplace(submitted->request, submitted->id).second) fail("one request made two jobs");
     } else if (const auto* term = std::get_if<TermStarted>(&fact.body)) {
       if (term->term <= term_) fail("two starts of the controller have one term");
@@ -300,7 +309,7 @@ void Checks::nothing_left(const engine::State& state) {
   nothing_lost(state);
 }
 
-// ---- to the users ---------------------------------------------------------------------------------------------------------
+// ---- to the users
 
 void Checks::acknowledged(RequestId request, JobId job) {
   const auto on_disk = requests_.find(request);

@@ -1,6 +1,6 @@
-// Checks: what the simulation knows from outside, and the rules it compares the controller with. It sees processes begin
-// and end on the nodes themselves, what is on the controller's disk, and what users were told; from these alone it judges.
-// The first broken rule is kept.
+// Checks: what the simulation knows from outside, and the rules it compares the controller with. It sees processes
+// begin and end on the nodes themselves, what is on the controller's disk, and what users were told; from these alone
+// it judges. The first broken rule is kept.
 #pragma once
 
 #include <cstdint>
@@ -68,7 +68,7 @@ class Checks {
   const sched::Policy& policy_;
   std::string problem_;
   std::map<AttemptKey, std::map<std::size_t, Process>> processes_;
-  std::map<JobId, std::set<AttemptKey>> alive_;  // attempts with a live process anywhere
+  std::map<JobId, std::set<AttemptKey>> alive_;                     // attempts with a live process anywhere
   std::map<std::size_t, std::map<AttemptKey, NodeShare>> on_node_;  // live processes
   std::map<std::size_t, std::uint64_t> power_cuts_;
   std::map<JobId, Submission> submitted_;  // on disk
@@ -76,7 +76,7 @@ class Checks {
   std::map<RequestId, JobId> told_;        // to clients
   std::set<JobId> ended_;                  // in history: jobs and tasks
   std::set<JobId> cancelled_;
-  std::map<std::string, bool> drained_;    // as the administrator was told; absent: under way
+  std::map<std::string, bool> drained_;  // as the administrator was told; absent: under way
   Term term_;
   std::uint64_t starts_ = 0;
   std::uint64_t fingerprint_ = 0;

@@ -8,7 +8,9 @@ namespace muster::sim {
 Client::Client(Timeline& timeline, Random random, ClientOptions options, Carrier carrier)
     : timeline_(timeline), random_(random), options_(std::move(options)), carrier_(std::move(carrier)) {}
 
-void Client::begin() { think(); }
+void Client::begin() {
+  think();
+}
 
 void Client::think() {
   timeline_.after(random_.duration(Duration{}, options_.think_max), [this] {

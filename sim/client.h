@@ -1,5 +1,5 @@
-// Client: a user at a terminal in the simulation. Submits, cancels, holds, releases, drains and resumes; asks again, with
-// the same request id, until it has an answer, however often requests or answers are lost.
+// Client: a user at a terminal in the simulation. Submits, cancels, holds, releases, drains and resumes; asks again,
+// with the same request id, until it has an answer, however often requests or answers are lost.
 #pragma once
 
 #include <cstdint>

@@ -9,11 +9,7 @@ namespace muster::sim {
 
 Controller::Controller(Timeline& timeline, Random random, ControllerOptions options, Store& store,
                        std::vector<Link*> links)
-    : timeline_(timeline),
-      random_(random),
-      options_(std::move(options)),
-      store_(store),
-      links_(std::move(links)) {}
+    : timeline_(timeline), random_(random), options_(std::move(options)), store_(store), links_(std::move(links)) {}
 
 void Controller::problem(std::string text) {
   if (watch.problem) watch.problem(std::move(text));
@@ -26,11 +22,17 @@ void Controller::after(Duration delay, void (Controller::*what)()) {
 }
 
 // Never behind what is already in the journal, whatever the machine's clock says.
-Instant Controller::wall_clock() const { return std::max(timeline_.now() + clock_offset_, life_->state.now); }
-bool Controller::idle() const { return up() && life_->open.empty() && !life_->writing; }
-void Controller::slow_disk(Duration until_from_now) { slow_until_ = timeline_.now() + until_from_now; }
+Instant Controller::wall_clock() const {
+  return std::max(timeline_.now() + clock_offset_, life_->state.now);
+}
+bool Controller::idle() const {
+  return up() && life_->open.empty() && !life_->writing;
+}
+void Controller::slow_disk(Duration until_from_now) {
+  slow_until_ = timeline_.now() + until_from_now;
+}
 
-// ---- life -----------------------------------------------------------------------------------------------------------
+// ---- life
 
 engine::State Controller::replay() {
   engine::State state;
@@ -83,7 +85,7 @@ void Controller::crash() {
   for (Link* link : links_) link->set_controller_up(false);
 }
 
-// ---- commands -------------------------------------------------------------------------------------------------------
+// ---- commands
 
 Result<engine::Decision> Controller::carry_out(const Command& command) {
   Result<engine::Decision> decision = engine::decide(life_->state, options_.policy, command, wall_clock());
@@ -193,7 +195,7 @@ void Controller::tick() {
   after(options_.tick, &Controller::tick);
 }
 
-// ---- nodes ----------------------------------------------------------------------------------------------------------
+// ---- nodes
 
 void Controller::send(NodeIndex node, ToNode message) {
   const auto link = life_->link_of_node.find(node);

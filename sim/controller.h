@@ -1,6 +1,6 @@
-// Controller: muster-ctld in the simulation. The same loop as the daemon's, around the same core: commands are decided and
-// evolved in memory, their facts collect in the open batch, planning goes into it before it closes, one batch is written
-// while the next one collects, and replies and effects leave when their batch is on disk.
+// Controller: muster-ctld in the simulation. The same loop as the daemon's, around the same core: commands are decided
+// and evolved in memory, their facts collect in the open batch, planning goes into it before it closes, one batch is
+// written while the next one collects, and replies and effects leave when their batch is on disk.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +61,7 @@ class Controller {
   // Only while up.
   [[nodiscard]] const engine::State& state() const { return life_->state; }
   [[nodiscard]] Instant wall_clock() const;  // the time that decisions are made with
-  [[nodiscard]] bool idle() const;  // nothing waits for the disk
+  [[nodiscard]] bool idle() const;           // nothing waits for the disk
   // Counts changes of the state, over all lives.
   [[nodiscard]] std::uint64_t version() const { return version_; }
   void slow_disk(Duration until_from_now);

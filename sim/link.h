@@ -2,9 +2,9 @@
 //
 // A connection has a life, the session, which the controller can tell from earlier ones (the ROUTER's own routing id).
 // What is under way when a session ends is lost. What the node sends while there is no session waits in its socket and
-// goes out at the start of the next one. Both directions can stall for a while (a lost packet, a full buffer) and then go
-// on, or end in a new session. On a rough link orders and reports also overtake each other and come twice; registrations
-// keep their place, because a later report says more than an earlier registration.
+// goes out at the start of the next one. Both directions can stall for a while (a lost packet, a full buffer) and then
+// go on, or end in a new session. On a rough link orders and reports also overtake each other and come twice;
+// registrations keep their place, because a later report says more than an earlier registration.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ namespace muster::sim {
 struct LinkOptions {
   Duration delay_min = Duration::from_us(50);
   Duration delay_max = Duration::from_ms(2);
-  std::uint64_t double_permille = 0;   // chance that a message comes twice
-  std::uint64_t overtake_permille = 0; // chance that a message is late by up to overtake_max, and passed by others
+  std::uint64_t double_permille = 0;    // chance that a message comes twice
+  std::uint64_t overtake_permille = 0;  // chance that a message is late by up to overtake_max, and passed by others
   Duration overtake_max = Duration::from_ms(500);
   // Chance that what a crashed controller had sent still reaches the daemon, after its successor has spoken.
   std::uint64_t outlive_permille = 0;
@@ -41,9 +41,9 @@ class Link {
   std::function<void(ToNode)> at_node;
   std::function<void()> node_connected;
 
-  void set_node_up(bool up);        // a daemon that goes down loses what its socket held
+  void set_node_up(bool up);  // a daemon that goes down loses what its socket held
   void set_controller_up(bool up);
-  void cut();                       // the session ends; a new one follows
+  void cut();                                      // the session ends; a new one follows
   void stall(Duration up_for, Duration down_for);  // nothing arrives for that long, then all of it in order
 
   void send_up(ToController message);
@@ -71,7 +71,7 @@ class Link {
   bool controller_up_ = false;
   SessionId session_ = 0;
   SessionId last_session_ = 0;
-  SessionId outliving_ = 0;  // the session of a crashed controller whose messages still arrive
+  SessionId outliving_ = 0;       // the session of a crashed controller whose messages still arrive
   std::uint64_t connecting_ = 0;  // guards against connecting twice
   Direction up_;
   Direction down_;

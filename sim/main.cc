@@ -22,8 +22,10 @@ constexpr std::uint64_t kNodesMax = 1'000;
 constexpr const char* kUsage =
     "Usage: muster-sim [--seed N | --seeds A-B] [--steps K] [--nodes M] [--verbose]\n"
     "\n"
-    "Runs the controller's and the nodes' decisions in virtual time, with lost, late and doubled messages, crashes and\n"
-    "power cuts drawn from a seed, and checks the rules of docs/architecture.md after every step. One seed gives one run.\n"
+    "Runs the controller's and the nodes' decisions in virtual time, with lost, late and doubled messages, crashes "
+    "and\n"
+    "power cuts drawn from a seed, and checks the rules of docs/architecture.md after every step. One seed gives one "
+    "run.\n"
     "\n"
     "      --seed N      the one run with this seed (default 1)\n"
     "      --seeds A-B   the runs with these seeds; stops at the first that fails\n"
@@ -96,9 +98,11 @@ bool run_seed(std::uint64_t seed, const Arguments& arguments) {
   if (arguments.verbose) {
     options.log = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
   }
-  std::string repeat = "repeat with: muster-sim --seed " + std::to_string(seed) + " --steps " + std::to_string(options.steps);
+  std::string repeat =
+      "repeat with: muster-sim --seed " + std::to_string(seed) + " --steps " + std::to_string(options.steps);
   if (options.nodes != 0) repeat += " --nodes " + std::to_string(options.nodes);
-  std::snprintf(g_repeat, sizeof g_repeat, "seed %llu aborted; %s\n", static_cast<unsigned long long>(seed), repeat.c_str());
+  std::snprintf(g_repeat, sizeof g_repeat, "seed %llu aborted; %s\n", static_cast<unsigned long long>(seed),
+                repeat.c_str());
   const WorldResult result = run_world(options);
   if (!result.problem.empty()) {
     std::printf("seed %llu FAILED after %llu steps: %s\n%s\n", static_cast<unsigned long long>(seed),
@@ -129,9 +133,12 @@ int run(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const option options[] = {{"seed", required_argument, nullptr, kSeed},   {"seeds", required_argument, nullptr, kSeeds},
-                            {"steps", required_argument, nullptr, kSteps}, {"nodes", required_argument, nullptr, kNodes},
-                            {"verbose", no_argument, nullptr, kVerbose},   {"help", no_argument, nullptr, kHelp},
+  const option options[] = {{"seed", required_argument, nullptr, kSeed},
+                            {"seeds", required_argument, nullptr, kSeeds},
+                            {"steps", required_argument, nullptr, kSteps},
+                            {"nodes", required_argument, nullptr, kNodes},
+                            {"verbose", no_argument, nullptr, kVerbose},
+                            {"help", no_argument, nullptr, kHelp},
                             {nullptr, 0, nullptr, 0}};
   Arguments arguments;
   for (;;) {

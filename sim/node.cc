@@ -52,7 +52,7 @@ std::pair<Duration, Outcome> SimNode::fate(std::uint64_t seed, AttemptKey key) {
   return {ran, std::move(outcome)};
 }
 
-// ---- power and daemon -----------------------------------------------------------------------------------------------
+// ---- power and daemon
 
 void SimNode::boot() {
   powered_ = true;
@@ -121,7 +121,7 @@ void SimNode::recover_records() {
   }
 }
 
-// ---- processes --------------------------------------------------------------------------------------------------------
+// ---- processes
 
 void SimNode::begin(const std::shared_ptr<const LaunchOrder>& order) {
   const AttemptKey key = order->key;
@@ -191,7 +191,7 @@ void SimNode::to_daemon(Duration delay, std::function<void()> event) {
   });
 }
 
-// ---- effects ------------------------------------------------------------------------------------------------------------
+// ---- effects
 
 void SimNode::perform(const agent::AgentEffects& effects) {
   ++version_;
@@ -202,7 +202,8 @@ void SimNode::perform(const agent::AgentEffects& effects) {
 
 void SimNode::do_effect(const agent::StartAttempt& effect) {
   const AttemptKey key = effect.order->key;
-  const auto [it, fresh] = disk_.try_emplace(key, Record{.order = effect.order, .boot = boots_, .begun = false, .end = {}});
+  const auto [it, fresh] =
+      disk_.try_emplace(key, Record{.order = effect.order, .boot = boots_, .begun = false, .end = {}});
   if (!fresh && (it->second.begun || it->second.end || it->second.boot != boots_)) {
     problem("job " + std::to_string(key.job.value) + " would start a second time");
     return;
@@ -239,18 +240,21 @@ void SimNode::do_effect(const agent::StopAttempt& effect) {
 }
 
 void SimNode::do_effect(const agent::RecordEnd& effect) {
-  Record& record = disk_.try_emplace(effect.key, Record{.order = {}, .boot = boots_, .begun = false, .end = {}}).first->second;
+  Record& record =
+      disk_.try_emplace(effect.key, Record{.order = {}, .boot = boots_, .begun = false, .end = {}}).first->second;
   record.end = effect.outcome;
 }
 
-void SimNode::do_effect(const agent::SendReport& effect) { link_.send_up(Reports{{effect.report}}); }
+void SimNode::do_effect(const agent::SendReport& effect) {
+  link_.send_up(Reports{{effect.report}});
+}
 
 void SimNode::do_effect(const agent::ForgetAttempt& effect) {
   if (shepherds_.contains(effect.key)) problem("a running attempt is forgotten");
   disk_.erase(effect.key);
 }
 
-// ---- the controller -----------------------------------------------------------------------------------------------------
+// ---- the controller
 
 void SimNode::send_registration() {
   NodeRegistration registration;
@@ -295,7 +299,7 @@ void SimNode::from_controller(const ToNode& message) {
   }
 }
 
-// ---- checks ---------------------------------------------------------------------------------------------------------------
+// ---- checks
 
 std::string SimNode::check() const {
   if (daemon_ == nullptr) return {};

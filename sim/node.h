@@ -1,6 +1,6 @@
 // SimNode: one machine of the cluster: its disk, the shepherds and processes on it, and its muster-noded, which is
-// core/agent with the shell's contracts kept. The daemon can crash and come back while shepherds and disk go on; the power
-// can go, which ends everything, loses part of what was written last, and changes the boot id.
+// core/agent with the shell's contracts kept. The daemon can crash and come back while shepherds and disk go on; the
+// power can go, which ends everything, loses part of what was written last, and changes the boot id.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct NodeOptions {
 };
 
 struct NodeWatch {
-  std::function<void(const LaunchOrder& order)> on_process;   // a process of the attempt begins now
+  std::function<void(const LaunchOrder& order)> on_process;             // a process of the attempt begins now
   std::function<void(AttemptKey key, const Outcome& outcome)> on_gone;  // nothing of it is left
   std::function<void(std::string problem)> problem;
 };
@@ -43,8 +43,8 @@ class SimNode {
 
   NodeWatch watch;
 
-  void boot();          // the machine starts, and its daemon
-  void cut_power();     // at any time
+  void boot();       // the machine starts, and its daemon
+  void cut_power();  // at any time
   void start_daemon();
   void crash_daemon();
   [[nodiscard]] bool powered() const { return powered_; }
@@ -94,7 +94,7 @@ class SimNode {
   void do_effect(const agent::NoteRefusal&) {}
   void begin(const std::shared_ptr<const LaunchOrder>& order);
   void end_later(AttemptKey key, std::uint64_t number, Duration delay, Outcome outcome);
-  Outcome bury(AttemptKey key);  // empties the group of a dead shepherd
+  Outcome bury(AttemptKey key);                                 // empties the group of a dead shepherd
   void to_daemon(Duration delay, std::function<void()> event);  // unless it crashes meanwhile
   void recover_records();
   void send_registration();

@@ -6,7 +6,9 @@
 namespace muster::sim {
 namespace {
 
-std::string node_name(std::uint64_t number) { return "n" + std::to_string(number); }
+std::string node_name(std::uint64_t number) {
+  return "n" + std::to_string(number);
+}
 
 ArraySpec random_array(Random& random, std::uint64_t tasks_max) {
   ArraySpec array;

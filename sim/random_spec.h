@@ -8,9 +8,9 @@
 namespace muster::sim {
 
 struct SpecOptions {
-  std::uint32_t nodes = 3;                         // named n1, n2, ...
-  std::uint32_t cores_max = 6;                     // of the largest node
-  Instant now;                                     // --begin is drawn relative to it
+  std::uint32_t nodes = 3;      // named n1, n2, ...
+  std::uint32_t cores_max = 6;  // of the largest node
+  Instant now;                  // --begin is drawn relative to it
   std::uint64_t array_tasks_max = 12;
   std::string user = "u1";
 };

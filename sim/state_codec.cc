@@ -54,7 +54,9 @@ Result<engine::State> decode_state(std::string_view bytes) {
   return state;
 }
 
-Result<Facts> from_journal(std::string_view row) { return wire::decode_facts(row); }
+Result<Facts> from_journal(std::string_view row) {
+  return wire::decode_facts(row);
+}
 
 Result<Facts> through_journal(const Facts& facts, std::string& bytes) {
   bytes = wire::encode_facts(facts);

@@ -99,7 +99,7 @@ class World {
   }
 
  private:
-  // ---- the parts ------------------------------------------------------------------------------------------------------
+  // ---- the parts
 
   void make_nodes() {
     const LinkOptions link_options = draw_link(random_);
@@ -194,7 +194,7 @@ class World {
     }
   }
 
-  // ---- faults ---------------------------------------------------------------------------------------------------------
+  // ---- faults
 
   void begin_faults() {
     faulty_ = true;
@@ -237,7 +237,8 @@ class World {
     log("-- controller crashes");
     controller_->crash();
     // The machine it comes back on may have a clock that is behind.
-    const Duration offset = random_.permille(200) ? Duration{} - random_.duration({}, Duration::from_s(30)) : Duration{};
+    const Duration offset =
+        random_.permille(200) ? Duration{} - random_.duration({}, Duration::from_s(30)) : Duration{};
     timeline_.after(lasts, [this, offset] { start_controller(offset); });
   }
   void start_controller(Duration offset) {
@@ -288,7 +289,7 @@ class World {
   }
   void slow_disk(Duration lasts) { controller_->slow_disk(lasts); }
 
-  // ---- steps ----------------------------------------------------------------------------------------------------------
+  // ---- steps
 
   bool step() {
     if (!timeline_.step()) {
@@ -326,7 +327,7 @@ class World {
     return true;
   }
 
-  // ---- the end: everything works again, and everything must come to rest ----------------------------------------------
+  // ---- the end: everything works again, and everything must come to rest
 
   void end_calmly() {
     log("-- calm");
@@ -413,7 +414,7 @@ class World {
     }
   }
 
-  // ---- telling ----------------------------------------------------------------------------------------------------------
+  // ---- telling
 
   void log(const std::string& line) {
     if (!options_.log) return;
@@ -432,7 +433,9 @@ class World {
       decltype(of)& of_;
       decltype(on)& on_;
       std::string operator()(const TermStarted& f) const { return "TermStarted " + std::to_string(f.term.value); }
-      std::string operator()(const NodeRegistered& f) const { return "NodeRegistered " + f.name + on_(f.index) + " " + f.boot_id; }
+      std::string operator()(const NodeRegistered& f) const {
+        return "NodeRegistered " + f.name + on_(f.index) + " " + f.boot_id;
+      }
       std::string operator()(const NodeBecameUnreachable& f) const { return "NodeBecameUnreachable" + on_(f.node); }
       std::string operator()(const NodeDrained& f) const { return "NodeDrained" + on_(f.node); }
       std::string operator()(const NodeResumed& f) const { return "NodeResumed" + on_(f.node); }
@@ -494,6 +497,8 @@ class World {
 
 }  // namespace
 
-WorldResult run_world(const WorldOptions& options) { return World(options).run(); }
+WorldResult run_world(const WorldOptions& options) {
+  return World(options).run();
+}
 
 }  // namespace muster::sim

@@ -11,16 +11,16 @@ namespace muster::sim {
 
 struct WorldOptions {
   std::uint64_t seed = 1;
-  std::uint64_t steps = 2'000;  // events with faults; the calm end comes on top
-  std::uint32_t nodes = 0;      // 0: drawn from the seed
+  std::uint64_t steps = 2'000;                  // events with faults; the calm end comes on top
+  std::uint32_t nodes = 0;                      // 0: drawn from the seed
   std::function<void(const std::string&)> log;  // empty: silent
 };
 
 struct WorldResult {
   std::string problem;  // empty: every rule held
   std::uint64_t steps = 0;
-  std::uint64_t jobs = 0;      // records in history
-  std::uint64_t starts = 0;    // processes begun
+  std::uint64_t jobs = 0;    // records in history
+  std::uint64_t starts = 0;  // processes begun
   std::uint64_t faults = 0;
   // A hash of everything that happened: two runs of one seed have the same.
   std::uint64_t fingerprint = 0;

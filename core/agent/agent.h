@@ -1,4 +1,5 @@
-// The node's half of the launch protocol: what a node knows about attempts, as a value, and what its shell must do next.
+// The node's half of the launch protocol: what a node knows about attempts, as a value, and what its shell must do
+// next.
 //
 // Owned by muster-noded (and by the simulation), on its loop thread. Pure: every function takes an event, changes the
 // state and returns effects, which the shell performs in the order given. Every function may be called again with the
@@ -10,10 +11,11 @@
 //  - messages of an older controller (a lower term) change nothing.
 //
 // How long the node remembers. The record of an ended attempt lives on disk until the controller acknowledges it: from
-// then on the end is in the controller's journal, and no later decision of the controller launches or stops that attempt
-// again. What can still arrive is what was sent before: a message of an older term is refused by its term (which is on
-// disk), and one of the same term can be overtaken only within one connection's life. So the last kForgottenMax
-// acknowledged ends stay in memory to answer those, and need not survive a restart, which also ends the connection.
+// then on the end is in the controller's journal, and no later decision of the controller launches or stops that
+// attempt again. What can still arrive is what was sent before: a message of an older term is refused by its term
+// (which is on disk), and one of the same term can be overtaken only within one connection's life. So the last
+// kForgottenMax acknowledged ends stay in memory to answer those, and need not survive a restart, which also ends the
+// connection.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +35,8 @@ namespace muster::agent {
 // controller repeats them at the next registration. A node holds one attempt per core at most in practice; the rest is
 // room for ends that wait for a controller that is down.
 inline constexpr std::size_t kAttemptsMax = 100'000;
-// Acknowledged ends kept in memory (about 130 bytes each, 2 MiB in all): 20 s of the fastest launching one node reaches,
-// while a message overtaken inside one connection is late by milliseconds.
+// Acknowledged ends kept in memory (about 130 bytes each, 2 MiB in all): 20 s of the fastest launching one node
+// reaches, while a message overtaken inside one connection is late by milliseconds.
 inline constexpr std::size_t kForgottenMax = 16'384;
 
 enum class AttemptPhase : std::uint8_t {
@@ -47,9 +49,9 @@ enum class AttemptPhase : std::uint8_t {
 struct AgentAttempt {
   std::shared_ptr<const LaunchOrder> order;  // null: a tombstone, or a record whose order could not be read
   AttemptPhase phase = AttemptPhase::kStarting;
-  Outcome outcome;                       // when kEnded
-  StopCause stop = StopCause::kNone;     // the stop that was ordered, also while still starting
-  std::int32_t pending_signal = 0;       // a signal to send as soon as it has started; 0: none
+  Outcome outcome;                    // when kEnded
+  StopCause stop = StopCause::kNone;  // the stop that was ordered, also while still starting
+  std::int32_t pending_signal = 0;    // a signal to send as soon as it has started; 0: none
 };
 
 struct AgentState {
@@ -61,7 +63,7 @@ struct AgentState {
   std::deque<AttemptKey> forgotten_order;
 };
 
-// ---- effects ------------------------------------------------------------------------------------------------------
+// ---- effects
 
 // Write the launch record (created exclusively, in place before anything else is done), make the cgroup, start the
 // shepherd. Then call on_started when the shepherd has begun, or on_launch_failed when nothing was started.
@@ -69,8 +71,8 @@ struct StartAttempt {
   std::shared_ptr<const LaunchOrder> order;
 };
 // Tell the shepherd to end the attempt (signal 0: TERM, kill_grace, KILL), or only to send `signal`. The first is
-// ordered again whenever the controller repeats it: a shepherd that is already stopping goes on as it was, and its grace
-// does not begin again.
+// ordered again whenever the controller repeats it: a shepherd that is already stopping goes on as it was, and its
+// grace does not begin again.
 struct StopAttempt {
   AttemptKey key;
   std::int32_t signal = 0;
@@ -110,7 +112,7 @@ using AgentEffect =
     std::variant<StartAttempt, StopAttempt, RecordEnd, RecordTerm, SendReport, ForgetAttempt, NoteRefusal>;
 using AgentEffects = std::vector<AgentEffect>;
 
-// ---- start of the daemon: recorded_term, recover() for every record on disk, and only then registration -------------
+// ---- start of the daemon: recorded_term, recover() for every record on disk, and only then registration
 
 // `recorded` is the last RecordTerm, 0 if there is none.
 AgentState initial_state(std::string node, Term recorded);
@@ -126,12 +128,12 @@ using Found = std::variant<FoundNotBegun, FoundRunning, FoundEnded>;
 // a FoundEnded durable where it was not.
 AgentEffects recover(AgentState& state, AttemptKey key, std::shared_ptr<const LaunchOrder> order, const Found& found);
 
-// What belongs into NodeRegistration::attempts: everything that has begun or ended and is not yet acknowledged. Attempts
-// that are still starting are left out: nothing durable may stand behind them yet, and the controller, which then repeats
-// the launch, hears of them as soon as they run.
+// What belongs into NodeRegistration::attempts: everything that has begun or ended and is not yet acknowledged.
+// Attempts that are still starting are left out: nothing durable may stand behind them yet, and the controller, which
+// then repeats the launch, hears of them as soon as they run.
 std::vector<AttemptReport> registered_attempts(const AgentState& state);
 
-// ---- messages of the controller --------------------------------------------------------------------------------------
+// ---- messages of the controller
 
 // Call first for every message, with the term in its envelope. False: the sender has been replaced; drop the message.
 bool hear_term(AgentState& state, Term term, AgentEffects& effects);
@@ -140,7 +142,7 @@ AgentEffects on_stop(AgentState& state, const StopOrder& order);
 // The controller has committed the end that we reported. Ignored for an attempt that has not ended.
 AgentEffects on_acknowledged(AgentState& state, AttemptKey key);
 
-// ---- what happens on the node ------------------------------------------------------------------------------------------
+// ---- what happens on the node
 
 AgentEffects on_started(AgentState& state, AttemptKey key);
 // Nothing was started (no interpreter, no working directory, fork failed, ...).
@@ -148,12 +150,12 @@ AgentEffects on_launch_failed(AgentState& state, AttemptKey key, Outcome outcome
 // Nothing of the attempt is left, and `outcome` is on disk (the shepherd wrote it; for one that died the shell did).
 AgentEffects on_ended(AgentState& state, AttemptKey key, Outcome outcome);
 
-// ---- time ------------------------------------------------------------------------------------------------------------------
+// ---- time
 
 // Reports of ends that are not acknowledged; call every few seconds while connected, at most `max` a time.
 AgentEffects retry_reports(const AgentState& state, std::size_t max);
 
-// ---- help for shells ------------------------------------------------------------------------------------------------------
+// ---- help for shells
 
 AttemptReport report_of(AttemptKey key, const AgentAttempt& attempt);
 // Empty when all is well, else the broken rule. Tests and the simulation call it after every step.

@@ -252,7 +252,8 @@ class Engine {
       JobSelector::Item item;
       item.id = JobId{random_.below(state_.next_job.value + 2)};
       item.has_indices = random_.permille(200);
-      if (item.has_indices) item.indices.push_back(ArrayRange{random_.below(4), 4 + random_.below(20), random_.between(1, 3)});
+      if (item.has_indices)
+        item.indices.push_back(ArrayRange{random_.below(4), 4 + random_.below(20), random_.between(1, 3)});
       selector.items.push_back(std::move(item));
     }
     return selector;

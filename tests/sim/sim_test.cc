@@ -1,5 +1,5 @@
-// The simulation itself: that one seed is one run, that its checks see what they are for, and that its network and disks
-// behave as they say.
+// The simulation itself: that one seed is one run, that its checks see what they are for, and that its network and
+// disks behave as they say.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -85,16 +85,33 @@ TEST(SimWorld, TheSeedsShowWhatTheyAreFor) {
   EXPECT_GT(starts, 500U);
   EXPECT_GT(faults, 500U);
   // Everything that can happen does happen somewhere.
-  for (const char* word :
-       {"controller crashes", "daemon of", "power of", "JobSubmitted", " array ", "JobHeld", "JobReleased", "NodeDrained",
-        "NodeResumed", "NodeBecameUnreachable", "AttemptConfirmed", "StopRequested", "ArrayTasksEnded", "completed",
-        "failed", "cancelled", "timeout", "out of memory", "node lost", "shepherd died", "launch failed",
-        "stopped before it started"}) {
+  for (const char* word : {"controller crashes",
+                           "daemon of",
+                           "power of",
+                           "JobSubmitted",
+                           " array ",
+                           "JobHeld",
+                           "JobReleased",
+                           "NodeDrained",
+                           "NodeResumed",
+                           "NodeBecameUnreachable",
+                           "AttemptConfirmed",
+                           "StopRequested",
+                           "ArrayTasksEnded",
+                           "completed",
+                           "failed",
+                           "cancelled",
+                           "timeout",
+                           "out of memory",
+                           "node lost",
+                           "shepherd died",
+                           "launch failed",
+                           "stopped before it started"}) {
     EXPECT_NE(log.find(word), std::string::npos) << "no run shows: " << word;
   }
 }
 
-// ---- a check that sees nothing would be no check ---------------------------------------------------------------------
+// ---- a check that sees nothing would be no check
 
 class SimChecks : public testing::Test {
  protected:
@@ -241,7 +258,7 @@ TEST_F(SimChecks, SeeADrainMarkThatIsGone) {
   expect_problem("is not drained any more");
 }
 
-// ---- the network --------------------------------------------------------------------------------------------------------
+// ---- the network
 
 class SimLink : public testing::Test {
  protected:

@@ -11,7 +11,9 @@ namespace {
 
 using Order = std::shared_ptr<const LaunchOrder>;
 
-AttemptKey key_of(std::uint64_t job, std::uint32_t attempt = 1) { return {JobId{job}, Attempt{attempt}}; }
+AttemptKey key_of(std::uint64_t job, std::uint32_t attempt = 1) {
+  return {JobId{job}, Attempt{attempt}};
+}
 
 Order launch(AttemptKey key, std::uint64_t term = 1, std::string node = "n1") {
   LaunchOrder order;
