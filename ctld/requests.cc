@@ -78,6 +78,22 @@ bool matches(const JobSelector& selector, const Job& job) {
          std::find(selector.states.begin(), selector.states.end(), job.state()) != selector.states.end();
 }
 
+Result<JobSelector> read_selector(const pb::JobSelector& in) {
+  MUSTER_ASSIGN(auto selector, wire::from_pb(in));
+  std::uint64_t indices = 0;
+  for (const auto& item : selector.items) {
+    for (const auto& range : item.indices) {
+      indices += std::min(range.count(), kNamedIndicesMax + 1);
+      if (indices > kNamedIndicesMax) {
+        return invalid_argument("more than " + std::to_string(kNamedIndicesMax) +
+                                " tasks are named by index: name the array itself (" + std::to_string(item.id.value) +
+                                ")");
+      }
+    }
+  }
+  return selector;
+}
+
 bool is_waiting_at(const Job& array, std::uint64_t position) {
   return std::any_of(array.waiting.begin(), array.waiting.end(),
                      [&](const PositionRange& range) { return range.begin <= position && position < range.end; });
@@ -284,7 +300,7 @@ void Requests::operate(const Call& call, const pb::Request& request) {
   }();
   JobSelector selector;
   if (selector_in != nullptr) {
-    auto parsed = wire::from_pb(*selector_in);
+    auto parsed = read_selector(*selector_in);
     if (!parsed.ok()) {
       return fail(call, parsed.error());
     }
@@ -323,8 +339,11 @@ void Requests::operate(const Call& call, const pb::Request& request) {
   auto message = std::make_shared<pb::Reply>();
   auto& out = *message->mutable_operation();
   out.set_matched(decision->matched);
-  for (const auto& note : decision->notes) {
-    out.add_notes(note);
+  for (std::size_t i = 0; i < std::min(decision->notes.size(), kNotesMax); ++i) {
+    out.add_notes(decision->notes[i]);
+  }
+  if (decision->notes.size() > kNotesMax) {
+    out.add_notes("and " + std::to_string(decision->notes.size() - kNotesMax) + " more of this kind");
   }
   out.set_failed(!decision->notes.empty());
   reply_after_commit(call, std::move(message));
@@ -347,7 +366,7 @@ struct Requests::JobWalk {
 };
 
 void Requests::jobs(const Call& call, const pb::Request& request) {
-  auto selector = wire::from_pb(request.jobs().jobs());
+  auto selector = read_selector(request.jobs().jobs());
   if (!selector.ok()) {
     return fail(call, selector.error());
   }
@@ -587,7 +606,7 @@ void Requests::history(const Call& call, const pb::Request& request) {
   pb::JobSelector selector_in;
   *selector_in.mutable_items() = in.items();
   *selector_in.mutable_states() = in.states();
-  auto selector = wire::from_pb(selector_in);
+  auto selector = read_selector(selector_in);
   if (!selector.ok()) {
     return fail(call, selector.error());
   }

@@ -37,6 +37,10 @@ inline constexpr const char* kVersion = "0.1.0";
 inline constexpr std::size_t kViewsPerReply = 1'000;
 // Rows of one answer that names tasks of arrays one by one.
 inline constexpr std::size_t kNamedTasksMax = 10'000;
+// Tasks of arrays named by index in one request: each is looked up, so it bounds the time of a round.
+inline constexpr std::uint64_t kNamedIndicesMax = 1'000'000;
+// Notes of one reply; the rest is counted.
+inline constexpr std::size_t kNotesMax = 1'000;
 // Clients that wait for a job to start or end; each is some hundred bytes.
 inline constexpr std::size_t kWaitersMax = 200'000;
 // The longest wait before a client must ask again: finds out clients that are gone.

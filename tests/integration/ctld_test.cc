@@ -477,6 +477,12 @@ TEST_F(CtldTest, BadSubmissionsAreRefusedWithTheReason) {
   pb::Request cancel;
   cancel.mutable_cancel();
   EXPECT_NE(refused(cancel).find("no job is selected"), std::string::npos);
+  auto& item = *cancel.mutable_cancel()->mutable_jobs()->add_items();
+  item.set_id(1);
+  item.set_has_indices(true);
+  item.add_indices()->set_last(1'999'999);
+  item.mutable_indices(0)->set_step(1);
+  EXPECT_NE(refused(cancel).find("tasks are named by index"), std::string::npos);
   // Tested only, and nothing was made by all this.
   request = submission(2);
   request.mutable_submit()->set_test_only(true);
