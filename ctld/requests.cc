@@ -529,9 +529,7 @@ void Requests::nodes(const Call& call, const pb::Request& request) {
     }
   }
   if (request.nodes().names().empty()) {
-    for (const auto& node : state.nodes) {
-      which.push_back(node.index);
-    }
+    which = state.ledger.order();
   }
   nodes_part(call, std::move(which), 0, std::move(notes));
 }

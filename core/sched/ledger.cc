@@ -1,6 +1,9 @@
 #include "core/sched/ledger.h"
 
+#include <algorithm>
+
 #include "lib/base/check.h"
+#include "lib/base/text.h"
 
 namespace muster::sched {
 
@@ -22,6 +25,12 @@ void Ledger::recompute(std::size_t i) {
 
 void Ledger::set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware) {
   NodeCapacity& n = at(node);
+  if (!n.known) {
+    const auto before = [this](NodeIndex other, const std::string& text) {
+      return natural_less(nodes_[other.value].name, text);
+    };
+    order_.insert(std::lower_bound(order_.begin(), order_.end(), name, before), node);
+  }
   n.name = name;
   n.known = true;
   n.all_cores = IndexSet::range(0, static_cast<std::uint32_t>(hardware.cores.size()));

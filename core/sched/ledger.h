@@ -36,6 +36,8 @@ class Ledger {
   void give_back(const NodeShare& share);
 
   [[nodiscard]] const std::vector<NodeCapacity>& nodes() const { return nodes_; }
+  // The known nodes in the order in which they are filled and listed: by name, as people count.
+  [[nodiscard]] const std::vector<NodeIndex>& order() const { return order_; }
   friend bool operator==(const Ledger&, const Ledger&) = default;
 
  private:
@@ -48,6 +50,7 @@ class Ledger {
   };
   void recompute(std::size_t i);
   std::vector<NodeCapacity> nodes_;
+  std::vector<NodeIndex> order_;
   std::vector<Held> held_;
 };
 
@@ -58,6 +61,7 @@ class Draft {
   explicit Draft(const Ledger& base) : base_(&base) {}
 
   [[nodiscard]] std::size_t size() const { return base_->nodes().size(); }
+  [[nodiscard]] const std::vector<NodeIndex>& order() const { return base_->order(); }
   [[nodiscard]] const NodeCapacity& node(std::size_t i) const;
   // Whether the share is free now on a usable node.
   [[nodiscard]] bool can_take(const NodeShare& share) const;

@@ -12,6 +12,7 @@ namespace {
 // What counts as there on one node.
 struct Offer {
   NodeIndex index;
+  std::size_t rank = 0;  // the node's place in the ledger's order
   const NodeCapacity* node = nullptr;
   const IndexSet* cores = nullptr;
   const IndexSet* gpus = nullptr;
@@ -74,15 +75,17 @@ class Offers {
       : draft_(draft), spec_(spec), assume_(assume), allowed_(allowed.begin(), allowed.end()),
         excluded_(spec.exclude.begin(), spec.exclude.end()) {}
 
-  // The offer of node `i`; nothing when the job may not use it.
-  [[nodiscard]] std::optional<Offer> at(std::size_t i) const {
-    const NodeCapacity& n = draft_.node(i);
+  // The offer of the node at `rank` in the order; nothing when the job may not use it.
+  [[nodiscard]] std::optional<Offer> at(std::size_t rank) const {
+    const NodeIndex index = draft_.order()[rank];
+    const NodeCapacity& n = draft_.node(index.value);
     if (!n.known || (assume_ != Assume::kAllEmpty && !n.usable) ||
         (!allowed_.empty() && !allowed_.contains(n.name)) || (!excluded_.empty() && excluded_.contains(n.name))) {
       return std::nullopt;
     }
     Offer o;
-    o.index = NodeIndex{static_cast<std::uint32_t>(i)};
+    o.index = index;
+    o.rank = rank;
     o.node = &n;
     const bool now = assume_ == Assume::kFreeNow;
     o.cores = now ? &n.free_cores : &n.all_cores;
@@ -94,14 +97,14 @@ class Offers {
   }
   [[nodiscard]] std::vector<Offer> all() const {
     std::vector<Offer> out;
-    for (std::size_t i = 0; i < draft_.size(); ++i) {
+    for (std::size_t i = 0; i < size(); ++i) {
       if (std::optional<Offer> o = at(i)) {
         out.push_back(*o);
       }
     }
     return out;
   }
-  [[nodiscard]] std::size_t size() const { return draft_.size(); }
+  [[nodiscard]] std::size_t size() const { return draft_.order().size(); }
 
  private:
   const Draft& draft_;
@@ -238,7 +241,6 @@ std::vector<NodeShare> shares_of(const std::vector<Offer*>& chosen, const JobSpe
                             .mem_mib = need.mem_mib,
                             .tasks = o.tasks});
   }
-  std::sort(out.begin(), out.end(), [](const NodeShare& a, const NodeShare& b) { return a.node < b.node; });
   return out;
 }
 
@@ -328,7 +330,7 @@ PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std
       if (sum(pick) < spec.ntasks) {
         continue;
       }
-      std::sort(pick.begin(), pick.end(), [](const Offer* a, const Offer* b) { return a->index < b->index; });
+      std::sort(pick.begin(), pick.end(), [](const Offer* a, const Offer* b) { return a->rank < b->rank; });
       spread(pick, spec.ntasks);
       std::vector<NodeShare> shares = shares_of(pick, spec);
       if (!shares.empty()) {

@@ -402,6 +402,34 @@ std::string fold_node_list(const std::vector<std::string>& names) {
   return text;
 }
 
+bool natural_less(std::string_view a, std::string_view b) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  const std::string_view whole_a = a;
+  const std::string_view whole_b = b;
+  while (!a.empty() && !b.empty()) {
+    if (!digit(a.front()) || !digit(b.front())) {
+      if (a.front() != b.front()) return a.front() < b.front();
+      a.remove_prefix(1);
+      b.remove_prefix(1);
+      continue;
+    }
+    const auto number = [&digit](std::string_view& text) {
+      while (text.size() > 1 && text.front() == '0' && digit(text[1])) text.remove_prefix(1);
+      std::size_t n = 0;
+      while (n < text.size() && digit(text[n])) ++n;
+      const std::string_view found = text.substr(0, n);
+      text.remove_prefix(n);
+      return found;
+    };
+    const std::string_view left = number(a);
+    const std::string_view right = number(b);
+    if (left.size() != right.size()) return left.size() < right.size();
+    if (left != right) return left < right;
+  }
+  if (a.empty() != b.empty()) return a.empty();
+  return whole_a < whole_b;
+}
+
 bool is_valid_node_name(std::string_view name) {
   if (name.empty() || name.size() > kNodeNameMax) return false;
   if (!is_alpha(name.front()) && !is_digit(name.front())) return false;

@@ -40,6 +40,9 @@ Result<std::vector<std::string>> expand_node_list(std::string_view text);
 // Folds names, keeping their order: consecutive numbers with equal prefix and padding become one group:
 // {"n1","n2","n4","gpu01"} -> "n[1-2,4],gpu01". expand(fold(x)) == x for valid distinct names.
 std::string fold_node_list(const std::vector<std::string>& names);
+// Order of names as people count: runs of digits compare by value, so "n2" stands before "n10". Total: names that differ
+// only in zero padding are ordered as bytes.
+bool natural_less(std::string_view a, std::string_view b);
 // A node name: 1..63 of [A-Za-z0-9_.-], beginning with a letter or digit.
 bool is_valid_node_name(std::string_view name);
 

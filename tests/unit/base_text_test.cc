@@ -224,5 +224,16 @@ TEST(Printable, EscapesWhatWouldConfuseATerminal) {
   EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
 }
 
+TEST(NaturalLess, OrdersNumbersByValue) {
+  const std::vector<std::string> ordered = {"", "a", "gpu1", "n1", "n01", "n2", "n2-a", "n10", "n10b", "n99999999999999999999", "nx"};
+  for (std::size_t i = 0; i < ordered.size(); ++i) {
+    for (std::size_t j = 0; j < ordered.size(); ++j) {
+      if (ordered[i] == "n1" || ordered[i] == "n01") continue;
+      EXPECT_EQ(natural_less(ordered[i], ordered[j]), i < j) << ordered[i] << " " << ordered[j];
+    }
+  }
+  EXPECT_NE(natural_less("n1", "n01"), natural_less("n01", "n1"));
+}
+
 }  // namespace
 }  // namespace muster

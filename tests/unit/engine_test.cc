@@ -133,6 +133,22 @@ TEST(Engine, TasksSpreadEvenlyOverTheNodesAskedFor) {
   }
 }
 
+TEST(Engine, NodesAreUsedInTheOrderOfTheirNamesHoweverTheyRegistered) {
+  Scenario s;
+  for (const char* n : {"n10", "n2", "n1"}) {
+    s.node(n, 1);
+  }
+  s.submit(job(3, 3));
+  EXPECT_EQ(s.schedule(), 1U);
+  std::vector<std::string> names;
+  const auto launches = s.take<SendLaunch>();
+  for (const Peer& peer : launches.at(0).order.peers) {
+    names.push_back(peer.name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"n1", "n2", "n10"}));
+  s.drop_effects();
+}
+
 TEST(Engine, TheEndOfTheFirstNodeStopsTheOthersAndThenEndsTheJob) {
   Scenario s;
   s.node("n1", 2);

@@ -456,6 +456,69 @@ TEST_F(CurveTest, SyncDealerNoticesALostConnectionWhileItWaits) {
   });
 }
 
+// A kill of the controller at any moment of a handshake once left the I/O thread waiting for a monitor that was gone.
+TEST_F(CurveTest, ServersThatHangUpDoNotStopSyncDealer) {
+  write_authorized("user joe " + user_.pub.curve_public + "\n");
+  start_server();
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), length), 0);
+  ASSERT_EQ(::listen(listener, 64), 0);
+  ASSERT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length), 0);
+  std::thread hangs_up([listener] {
+    while (true) {
+      const int peer = ::accept(listener, nullptr, nullptr);
+      if (peer < 0) return;
+      ::close(peer);
+    }
+  });
+  with_client([&] {
+    SyncDealerOptions options;
+    options.endpoints = {"tcp://127.0.0.1:" + std::to_string(ntohs(address.sin_port)), endpoint_};
+    options.curve = client_keys(user_, cluster_);
+    SyncDealer client(std::move(options));
+    for (int i = 0; i < 300; ++i) {
+      const auto answer = client.exchange({"x"}, Duration::from_s(30));
+      ASSERT_TRUE(answer.ok()) << "round " << i << ": " << answer.error().message;
+      client.close();
+    }
+  });
+  ::shutdown(listener, SHUT_RDWR);
+  hangs_up.join();
+  ::close(listener);
+}
+
+// Reading a socket's state may be interrupted; muster-noded once ended with SIGABRT when a child's end fell there.
+TEST_F(CurveTest, SignalsDoNotHarmASocket) {
+  write_authorized("user joe " + user_.pub.curve_public + "\n");
+  start_server();
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  struct sigaction before {};
+  ASSERT_EQ(::sigaction(SIGUSR1, &action, &before), 0);
+  const pthread_t loop_thread = ::pthread_self();
+  std::atomic<bool> over{false};
+  std::thread signals([&] {
+    while (!over) {
+      ::pthread_kill(loop_thread, SIGUSR1);
+      std::this_thread::yield();
+    }
+  });
+  with_client([&] {
+    SyncDealer client = client_of(user_, {endpoint_});
+    for (int i = 0; i < 3000; ++i) {
+      const auto answer = client.exchange({"x"}, kDeadline);
+      ASSERT_TRUE(answer.ok()) << answer.error().message;
+    }
+  });
+  over = true;
+  signals.join();
+  ASSERT_EQ(::sigaction(SIGUSR1, &before, nullptr), 0);
+}
+
 TEST_F(CurveTest, AcceptAnyNamesThePublicKey) {
   auto handler = ZapHandler::accept_any(context_);
   ASSERT_TRUE(handler.ok());
