@@ -130,13 +130,21 @@ void AttemptTable::on_launch(const LaunchData& launch) {
   launches_.erase(key);
 }
 
-void AttemptTable::on_stop(const StopOrder& order) { perform(agent::on_stop(state_, order)); }
+void AttemptTable::on_stop(const StopOrder& order) {
+  perform(agent::on_stop(state_, order));
+}
 
-void AttemptTable::on_acknowledged(AttemptKey key) { perform(agent::on_acknowledged(state_, key)); }
+void AttemptTable::on_acknowledged(AttemptKey key) {
+  perform(agent::on_acknowledged(state_, key));
+}
 
-std::vector<AttemptReport> AttemptTable::registered_attempts() const { return agent::registered_attempts(state_); }
+std::vector<AttemptReport> AttemptTable::registered_attempts() const {
+  return agent::registered_attempts(state_);
+}
 
-void AttemptTable::retry_reports(std::size_t max) { perform(agent::retry_reports(state_, max)); }
+void AttemptTable::retry_reports(std::size_t max) {
+  perform(agent::retry_reports(state_, max));
+}
 
 // ---------------------------------------------------------------- effects
 
@@ -154,7 +162,8 @@ void AttemptTable::perform(const agent::AgentEffects& effects) {
       record_end(end->key, end->outcome, true);
     } else if (const auto* heard = std::get_if<agent::RecordTerm>(&effect)) {
       if (const Status status = spool_.write_term(heard->term); !status.ok()) {
-        io::log_error("cannot record the controller's term", {{"term", heard->term.value}, {"error", status.error().message}});
+        io::log_error("cannot record the controller's term",
+                      {{"term", heard->term.value}, {"error", status.error().message}});
       }
     } else if (const auto* say = std::get_if<agent::SendReport>(&effect)) {
       options_.report(say->report);
@@ -564,8 +573,12 @@ void AttemptTable::subscribe(AttemptKey key, std::uint32_t step, OnStepFrame cal
   subscriptions_[{key, step}] = std::move(callback);
 }
 
-void AttemptTable::unsubscribe(AttemptKey key, std::uint32_t step) { subscriptions_.erase({key, step}); }
+void AttemptTable::unsubscribe(AttemptKey key, std::uint32_t step) {
+  subscriptions_.erase({key, step});
+}
 
-Status AttemptTable::finish(AttemptKey key, const Outcome& outcome) { return send(key, FinishFrame{outcome}); }
+Status AttemptTable::finish(AttemptKey key, const Outcome& outcome) {
+  return send(key, FinishFrame{outcome});
+}
 
 }  // namespace muster::noded

@@ -81,8 +81,8 @@ class AttemptTable : public Attempts {
     FrameReader reader;
     std::string out;
     std::size_t out_sent = 0;
-    bool running = false;   // StartedFrame or StateFrame came
-    bool ended = false;     // EndedFrame came
+    bool running = false;  // StartedFrame or StateFrame came
+    bool ended = false;    // EndedFrame came
     int attempts_to_reach = 0;
     std::unique_ptr<io::Timer> retry;  // reaching it again, or emptying what it left
   };

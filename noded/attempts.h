@@ -18,10 +18,10 @@ namespace muster::noded {
 struct NodeIdentity {
   std::string name;
   std::string cluster;
-  std::string endpoint;        // "tcp://host:port" of this node's ROUTER, as peers and jobs reach it
-  std::string public_key;      // Z85
-  std::string slurm_dir;       // folder of the Slurm-named links, first in a job's PATH; empty: not wanted
-  std::string bin_dir;         // folder of `muster`
+  std::string endpoint;    // "tcp://host:port" of this node's ROUTER, as peers and jobs reach it
+  std::string public_key;  // Z85
+  std::string slurm_dir;   // folder of the Slurm-named links, first in a job's PATH; empty: not wanted
+  std::string bin_dir;     // folder of `muster`
   NodeHardware hardware;
 };
 
@@ -38,8 +38,8 @@ struct AttemptInfo {
   std::string ticket;       // the job's own ticket: bytes of pb::Ticket; empty when the launch had none
   std::string ticket_path;  // the file that MUSTER_TICKET_FILE names
   UserInfo user;
-  bool running = false;     // its shepherd has begun and is connected; false: starting, or about to be
-  bool stopping = false;    // its end was ordered: no new steps
+  bool running = false;   // its shepherd has begun and is connected; false: starting, or about to be
+  bool stopping = false;  // its end was ordered: no new steps
   // Environment of the job as submitted, NAME=value (the blob of the submission); used for steps without their own.
   std::shared_ptr<const std::vector<std::string>> environment;
 };
@@ -58,8 +58,8 @@ class Attempts {
   virtual Status send(AttemptKey key, const Frame& frame) = 0;
 
   // From now on StepOutputFrame, StepInputTakenFrame, StepTaskEndedFrame and StepEndedFrame of that step come to the
-  // callback; without a subscription they are dropped. Ended by unsubscribe, by StepEndedFrame (after the callback) and by the end of the
-  // attempt. The callback may call anything here.
+  // callback; without a subscription they are dropped. Ended by unsubscribe, by StepEndedFrame (after the callback) and
+  // by the end of the attempt. The callback may call anything here.
   using OnStepFrame = std::function<void(const Frame& frame)>;
   virtual void subscribe(AttemptKey key, std::uint32_t step, OnStepFrame callback) = 0;
   virtual void unsubscribe(AttemptKey key, std::uint32_t step) = 0;

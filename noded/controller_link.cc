@@ -18,6 +18,7 @@ namespace {
 constexpr Duration kTick = Duration::from_ms(100);
 // A registration that was not answered is sent again, and one that could not be sent is tried at every tick.
 constexpr Duration kRegisterInterval = Duration::from_s(1);
+constexpr Duration kRefusedPause = Duration::from_s(5);
 // A controller that answers nothing for so many heartbeats, and for at least this time, is taken for lost.
 constexpr std::int64_t kMissedHeartbeats = 4;
 constexpr Duration kSilenceMin = Duration::from_s(5);
@@ -35,7 +36,9 @@ Digest digest_of(const std::string& bytes) {
   return digest;
 }
 
-std::string bytes_of(const Digest& digest) { return {digest.bytes.begin(), digest.bytes.end()}; }
+std::string bytes_of(const Digest& digest) {
+  return {digest.bytes.begin(), digest.bytes.end()};
+}
 
 }  // namespace
 
@@ -240,6 +243,7 @@ void ControllerLink::on_message(const io::ZmqMessage& message) {
       return;
     case Body::kRefused:
       io::log_error("the controller refuses this node", {{"error", printable(body.refused().message())}});
+      asked_ = heard_ + kRefusedPause;  // an administrator has to act first
       return;
     case Body::BODY_NOT_SET:
       break;  // of a newer controller

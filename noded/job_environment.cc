@@ -12,13 +12,13 @@ namespace {
 // Ours, apart from SLURM_*: dropped from what was submitted, because it may come from an outer job. Other MUSTER_*
 // names (MUSTER_CONFIG, MUSTER_KEY, input options) are the user's.
 constexpr std::array kOwnNames{
-    "MUSTER_JOB_ID",        "MUSTER_ARRAY_JOB_ID",  "MUSTER_ARRAY_TASK_ID",  "MUSTER_JOB_NAME",
-    "MUSTER_NODELIST",      "MUSTER_NNODES",        "MUSTER_NTASKS",         "MUSTER_NODEID",
-    "MUSTER_PROCID",        "MUSTER_LOCALID",       "MUSTER_CPUS_PER_TASK",  "MUSTER_GPUS",
-    "MUSTER_SUBMIT_DIR",    "MUSTER_STEP_ID",       "MUSTER_ATTEMPT",        "MUSTER_CHECKPOINT_DIR",
-    "MUSTER_RESTORE_DIR",   "MUSTER_TICKET_FILE",   "MUSTER_NODE_ENDPOINT",  "MUSTER_NODE_KEY",
-    "MUSTER_NODE_NAME",     "MUSTER_CLUSTER",       "CUDA_VISIBLE_DEVICES",  "ROCR_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",  "GPU_DEVICE_ORDINAL",   "ZE_AFFINITY_MASK",
+    "MUSTER_JOB_ID",       "MUSTER_ARRAY_JOB_ID", "MUSTER_ARRAY_TASK_ID", "MUSTER_JOB_NAME",
+    "MUSTER_NODELIST",     "MUSTER_NNODES",       "MUSTER_NTASKS",        "MUSTER_NODEID",
+    "MUSTER_PROCID",       "MUSTER_LOCALID",      "MUSTER_CPUS_PER_TASK", "MUSTER_GPUS",
+    "MUSTER_SUBMIT_DIR",   "MUSTER_STEP_ID",      "MUSTER_ATTEMPT",       "MUSTER_CHECKPOINT_DIR",
+    "MUSTER_RESTORE_DIR",  "MUSTER_TICKET_FILE",  "MUSTER_NODE_ENDPOINT", "MUSTER_NODE_KEY",
+    "MUSTER_NODE_NAME",    "MUSTER_CLUSTER",      "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL",  "ZE_AFFINITY_MASK",
 };
 
 // Set for training launchers in tasks, unless the user set them.
@@ -29,7 +29,9 @@ constexpr std::array kTrainingNames{"MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", 
 constexpr std::string_view kDefaultPath = "/usr/local/bin:/usr/bin:/bin";
 constexpr std::string_view kRootPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-std::string_view name_of(std::string_view variable) { return variable.substr(0, variable.find('=')); }
+std::string_view name_of(std::string_view variable) {
+  return variable.substr(0, variable.find('='));
+}
 
 bool is_own(std::string_view name) {
   return name.starts_with("SLURM_") || name.starts_with("SLURMD_") ||
@@ -347,9 +349,9 @@ std::vector<std::string> step_environment(const LaunchOrder& order, const JobEnv
   Adder add(environment);
   const std::string nodelist = fold_node_list(layout.nodes);
   const auto ntasks = std::accumulate(layout.tasks.begin(), layout.tasks.end(), std::uint64_t{0});
-  const auto before = std::accumulate(layout.tasks.begin(),
-                                      layout.tasks.begin() + std::min<std::size_t>(node_index, layout.tasks.size()),
-                                      std::uint64_t{0});
+  const auto before =
+      std::accumulate(layout.tasks.begin(),
+                      layout.tasks.begin() + std::min<std::size_t>(node_index, layout.tasks.size()), std::uint64_t{0});
   const std::uint32_t here = node_index < layout.tasks.size() ? layout.tasks[node_index] : 0;
   add.both("STEP_ID", std::uint64_t{layout.step});
   add("SLURM_STEPID", layout.step);

@@ -42,11 +42,11 @@ std::vector<std::string> batch_environment(const LaunchOrder& order, const JobEn
 // The layout of a step, as all its nodes know it.
 struct StepLayout {
   std::uint32_t step = 0;
-  std::vector<std::string> nodes;     // of the step, in its order
-  std::vector<std::uint32_t> tasks;   // for each node of the step
-  std::uint32_t cpus_per_task = 0;    // 0: not asked
-  std::string master_address;         // MASTER_ADDR
-  std::uint32_t master_port = 0;      // MASTER_PORT
+  std::vector<std::string> nodes;    // of the step, in its order
+  std::vector<std::uint32_t> tasks;  // for each node of the step
+  std::uint32_t cpus_per_task = 0;   // 0: not asked
+  std::string master_address;        // MASTER_ADDR
+  std::uint32_t master_port = 0;     // MASTER_PORT
 };
 
 // Common to all tasks of the step on this node. `submitted` is the environment that the step's client sent;

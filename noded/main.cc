@@ -52,19 +52,34 @@ struct CommandLine {
 
 Result<CommandLine> parse_command_line(int argc, char** argv) {
   CommandLine out;
-  const option options[] = {{"config", required_argument, nullptr, 'c'}, {"name", required_argument, nullptr, 'n'},
-                            {"set", required_argument, nullptr, 's'},    {"boot-id", required_argument, nullptr, 'b'},
-                            {"help", no_argument, nullptr, 'h'},         {"version", no_argument, nullptr, 'v'},
+  const option options[] = {{"config", required_argument, nullptr, 'c'},
+                            {"name", required_argument, nullptr, 'n'},
+                            {"set", required_argument, nullptr, 's'},
+                            {"boot-id", required_argument, nullptr, 'b'},
+                            {"help", no_argument, nullptr, 'h'},
+                            {"version", no_argument, nullptr, 'v'},
                             {nullptr, 0, nullptr, 0}};
   opterr = 0;
   for (int c = 0; (c = getopt_long(argc, argv, "+h", options, nullptr)) != -1;) {
     switch (c) {
-      case 'c': out.config = optarg; break;
-      case 'n': out.name = optarg; break;
-      case 's': out.overrides.emplace_back(optarg); break;
-      case 'b': out.boot_id = optarg; break;
-      case 'h': out.help = true; break;
-      case 'v': out.version = true; break;
+      case 'c':
+        out.config = optarg;
+        break;
+      case 'n':
+        out.name = optarg;
+        break;
+      case 's':
+        out.overrides.emplace_back(optarg);
+        break;
+      case 'b':
+        out.boot_id = optarg;
+        break;
+      case 'h':
+        out.help = true;
+        break;
+      case 'v':
+        out.version = true;
+        break;
       default:
         return invalid_argument("unknown option, or one without its value: " + printable(argv[optind - 1]) +
                                 ": see --help");
@@ -141,7 +156,8 @@ Status run(const CommandLine& options) {
     MUSTER_ASSIGN(name, host_name());
   }
   if (!is_valid_node_name(name)) {
-    return invalid_argument("node name '" + printable(name) + "': 1 to 63 letters, digits, '_', '.' or '-' are accepted");
+    return invalid_argument("node name '" + printable(name) +
+                            "': 1 to 63 letters, digits, '_', '.' or '-' are accepted");
   }
   if (config.cluster.controller.empty()) {
     return invalid_argument(path + ": [cluster] controller is missing: name the controller's address");

@@ -61,14 +61,16 @@ class Shepherd {
   struct Step {
     std::vector<std::uint64_t> tasks;  // numbers in tasks_
     std::uint64_t window = kInitialCreditBytes;
-    std::int64_t credit = 0;            // window - cost of what is kept, and the part of a credit that no frame used
-    std::deque<StepOutputFrame> kept;   // sent and not credited, oldest first
-    std::uint64_t credited = 0;         // towards the front of `kept`
-    bool muted = false;                 // a new noded has not resumed it: nothing is sent
-    bool ending = false;                // TERM was sent to all of it
-    std::int64_t kill_at_us = 0;        // 0: no KILL due
-    bool ended = false;                 // no process is left; kept until it is forgotten
-    bool forgotten = false;             // goes as soon as it has ended
+    std::int64_t credit = 0;               // window - cost of what is kept, and the part of a credit that no frame used
+    std::deque<StepOutputFrame> kept;      // sent and not credited, oldest first
+    std::uint64_t credited = 0;            // towards the front of `kept`
+    bool muted = false;                    // a new noded has not resumed it: nothing is sent
+    bool ending = false;                   // TERM was sent to all of it
+    std::int64_t kill_at_us = 0;           // 0: no KILL due
+    std::uint64_t looked_at = UINT64_MAX;  // value of reaped_ when processes were last looked for
+    bool empty = false;                    // no process is left; output may be
+    bool ended = false;                    // no process is left; kept until it is forgotten
+    bool forgotten = false;                // goes as soon as it has ended
   };
   enum class Token : std::uint32_t { kConnection, kListener, kSignals, kTimer, kStatus, kIn, kOut, kErr };
 
@@ -146,9 +148,9 @@ class Shepherd {
   std::map<std::uint32_t, Step> steps_;
   bool script_running_ = false;
   bool started_ = false;
-  bool decided_ = false;  // outcome_ will not change any more
-  bool ending_ = false;   // everything is being ended
-  bool stopping_ = false; // by order or limit: the outcome is end_cause_
+  bool decided_ = false;   // outcome_ will not change any more
+  bool ending_ = false;    // everything is being ended
+  bool stopping_ = false;  // by order or limit: the outcome is end_cause_
   EndCause end_cause_ = EndCause::kExited;
   std::string end_detail_;
   Outcome outcome_;
@@ -156,6 +158,7 @@ class Shepherd {
   std::int64_t limit_at_us_ = 0;
   std::int64_t kill_at_us_ = 0;
   std::int64_t timer_at_us_ = 0;
+  std::uint64_t reaped_ = 0;  // processes so far
   bool done_ = false;
   bool end_sent_ = false;
 };

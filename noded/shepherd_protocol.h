@@ -26,10 +26,10 @@ namespace muster::noded {
 inline constexpr std::uint32_t kProtocolVersion = 1;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
-inline constexpr const char* kLaunchRecordName = "launch";   // pb::Launch, made with O_EXCL by noded
+inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, made with O_EXCL by noded
 inline constexpr const char* kShepherdRecordName = "shepherd";  // ShepherdRecord, made with O_EXCL by the shepherd
-inline constexpr const char* kOutcomeName = "outcome";       // encode_outcome(), of ends that noded itself decided
-inline constexpr const char* kTicketName = "ticket";         // of the user, mode 0400
+inline constexpr const char* kOutcomeName = "outcome";          // encode_outcome(), of ends that noded itself decided
+inline constexpr const char* kTicketName = "ticket";            // of the user, mode 0400
 
 // Descriptor number on which a fresh shepherd finds its socket pair.
 inline constexpr int kShepherdFd = 3;
@@ -118,7 +118,7 @@ struct StepStartFrame {
   std::uint32_t umask = 022;
   StdinMode stdin_mode = StdinMode::kNone;
   std::uint32_t stdin_rank = 0;
-  std::string stdin_path;  // not empty: this file is the input of the tasks that stdin_mode names
+  std::string stdin_path;   // not empty: this file is the input of the tasks that stdin_mode names
   std::string stdout_path;  // not empty: tasks write there ("%t" is the rank); otherwise output comes back in frames
   std::string stderr_path;
   bool append = false;
@@ -135,7 +135,8 @@ struct StepInputFrame {
   friend bool operator==(const StepInputFrame&, const StepInputFrame&) = default;
 };
 
-// To the tasks of the step; KILL, STOP and CONT to all their descendants too. signal 0 ends the step: TERM, the grace, KILL.
+// To the tasks of the step; KILL, STOP and CONT to all their descendants too. signal 0 ends the step: TERM, the grace,
+// KILL.
 struct StepSignalFrame {
   std::uint32_t step = 0;
   std::uint32_t rank = kAllRanks;
@@ -238,8 +239,7 @@ struct StepInputTakenFrame {
 
 using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
                            StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
-                           StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame,
-                           StepForgetFrame>;
+                           StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame, StepForgetFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);

@@ -212,7 +212,9 @@ Result<Spool> Spool::open(const std::string& directory) {
   return spool;
 }
 
-std::string Spool::attempt_dir(AttemptKey key) const { return directory_ + "/attempts/" + key_text(key); }
+std::string Spool::attempt_dir(AttemptKey key) const {
+  return directory_ + "/attempts/" + key_text(key);
+}
 
 Result<Term> Spool::read_term() const {
   const std::string path = directory_ + "/term";
@@ -300,7 +302,8 @@ std::optional<Outcome> Spool::read_outcome(AttemptKey key) const {
   auto outcome = decode_outcome(*bytes);
   if (!outcome.ok()) {
     io::log_error("a recorded outcome is damaged", {{"attempt", key_text(key)}, {"error", outcome.error().message}});
-    return Outcome{.cause = EndCause::kNodeLost, .exit_code = 0, .signal = 0, .detail = outcome.error().message, .ran = {}};
+    return Outcome{
+        .cause = EndCause::kNodeLost, .exit_code = 0, .signal = 0, .detail = outcome.error().message, .ran = {}};
   }
   return *outcome;
 }
@@ -371,7 +374,8 @@ Status Spool::write_outcome(AttemptKey key, const Outcome& outcome, bool durable
 
 void Spool::remove(AttemptKey key) {
   if (const Status status = io::remove_tree(attempt_dir(key)); !status.ok()) {
-    io::log_warning("cannot remove an attempt's folder", {{"attempt", key_text(key)}, {"error", status.error().message}});
+    io::log_warning("cannot remove an attempt's folder",
+                    {{"attempt", key_text(key)}, {"error", status.error().message}});
   }
 }
 

@@ -292,8 +292,8 @@ std::string explain_exec(const TaskSpec& spec, int error_number) {
            (error_number == EACCES ? " (is the spool directory mounted noexec?)" : "");
   }
   if (interpreter.ends_with('\r')) {
-    return "interpreter " + interpreter.substr(0, interpreter.size() - 1) +
-           "\\r: " + reason + ": the script has Windows line ends";
+    return "interpreter " + interpreter.substr(0, interpreter.size() - 1) + "\\r: " + reason +
+           ": the script has Windows line ends";
   }
   return "interpreter " + interpreter + ": " + reason;
 }
@@ -347,8 +347,8 @@ bool read_start_failure(int status_fd, const TaskSpec& spec, Outcome& outcome) {
       outcome.detail = "cannot become user " + std::to_string(spec.uid) + ": " + reason;
       break;
     case Stage::kForeignUser:
-      outcome.detail = "this node's daemon runs as user " + std::to_string(geteuid()) + " and cannot run jobs of user " +
-                       std::to_string(spec.uid) + ": start muster-noded as root";
+      outcome.detail = "this node's daemon runs as user " + std::to_string(geteuid()) +
+                       " and cannot run jobs of user " + std::to_string(spec.uid) + ": start muster-noded as root";
       break;
     case Stage::kNamespace:
       outcome.detail = "cannot make a user namespace for user " + std::to_string(spec.uid) + ": " + reason;

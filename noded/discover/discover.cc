@@ -52,7 +52,8 @@ Result<Description> parse_description(std::string_view text) {
     }
     out.extra_gpus = *count;
     if (out.text.empty()) {
-      return bad_topology(text, "+gpu: needs a file or a description in front of it, such as 'package:2 core:16 pu:1+gpu:4'");
+      return bad_topology(text,
+                          "+gpu: needs a file or a description in front of it, such as 'package:2 core:16 pu:1+gpu:4'");
     }
   }
   return out;
@@ -76,7 +77,8 @@ Status choose_source(hwloc_topology* t, const std::string& text) {
     return ok_status();
   }
   if (hwloc_topology_set_synthetic(t, text.c_str()) != 0) {
-    return bad_topology(text, "neither a file nor an hwloc synthetic description: write for example 'package:2 core:16 pu:1'");
+    return bad_topology(
+        text, "neither a file nor an hwloc synthetic description: write for example 'package:2 core:16 pu:1'");
   }
   return ok_status();
 }
@@ -130,8 +132,8 @@ Status add_cores(hwloc_topology* t, std::string_view text, NodeHardware& out) {
   const hwloc_obj_type_t type = has_cores ? HWLOC_OBJ_CORE : HWLOC_OBJ_PU;
   const int count = hwloc_get_nbobjs_by_type(t, type);
   if (count <= 0 || static_cast<std::uint64_t>(count) > kCoresMax) {
-    return bad_topology(text, "it has " + std::to_string(count) + " cores: 1 to " + std::to_string(kCoresMax) +
-                                  " are accepted");
+    return bad_topology(
+        text, "it has " + std::to_string(count) + " cores: 1 to " + std::to_string(kCoresMax) + " are accepted");
   }
   const std::vector<hwloc_obj_t> groups = numa_groups(t);
   std::map<std::size_t, std::uint32_t> numbers;  // only groups that are nearest to some core count

@@ -23,9 +23,9 @@ constexpr Duration kPatience = Duration::from_s(30);
 
 std::string program() {
   const char* build = std::getenv("MUSTER_BUILD_DIR");
-  const std::filesystem::path root =
-      build != nullptr ? std::filesystem::path(build)
-                       : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
+  const std::filesystem::path root = build != nullptr
+                                         ? std::filesystem::path(build)
+                                         : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
   return root / "bin/muster-shepherd";
 }
 

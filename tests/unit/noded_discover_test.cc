@@ -73,8 +73,8 @@ TEST(Discover, PretendedGpusAreSpreadOverNumaNodes) {
 }
 
 TEST(Discover, BadDescriptionsAreRefusedByName) {
-  for (const std::string text : {"package:2 core:", "no such thing", "/no/such/file.xml", "package:2 core:4 pu:1+gpu:-1",
-                                 "+gpu:2", "package:2 core:4 pu:1+gpu:99999"}) {
+  for (const std::string text : {"package:2 core:", "no such thing", "/no/such/file.xml",
+                                 "package:2 core:4 pu:1+gpu:-1", "+gpu:2", "package:2 core:4 pu:1+gpu:99999"}) {
     auto hardware = discover(text, 0);
     ASSERT_FALSE(hardware.ok()) << text;
     EXPECT_NE(hardware.error().message.find("topology '"), std::string::npos) << hardware.error().message;

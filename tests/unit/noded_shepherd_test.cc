@@ -35,9 +35,9 @@ constexpr milliseconds kPatience{20'000};
 
 std::string program() {
   const char* build = std::getenv("MUSTER_BUILD_DIR");
-  const std::filesystem::path root =
-      build != nullptr ? std::filesystem::path(build)
-                       : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
+  const std::filesystem::path root = build != nullptr
+                                         ? std::filesystem::path(build)
+                                         : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
   return root / "bin/muster-shepherd";
 }
 
@@ -373,7 +373,9 @@ TEST_P(ShepherdTest, StopEndsGrandchildrenThatLeftTheSession) {
 }
 
 TEST_P(ShepherdTest, LeftBehindProcessesEndWithTheScript) {
-  script("#!/bin/sh\nsetsid sh -c 'trap \"\" TERM; echo $$ > left; sleep 1000' &\nwhile [ ! -s left ]; do :; done\nexit 4\n");
+  script(
+      "#!/bin/sh\nsetsid sh -c 'trap \"\" TERM; echo $$ > left; sleep 1000' &\nwhile [ ! -s left ]; do :; done\nexit "
+      "4\n");
   send(launch_);
   const pid_t left = pid_in("left");
   const Outcome outcome = end();
@@ -484,8 +486,7 @@ TEST_P(ShepherdTest, RunsAsTheJobsUser) {
   EXPECT_EQ(end().exit_code, 0);
   const std::string id = std::to_string(nobody->pw_uid);
   const std::string gid = std::to_string(nobody->pw_gid);
-  EXPECT_EQ(read_all(directory_ + "/out"),
-            id + "\n" + gid + "\nCapEff:\t0000000000000000\nNoNewPrivs:\t0\n");
+  EXPECT_EQ(read_all(directory_ + "/out"), id + "\n" + gid + "\nCapEff:\t0000000000000000\nNoNewPrivs:\t0\n");
   struct stat info {};
   ASSERT_EQ(stat((directory_ + "/out").c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, nobody->pw_uid);
@@ -578,7 +579,8 @@ TEST_P(ShepherdTest, SendsNoMoreOutputThanGranted) {
 
 TEST_P(ShepherdTest, ARestartedNodedGetsAgainWhatItsReaderLacks) {
   send(launch_);
-  send(step(0, {"sh", "-c", "printf abc; while [ ! -e go ]; do sleep 0.01; done; printf defg; echo done > done; exit 3"}, 1));
+  send(step(
+      0, {"sh", "-c", "printf abc; while [ ! -e go ]; do sleep 0.01; done; printf defg; echo done > done; exit 3"}, 1));
   auto first = receive_one<StepOutputFrame>();
   ASSERT_TRUE(first);
   EXPECT_EQ(first->data, "abc");
