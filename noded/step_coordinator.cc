@@ -557,8 +557,9 @@ void StepCoordinator::on_client(const ClientAddress& client, const pb::NodeReque
     return;
   }
   step->client_heard = options_.now();
-  if (step->client.peer != client.peer) {
-    // A new connection: what went to the old one may be lost; the client says what it has (ResumeStep).
+  if (step->client.peer != client.peer || !step->client_here) {
+    // A new connection, or one that did not take all: what went there may be lost; the client says what it has
+    // (ResumeStep).
     refuse(client, make_error(ErrorCode::kNotFound, "the step must be taken up again"));
     return;
   }
