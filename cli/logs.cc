@@ -28,7 +28,8 @@ constexpr Duration kOpenTimeout = Duration::from_s(10);
 constexpr Duration kResumePatience = Duration::from_s(60);
 
 std::string job_text(const LogsOptions& options) {
-  return "job " + std::to_string(options.job) + (options.has_array_task ? "_" + std::to_string(options.array_task) : "");
+  return "job " + std::to_string(options.job) +
+         (options.has_array_task ? "_" + std::to_string(options.array_task) : "");
 }
 
 // The one job that is meant.
@@ -47,7 +48,9 @@ Result<pb::JobView> find(Client& client, const LogsOptions& options) {
   return jobs.front();
 }
 
-bool has_started(const pb::JobView& job) { return job.start_time_us() != 0; }
+bool has_started(const pb::JobView& job) {
+  return job.start_time_us() != 0;
+}
 
 // Waits (with -f) until the job has begun to run. kRefused when there is nothing to read.
 Result<pb::JobView> find_started(Client& client, const LogsOptions& options) {
@@ -55,8 +58,9 @@ Result<pb::JobView> find_started(Client& client, const LogsOptions& options) {
     MUSTER_ASSIGN(const pb::JobView job, find(client, options));
     const auto state = static_cast<JobState>(job.state());
     if (job.kind() == static_cast<std::uint32_t>(JobKind::kRun)) {
-      return make_error(ErrorCode::kRefused, job_text(options) + " was started by `muster run`: its output went to the "
-                                                                 "caller of that command");
+      return make_error(ErrorCode::kRefused, job_text(options) +
+                                                 " was started by `muster run`: its output went to the "
+                                                 "caller of that command");
     }
     // A job that is starting may not have reached its node yet.
     if (has_started(job) && state != JobState::kPending && !(options.follow && state == JobState::kStarting)) {
@@ -219,8 +223,9 @@ Status LogsRead::run() {
 
 int show_logs(const LogsOptions& options) {
   if (options.has_step || options.has_task) {
-    error_line("--step and --task: the output of steps goes to the command that started them, and so into the job's "
-               "own output: leave them out");
+    error_line(
+        "--step and --task: the output of steps goes to the command that started them, and so into the job's "
+        "own output: leave them out");
     return kExitUsage;
   }
   auto client = Client::open(options.connect);

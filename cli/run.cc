@@ -297,18 +297,19 @@ bool StepRun::reconnect() {
     return true;
   }
   if (now - lost_since_ > kResumePatience) {
-    return fail("the connection to " + node_name() + " was lost and cannot be made again (" +
-                opened.error().message + "): see `muster queue` whether job " + std::to_string(access_.job) +
-                " still runs");
+    return fail("the connection to " + node_name() + " was lost and cannot be made again (" + opened.error().message +
+                "): see `muster queue` whether job " + std::to_string(access_.job) + " still runs");
   }
   return true;
 }
 
 bool StepRun::on_refused(const pb::ErrorInfo& error) {
-  const auto code = error.code() > static_cast<std::uint32_t>(ErrorCode::kInternal) ? ErrorCode::kInternal
-                                                                                  : static_cast<ErrorCode>(error.code());
-  const bool may_come = (code == ErrorCode::kNotFound && started_ && error.message().find("has ended") == std::string::npos) ||
-                        code == ErrorCode::kUnavailable;
+  const auto code = error.code() > static_cast<std::uint32_t>(ErrorCode::kInternal)
+                        ? ErrorCode::kInternal
+                        : static_cast<ErrorCode>(error.code());
+  const bool may_come =
+      (code == ErrorCode::kNotFound && started_ && error.message().find("has ended") == std::string::npos) ||
+      code == ErrorCode::kUnavailable;
   if (may_come) {
     const Duration now = io::boottime_now();
     if (lost_since_.us == 0) {
@@ -316,7 +317,8 @@ bool StepRun::on_refused(const pb::ErrorInfo& error) {
     }
     if (now - lost_since_ < kResumePatience) {
       if (resume_at_.us == 0) {
-        resume_at_ = now + Duration::from_ms(code == ErrorCode::kNotFound && now - lost_since_ < Duration::from_ms(100) ? 1 : 200);
+        resume_at_ = now + Duration::from_ms(
+                               code == ErrorCode::kNotFound && now - lost_since_ < Duration::from_ms(100) ? 1 : 200);
       }
       return true;
     }
@@ -348,18 +350,19 @@ bool StepRun::on_started(const pb::StepStarted& started) {
   received_[0].assign(ranks, 0);
   received_[1].assign(ranks, 0);
   ended_.assign(ranks, false);
-  auto output = OutputRouter::make({.label = options_.label,
-                                    .output_path = options_.output_path,
-                                    .error_path = options_.error_path,
-                                    .append = options_.append,
-                                    .work_dir = options_.work_dir,
-                                    .job = access_.job,
-                                    .step = step_,
-                                    // The user database is asked only where a pattern wants it.
-                                    .user = options_.output_path.empty() && options_.error_path.empty() ? "" : caller_name(),
-                                    .name = options_.name,
-                                    .nodes = nodes_,
-                                    .tasks = tasks_});
+  auto output =
+      OutputRouter::make({.label = options_.label,
+                          .output_path = options_.output_path,
+                          .error_path = options_.error_path,
+                          .append = options_.append,
+                          .work_dir = options_.work_dir,
+                          .job = access_.job,
+                          .step = step_,
+                          // The user database is asked only where a pattern wants it.
+                          .user = options_.output_path.empty() && options_.error_path.empty() ? "" : caller_name(),
+                          .name = options_.name,
+                          .nodes = nodes_,
+                          .tasks = tasks_});
   if (!output) {
     send_signal(SIGKILL);
     return fail(output.error().message);
@@ -447,9 +450,10 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
       report_ends();
       status_ = std::min(reply.ended().exit_code(), 255);
       if (!reply.ended().detail().empty() && interrupts_ == 0) {
-        error_line((options_.srun_style ? "error: " : "") + (started_ ? "step " + std::to_string(access_.job) + "." +
-                   std::to_string(step_) : "the step of job " + std::to_string(access_.job)) + " was ended: " +
-                   reply.ended().detail());
+        error_line((options_.srun_style ? "error: " : "") +
+                   (started_ ? "step " + std::to_string(access_.job) + "." + std::to_string(step_)
+                             : "the step of job " + std::to_string(access_.job)) +
+                   " was ended: " + reply.ended().detail());
       }
       return false;
     }
@@ -480,7 +484,8 @@ void StepRun::report_ends() {
     const TaskEnd& first = ends_[i];
     std::vector<std::uint32_t> ranks;
     std::size_t end = i;
-    while (end < ends_.size() && ends_[end].node == first.node && ends_[end].outcome.exit_code == first.outcome.exit_code &&
+    while (end < ends_.size() && ends_[end].node == first.node &&
+           ends_[end].outcome.exit_code == first.outcome.exit_code &&
            ends_[end].outcome.signal == first.outcome.signal && ends_[end].outcome.detail == first.outcome.detail) {
       ranks.push_back(ends_[end].rank);
       ++end;
@@ -537,7 +542,8 @@ bool StepRun::on_signals() {
     if (!twice && interrupts_ < 2) {
       interrupts_ = 1;
       const std::size_t left = ended_.size() - ended_count_;
-      note("interrupt (one more within 1 sec to abort): " + std::to_string(left) + (left == 1 ? " task runs" : " tasks run"));
+      note("interrupt (one more within 1 sec to abort): " + std::to_string(left) +
+           (left == 1 ? " task runs" : " tasks run"));
       continue;
     }
     ++interrupts_;
@@ -557,7 +563,8 @@ bool StepRun::wants_input() const {
 }
 
 void StepRun::read_input() {
-  std::string data(static_cast<std::size_t>(std::min<std::uint64_t>(kInputChunkBytes, input_allowed_ - input_sent_)), '\0');
+  std::string data(static_cast<std::size_t>(std::min<std::uint64_t>(kInputChunkBytes, input_allowed_ - input_sent_)),
+                   '\0');
   const ssize_t n = ::read(input_fd_, data.data(), data.size());
   if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
     return;
@@ -701,9 +708,8 @@ Result<Access> access_by_controller(Client& client, std::uint64_t job) {
   Access access;
   access.job = job;
   access.ticket = reply.ticket().ticket().SerializeAsString();
-  access.node = {.name = reply.ticket().node(),
-                 .endpoint = reply.ticket().endpoint(),
-                 .public_key = reply.ticket().public_key()};
+  access.node = {
+      .name = reply.ticket().node(), .endpoint = reply.ticket().endpoint(), .public_key = reply.ticket().public_key()};
   access.key = {.public_key = client.public_key(), .secret_key = client.secret_key()};
   access.obtained = io::boottime_now();
   access.renew = [&client, job]() -> Result<std::string> {
@@ -718,7 +724,8 @@ Result<Access> access_by_controller(Client& client, std::uint64_t job) {
 // Cancels a job that waits when the user interrupts us, in a thread because the wait blocks.
 class CancelOnSignal {
  public:
-  CancelOnSignal(const ConnectOptions& connect, std::uint64_t job) : thread_([this, connect, job] { watch(connect, job); }) {}
+  CancelOnSignal(const ConnectOptions& connect, std::uint64_t job)
+      : thread_([this, connect, job] { watch(connect, job); }) {}
   ~CancelOnSignal() {
     stop_ = true;
     thread_.join();

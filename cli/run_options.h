@@ -14,8 +14,8 @@ namespace muster::cli {
 
 // How a command finds its controller; common to all commands that talk to one.
 struct ConnectOptions {
-  std::string config_path;            // --config; empty: MUSTER_CONFIG, then the default path
-  std::string key_path;               // --key; empty: MUSTER_KEY, then the configuration
+  std::string config_path;  // --config; empty: MUSTER_CONFIG, then the default path
+  std::string key_path;     // --key; empty: MUSTER_KEY, then the configuration
   // --timeout: how long to try before exit status 3; nothing: controller.client_timeout of the configuration.
   std::optional<Duration> timeout;
 };
@@ -33,7 +33,7 @@ struct RunOptions {
   std::string export_mode;               // "ALL", "NONE" or the list, as given
   std::string work_dir;                  // absolute; where each task starts
   std::uint32_t umask = 022;
-  std::string name;                      // of the step: --job-name, or the command's base name
+  std::string name;  // of the step: --job-name, or the command's base name
 
   // Size of the step; 0: not asked (inside a job: what the job has).
   std::uint32_t nodes = 0;      // MIN of --nodes
@@ -52,10 +52,10 @@ struct RunOptions {
   bool label = false;
   bool pty = false;
   bool kill_on_bad_exit = false;
-  bool quiet = false;          // -Q: no messages but errors
-  std::uint32_t verbose = 0;   // how many -v
-  bool test_only = false;      // say whether it would run, start nothing
-  std::string mpi = "none";    // "none"; others are refused when the options are read
+  bool quiet = false;         // -Q: no messages but errors
+  std::uint32_t verbose = 0;  // how many -v
+  bool test_only = false;     // say whether it would run, start nothing
+  std::string mpi = "none";   // "none"; others are refused when the options are read
 
   // The job to run in. Set by --jobid, else by MUSTER_JOB_ID, else SLURM_JOB_ID/SLURM_JOBID; 0: outside of a job, then
   // `job` is submitted first (its kind is kRun, all its sizes filled from the options above).
@@ -68,14 +68,14 @@ struct RunOptions {
 // `muster logs JOB`.
 struct LogsOptions {
   ConnectOptions connect;
-  std::uint64_t job = 0;         // raw id of the job, or of the array
-  bool has_array_task = false;   // "42_7": the array's id is `job`, the user's index array_task
+  std::uint64_t job = 0;        // raw id of the job, or of the array
+  bool has_array_task = false;  // "42_7": the array's id is `job`, the user's index array_task
   std::uint64_t array_task = 0;
-  bool follow = false;           // -f: until the job has ended
-  bool stderr_file = false;      // --err
-  bool has_step = false;         // --step S
+  bool follow = false;       // -f: until the job has ended
+  bool stderr_file = false;  // --err
+  bool has_step = false;     // --step S
   std::uint32_t step = 0;
-  bool has_task = false;         // --task T
+  bool has_task = false;  // --task T
   std::uint32_t task = 0;
 };
 

@@ -246,7 +246,9 @@ void OutputRouter::idle() {
   incomplete_.clear();
 }
 
-bool OutputRouter::has_incomplete_lines() const { return !label_ && !incomplete_.empty(); }
+bool OutputRouter::has_incomplete_lines() const {
+  return !label_ && !incomplete_.empty();
+}
 
 bool OutputRouter::flush() {
   bool all_there = true;

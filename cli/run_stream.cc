@@ -36,8 +36,8 @@ struct NodeStream::Impl {
   void make_dealer() {
     io::SyncDealerOptions options;
     options.endpoints = {address.endpoint};
-    options.curve = io::CurveClient{
-        .public_key = key.public_key, .secret_key = key.secret_key, .server_key = address.public_key};
+    options.curve =
+        io::CurveClient{.public_key = key.public_key, .secret_key = key.secret_key, .server_key = address.public_key};
     dealer = std::make_unique<io::SyncDealer>(std::move(options));
   }
 };
@@ -64,9 +64,15 @@ void NodeStream::redirect(NodeAddress address) {
   impl_->make_dealer();
 }
 
-bool NodeStream::connected() const { return impl_->dealer->connected(); }
-const NodeAddress& NodeStream::address() const { return impl_->address; }
-int NodeStream::fd() const { return impl_->dealer->connected() ? impl_->dealer->fd() : -1; }
+bool NodeStream::connected() const {
+  return impl_->dealer->connected();
+}
+const NodeAddress& NodeStream::address() const {
+  return impl_->address;
+}
+int NodeStream::fd() const {
+  return impl_->dealer->connected() ? impl_->dealer->fd() : -1;
+}
 
 bool NodeStream::send(const pb::NodeRequest& request) {
   impl_->sent = io::boottime_now();
@@ -85,7 +91,8 @@ Result<std::optional<pb::NodeReply>> NodeStream::receive() {
   }
   impl_->heard = io::boottime_now();
   pb::NodeReply reply;
-  const auto kind = frames->empty() ? make_error(ErrorCode::kCorrupt, "an empty message") : wire::parse_header((*frames)[0]);
+  const auto kind =
+      frames->empty() ? make_error(ErrorCode::kCorrupt, "an empty message") : wire::parse_header((*frames)[0]);
   if (!kind || *kind != wire::MessageKind::kNodeReply || frames->size() < 2 || !reply.ParseFromString((*frames)[1])) {
     return make_error(ErrorCode::kCorrupt, "the answer of " + impl_->address.endpoint +
                                                " cannot be read: is a muster-noded of a like version running there?");

@@ -252,16 +252,15 @@ void LogsService::open(const ClientAddress& client, const Ticket& ticket, const 
     return;  // asked again
   }
   if (impl_->streams.size() >= kStreamsMax) {
-    return impl_->refuse(client, make_error(ErrorCode::kLimitReached,
-                                            "this node sends " + std::to_string(kStreamsMax) +
-                                                " output files already: try again later"));
+    return impl_->refuse(client, make_error(ErrorCode::kLimitReached, "this node sends " + std::to_string(kStreamsMax) +
+                                                                          " output files already: try again later"));
   }
   const std::string& path =
       request.stderr_file() && !ticket.stderr_path.empty() ? ticket.stderr_path : ticket.stdout_path;
   if (path.empty() || path.front() != '/') {
-    return impl_->refuse(client, make_error(ErrorCode::kRefused,
-                                            "job " + std::to_string(ticket.key.job.value) +
-                                                " has no output file: its output went to who started it"));
+    return impl_->refuse(client,
+                         make_error(ErrorCode::kRefused, "job " + std::to_string(ticket.key.job.value) +
+                                                             " has no output file: its output went to who started it"));
   }
   auto stream = std::make_shared<Impl::Stream>();
   stream->client = client;

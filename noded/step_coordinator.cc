@@ -18,7 +18,7 @@ namespace {
 
 // Parts that have not heard of the job yet are asked again this often.
 constexpr Duration kAskAgain = Duration::from_ms(10);
-constexpr Duration kLook = Duration::from_s(1);  // how often clients and parts are looked after
+constexpr Duration kLook = Duration::from_s(1);   // how often clients and parts are looked after
 constexpr std::size_t kEnvironmentMax = 100'000;  // variables of a step; far beyond what execve accepts
 
 // "host" of "tcp://host:port", without the brackets of an IPv6 address.
@@ -26,7 +26,8 @@ std::string host_of(const std::string& endpoint) {
   const std::size_t begin = endpoint.find("://");
   const std::size_t from = begin == std::string::npos ? 0 : begin + 3;
   const std::size_t colon = endpoint.rfind(':');
-  std::string host = endpoint.substr(from, colon == std::string::npos || colon < from ? std::string::npos : colon - from);
+  std::string host =
+      endpoint.substr(from, colon == std::string::npos || colon < from ? std::string::npos : colon - from);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
   }
@@ -92,9 +93,7 @@ struct StepCoordinator::Step {
   bool over = false;  // the end has been told, or waits for the client to come back
 
   [[nodiscard]] const Peer& node(std::size_t part) const { return info.order->peers[parts[part].job_node]; }
-  [[nodiscard]] bool here(std::size_t part) const {
-    return parts[part].job_node == info.order->node_rank;
-  }
+  [[nodiscard]] bool here(std::size_t part) const { return parts[part].job_node == info.order->node_rank; }
   [[nodiscard]] std::optional<std::size_t> part_of_node(const std::string& name) const {
     for (std::size_t i = 0; i < parts.size(); ++i) {
       if (node(i).name == name) {
@@ -310,13 +309,26 @@ void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& repl
   using Body = pb::NodeReply::BodyCase;
   const pb::StepKey* key = nullptr;
   switch (reply.body_case()) {
-    case Body::kPeerStarted: key = &reply.peer_started().step(); break;
-    case Body::kPeerOutput: key = &reply.peer_output().step(); break;
-    case Body::kPeerTaskEnded: key = &reply.peer_task_ended().step(); break;
-    case Body::kPeerRefused: key = &reply.peer_refused().step(); break;
-    case Body::kPeerInputTaken: key = &reply.peer_input_taken().step(); break;
-    case Body::kPeerEnded: key = &reply.peer_ended().step(); break;
-    default: return;
+    case Body::kPeerStarted:
+      key = &reply.peer_started().step();
+      break;
+    case Body::kPeerOutput:
+      key = &reply.peer_output().step();
+      break;
+    case Body::kPeerTaskEnded:
+      key = &reply.peer_task_ended().step();
+      break;
+    case Body::kPeerRefused:
+      key = &reply.peer_refused().step();
+      break;
+    case Body::kPeerInputTaken:
+      key = &reply.peer_input_taken().step();
+      break;
+    case Body::kPeerEnded:
+      key = &reply.peer_ended().step();
+      break;
+    default:
+      return;
   }
   Step* step = find(step_id_of(*key));
   if (step == nullptr || step->over) {
@@ -327,8 +339,10 @@ void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& repl
     return;
   }
   switch (reply.body_case()) {
-    case Body::kPeerStarted: return on_part_started(*step, *part);
-    case Body::kPeerOutput: return on_output(*step, *part, reply);
+    case Body::kPeerStarted:
+      return on_part_started(*step, *part);
+    case Body::kPeerOutput:
+      return on_output(*step, *part, reply);
     case Body::kPeerTaskEnded:
       if (step->rank_in_part(reply.peer_task_ended().ended().rank(), *part)) {
         on_task_ended(*step, reply);
@@ -348,7 +362,8 @@ void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& repl
       return;
     case Body::kPeerEnded:
       return on_part_ended(*step, *part);
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -640,8 +655,7 @@ void StepCoordinator::complete(Step& step) {
   reply.mutable_ended()->set_detail(step.cancelled);
   if (const Result<AttemptInfo> info = options_.attempts->find(step.id.key);
       step.cancelled.empty() && step.exit_code != 0 && info && info->stopping) {
-    reply.mutable_ended()->set_detail("job " + std::to_string(step.id.key.job.value) +
-                                      " was stopped");
+    reply.mutable_ended()->set_detail("job " + std::to_string(step.id.key.job.value) + " was stopped");
   }
   if (step.client_here) {
     (void)options_.to_client(step.client, reply);
@@ -687,8 +701,10 @@ void StepCoordinator::resume(const ClientAddress& client, const Ticket& ticket, 
   }
   if (step == nullptr) {  // this daemon was restarted since
     if (!io::path_exists(record_path(info.directory, id.step))) {
-      return refuse(client, make_error(ErrorCode::kNotFound, "step " + to_string(id) + " has ended: its exit status "
-                                                             "was sent, but the connection was lost before it came"));
+      return refuse(client,
+                    make_error(ErrorCode::kNotFound, "step " + to_string(id) +
+                                                         " has ended: its exit status "
+                                                         "was sent, but the connection was lost before it came"));
     }
     auto owned = std::make_unique<Step>();
     step = owned.get();
@@ -701,11 +717,12 @@ void StepCoordinator::resume(const ClientAddress& client, const Ticket& ticket, 
     std::uint64_t ranks = 0;
     for (int i = 0; i < request.nodes_size() && i < request.tasks_size(); ++i) {
       const auto& peers = info.order->peers;
-      const auto node = std::find_if(peers.begin(), peers.end(),
-                                     [&](const Peer& p) { return p.name == request.nodes(i); });
+      const auto node =
+          std::find_if(peers.begin(), peers.end(), [&](const Peer& p) { return p.name == request.nodes(i); });
       const std::uint32_t tasks = request.tasks(i);
       if (node == peers.end() || tasks == 0 || tasks > kStepTasksMax) {
-        return refuse(client, make_error(ErrorCode::kCorrupt, "the request to resume names nodes that are not the job's"));
+        return refuse(client,
+                      make_error(ErrorCode::kCorrupt, "the request to resume names nodes that are not the job's"));
       }
       step->parts.push_back({.job_node = static_cast<std::size_t>(node - peers.begin()),
                              .tasks = tasks,
@@ -832,8 +849,8 @@ std::optional<Duration> StepCoordinator::tick() {
     if (step != nullptr && now - step->client_heard > options_.client_lost_after && step->cancelled.empty()) {
       io::log_warning("the client of a step is lost", {{"step", to_string(id)}});
       step->client_here = false;
-      cancel(*step, "nothing was heard of its client for " +
-                        std::to_string(options_.client_lost_after.seconds()) + " s");
+      cancel(*step,
+             "nothing was heard of its client for " + std::to_string(options_.client_lost_after.seconds()) + " s");
       step = find(id);
     }
     if (step != nullptr && !step->cancelled.empty() && now - step->cancelled_at > kCancelPatience) {
@@ -860,8 +877,8 @@ std::optional<Duration> StepCoordinator::tick() {
       }
     }
     if (step != nullptr) {
-      const bool asking = std::any_of(step->parts.begin(), step->parts.end(),
-                                      [](const PartRecord& p) { return p.ask_again; });
+      const bool asking =
+          std::any_of(step->parts.begin(), step->parts.end(), [](const PartRecord& p) { return p.ask_again; });
       want(asking ? kAskAgain : kLook);
     }
   }
@@ -894,8 +911,8 @@ std::optional<Duration> StepCoordinator::tick() {
     if (awaited.finish_job) {
       Outcome outcome;
       outcome.cause = EndCause::kCancelled;
-      outcome.detail = "no client came within " + std::to_string(options_.client_awaited.seconds()) +
-                       " s to start the job's step";
+      outcome.detail =
+          "no client came within " + std::to_string(options_.client_awaited.seconds()) + " s to start the job's step";
       (void)options_.attempts->finish(key, outcome);
     }
   }

@@ -85,8 +85,8 @@ class StepCoordinator {
     std::uint32_t tasks = 0;
     std::uint32_t first_rank = 0;
     PartState state = PartState::kStarting;
-    bool ask_again = false;   // the start or resume was refused for now
-    bool resuming = false;    // what is asked is a resume
+    bool ask_again = false;  // the start or resume was refused for now
+    bool resuming = false;   // what is asked is a resume
     std::uint64_t credit_due = 0;
     std::uint64_t window = 0;  // credit is returned in pieces of a part of this
   };

@@ -22,7 +22,9 @@ std::string names_of(const std::vector<JobNode>& job) {
   return fold_node_list(names);
 }
 
-Error refused(std::string message) { return make_error(ErrorCode::kRefused, std::move(message)); }
+Error refused(std::string message) {
+  return make_error(ErrorCode::kRefused, std::move(message));
+}
 
 std::string plural(std::uint64_t n, std::string_view what) {
   return std::to_string(n) + " " + std::string(what) + (n == 1 ? "" : "s");
@@ -171,8 +173,8 @@ Result<StepPlan> plan_step(const std::vector<JobNode>& job, const StepWish& give
     std::uint64_t total_by_cpus = 0;
     for (const std::size_t i : chosen) {
       // The job's own tasks always have room, also where it shares a core between them.
-      const std::uint64_t by_cpus = std::max<std::uint64_t>(job[i].cpus / per_task,
-                                                            wish.cpus_per_task == 0 ? job[i].tasks : 0);
+      const std::uint64_t by_cpus =
+          std::max<std::uint64_t>(job[i].cpus / per_task, wish.cpus_per_task == 0 ? job[i].tasks : 0);
       room.push_back(wish.ntasks_per_node > 0 ? std::min<std::uint64_t>(by_cpus, wish.ntasks_per_node) : by_cpus);
       total += room.back();
       total_by_cpus += by_cpus;
@@ -187,9 +189,9 @@ Result<StepPlan> plan_step(const std::vector<JobNode>& job, const StepWish& give
                      ": ask for fewer tasks, or submit the job with more");
     }
     if (*ntasks > total) {
-      return refused("--ntasks=" + std::to_string(*ntasks) + " does not fit --ntasks-per-node=" +
-                     std::to_string(wish.ntasks_per_node) + " on " + plural(chosen.size(), "node") +
-                     ": change one of them");
+      return refused("--ntasks=" + std::to_string(*ntasks) +
+                     " does not fit --ntasks-per-node=" + std::to_string(wish.ntasks_per_node) + " on " +
+                     plural(chosen.size(), "node") + ": change one of them");
     }
     tasks = spread(room, *ntasks);
   }

@@ -55,7 +55,9 @@ void set_input(const pb::PeerStart& r, StepStartFrame& frame) {
 
 }  // namespace
 
-StepId step_id_of(const pb::StepKey& key) { return {.key = wire::from_pb(key.key()), .step = key.step()}; }
+StepId step_id_of(const pb::StepKey& key) {
+  return {.key = wire::from_pb(key.key()), .step = key.step()};
+}
 
 void fill_step_key(const StepId& id, pb::StepKey& out) {
   wire::to_pb(id.key, *out.mutable_key());
@@ -110,14 +112,29 @@ void StepParts::handle(const CoordinatorAddress& from, const pb::NodeRequest& re
   const Body body = request.body_case();
   const pb::StepKey* key = nullptr;
   switch (body) {
-    case Body::kPeerStart: key = &request.peer_start().step(); break;
-    case Body::kPeerInput: key = &request.peer_input().step(); break;
-    case Body::kPeerSignal: key = &request.peer_signal().step(); break;
-    case Body::kPeerCredit: key = &request.peer_credit().step(); break;
-    case Body::kPeerResume: key = &request.peer_resume().step(); break;
-    case Body::kPeerKeepalive: key = &request.peer_keepalive().step(); break;
-    case Body::kPeerForget: key = &request.peer_forget().step(); break;
-    default: return;
+    case Body::kPeerStart:
+      key = &request.peer_start().step();
+      break;
+    case Body::kPeerInput:
+      key = &request.peer_input().step();
+      break;
+    case Body::kPeerSignal:
+      key = &request.peer_signal().step();
+      break;
+    case Body::kPeerCredit:
+      key = &request.peer_credit().step();
+      break;
+    case Body::kPeerResume:
+      key = &request.peer_resume().step();
+      break;
+    case Body::kPeerKeepalive:
+      key = &request.peer_keepalive().step();
+      break;
+    case Body::kPeerForget:
+      key = &request.peer_forget().step();
+      break;
+    default:
+      return;
   }
   const StepId id = step_id_of(*key);
   const Result<AttemptInfo> info = authorise(id, from);
@@ -163,8 +180,8 @@ void StepParts::handle(const CoordinatorAddress& from, const pb::NodeRequest& re
   Frame frame;
   if (body == Body::kPeerInput) {
     const auto& in = request.peer_input();
-    frame = StepInputFrame{.step = id.step, .rank = in.all() ? kAllRanks : in.rank(), .data = in.data(),
-                           .eof = in.eof()};
+    frame =
+        StepInputFrame{.step = id.step, .rank = in.all() ? kAllRanks : in.rank(), .data = in.data(), .eof = in.eof()};
   } else if (body == Body::kPeerSignal) {
     const auto& in = request.peer_signal();
     if (Part* part = find(id); part != nullptr && part->waiting && (in.end() || in.signal() == 9)) {
@@ -199,8 +216,9 @@ void StepParts::start(const StepId& id, const CoordinatorAddress& from, const pb
     return;
   }
   if (parts_.size() >= kPartsMax) {
-    refuse(from, id, make_error(ErrorCode::kLimitReached, "this node runs " + std::to_string(kPartsMax) +
-                                                              " steps: wait until one of them ends"));
+    refuse(from, id,
+           make_error(ErrorCode::kLimitReached,
+                      "this node runs " + std::to_string(kPartsMax) + " steps: wait until one of them ends"));
     return;
   }
   const Result<AttemptInfo> info = attempts_.find(id.key);

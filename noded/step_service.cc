@@ -97,9 +97,9 @@ struct StepService::Impl {
                                          .secret_key = options.node_key.curve_secret,
                                          .server_key = node.public_key};
       zmq.reconnect_min = Duration::from_ms(20);
-      auto created = io::ZmqSocket::create(
-          *options.loop, *options.context, io::ZmqSocket::Type::kDealer, zmq,
-          [this, name = node.name](const io::ZmqMessage& message) { from_link(name, message); });
+      auto created =
+          io::ZmqSocket::create(*options.loop, *options.context, io::ZmqSocket::Type::kDealer, zmq,
+                                [this, name = node.name](const io::ZmqMessage& message) { from_link(name, message); });
       if (!created) {
         io::log_error("cannot make a socket for a peer", {{"peer", node.name}, {"error", created.error().message}});
         return;
@@ -111,8 +111,8 @@ struct StepService::Impl {
         return;
       }
     }
-    const Status sent = link.socket->send(
-        {wire::header(wire::MessageKind::kNodeRequest), request.SerializeAsString(), std::string()});
+    const Status sent =
+        link.socket->send({wire::header(wire::MessageKind::kNodeRequest), request.SerializeAsString(), std::string()});
     if (!sent) {
       io::log_warning("a message to a peer was dropped", {{"peer", node.name}, {"error", sent.error().message}});
     }
@@ -187,7 +187,8 @@ struct StepService::Impl {
       return refuse(client, invalid_argument("the request has no stream id of 8 bytes"));
     }
     if (request.has_run() || request.has_resume()) {
-      const Result<Ticket> ticket = check(client, request.has_run() ? request.run().ticket() : request.resume().ticket());
+      const Result<Ticket> ticket =
+          check(client, request.has_run() ? request.run().ticket() : request.resume().ticket());
       if (!ticket) {
         return refuse(client, ticket.error());
       }
@@ -258,6 +259,8 @@ struct StepService::Impl {
 StepService::StepService(StepServiceOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 StepService::~StepService() = default;
 
-void StepService::on_message(const io::ZmqMessage& message) { impl_->on_message(message); }
+void StepService::on_message(const io::ZmqMessage& message) {
+  impl_->on_message(message);
+}
 
 }  // namespace muster::noded

@@ -31,13 +31,13 @@ struct StepServiceOptions {
   io::ZmqContext* context = nullptr;
   // Outlives the service. The service registers on_running and on_ended there.
   Attempts* attempts = nullptr;
-  io::Key node_key;              // this node's own pair, for DEALERs to peers
-  io::PublicKey cluster_key;     // signs tickets
+  io::Key node_key;           // this node's own pair, for DEALERs to peers
+  io::PublicKey cluster_key;  // signs tickets
   // Sends on the node's ROUTER (ZmqSocket::send_to).
   std::function<Status(const std::string& peer, const std::vector<std::string>& frames)> send;
   // Times that tests shorten.
-  Duration client_lost_after = Duration::from_s(30);   // no keepalive from a step's client
-  Duration client_awaited = Duration::from_s(60);      // a kRun job's first client; any client after a restart
+  Duration client_lost_after = Duration::from_s(30);    // no keepalive from a step's client
+  Duration client_awaited = Duration::from_s(60);       // a kRun job's first client; any client after a restart
   Duration peer_start_patience = Duration::from_s(30);  // for nodes that have not heard of the job yet
   Duration part_keepalive = Duration::from_s(5);        // how soon a restarted peer is noticed
 };

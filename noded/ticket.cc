@@ -6,7 +6,9 @@
 namespace muster::noded {
 namespace {
 
-Error denied(const std::string& message) { return make_error(ErrorCode::kPermissionDenied, message); }
+Error denied(const std::string& message) {
+  return make_error(ErrorCode::kPermissionDenied, message);
+}
 
 }  // namespace
 

@@ -136,8 +136,9 @@ class StepServiceTest : public testing::Test {
     io::ZmqOptions options;
     options.curve_server = io::CurveServer{.secret_key = node.key.curve_secret};
     TestNode* where = &node;
-    auto router = io::ZmqSocket::create(loop_, context_, io::ZmqSocket::Type::kRouter, options,
-                                        [where](const io::ZmqMessage& message) { where->service->on_message(message); });
+    auto router =
+        io::ZmqSocket::create(loop_, context_, io::ZmqSocket::Type::kRouter, options,
+                              [where](const io::ZmqMessage& message) { where->service->on_message(message); });
     ASSERT_TRUE(router.ok());
     node.router.emplace(std::move(*router));
     auto bound = node.router->bind(node.endpoint.empty() ? "tcp://127.0.0.1:*" : node.endpoint);
@@ -211,9 +212,8 @@ class StepServiceTest : public testing::Test {
   }
 
   void send(const pb::NodeRequest& request) {
-    ASSERT_TRUE(client_
-                    ->send({wire::header(wire::MessageKind::kNodeRequest), request.SerializeAsString(), "streamid"})
-                    .ok());
+    ASSERT_TRUE(
+        client_->send({wire::header(wire::MessageKind::kNodeRequest), request.SerializeAsString(), "streamid"}).ok());
   }
   pb::NodeRequest run_request() {
     pb::NodeRequest request;
