@@ -33,7 +33,12 @@ int operate(const Parsed& parsed, pb::Request& request) {
   if (!client.ok()) return report_error(client.error());
   const auto reply = (*client)->call(request);
   if (!reply.ok()) return report_error(reply.error());
-  return report_operation(reply->operation(), parsed.has(OptionId::kJson));
+  const pb::OperationReply& done = reply->operation();
+  if (done.matched() == 0 && done.notes().empty() && !parsed.has(OptionId::kJson)) {
+    // Not a failure: "cancel all of mine" is fulfilled when there are none.
+    error_line("no job matches: see `muster queue`");
+  }
+  return report_operation(done, parsed.has(OptionId::kJson));
 }
 
 }  // namespace

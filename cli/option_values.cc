@@ -124,10 +124,10 @@ Result<int> parse_signal(std::string_view text, std::string_view what) {
 
 Result<Instant> parse_time(std::string_view text, std::string_view what, Instant now) {
   const auto refuse = [&] {
-    return bad(what, text, "is no time: write 16:00, 2030-01-31, 2030-01-31T08:00, now+1h or @UNIXSECONDS");
+    return bad(what, text, "is no time: write 16:00, 2030-01-31, 2030-01-31T08:00, now+1h, now-1h or @UNIXSECONDS");
   };
   if (text == "now") return now;
-  if (text.starts_with("now+")) {
+  if (text.starts_with("now+") || text.starts_with("now-")) {
     // Slurm writes the unit as a word.
     std::string amount(text.substr(4));
     for (const auto& [word, letter] :
@@ -141,7 +141,7 @@ Result<Instant> parse_time(std::string_view text, std::string_view what, Instant
     if (!amount.empty() && amount.find_first_not_of("0123456789") == std::string::npos) amount += 's';
     const auto delay = parse_duration(amount);
     if (!delay.ok() || delay->is_infinite()) return refuse();
-    return now + *delay;
+    return text[3] == '+' ? now + *delay : now - *delay;
   }
   if (text.starts_with("@")) {
     const auto seconds = parse_count(text.substr(1), what, {0, 253'402'300'799});  // the end of year 9999

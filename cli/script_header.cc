@@ -78,7 +78,8 @@ Status check_bytes(std::string_view text, std::string_view name) {
   if (text.empty())
     return invalid_argument(who + ": the script is empty: write a first line such as #!/bin/sh and commands below");
   if (text.size() > kScriptBytesMax) {
-    return invalid_argument(who + ": the script is larger than 10 MiB: put data into a file that the script reads");
+    return invalid_argument(who + ": the script is larger than 10 MiB, and clusters take 4 MiB unless configured otherwise: put data into a file that "
+                                  "the script reads");
   }
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
     return invalid_argument(

@@ -78,8 +78,15 @@ bool matches(const JobSelector& selector, const Job& job) {
          std::find(selector.states.begin(), selector.states.end(), job.state()) != selector.states.end();
 }
 
-Result<JobSelector> read_selector(const pb::JobSelector& in) {
+Result<JobSelector> read_selector(const pb::JobSelector& in, const sched::Policy& policy) {
   MUSTER_ASSIGN(auto selector, wire::from_pb(in));
+  if (!selector.queue.empty() && policy.find_queue(selector.queue) == nullptr) {
+    std::string known;
+    for (const auto& queue : policy.queues) {
+      known += (known.empty() ? "" : ", ") + queue.name;
+    }
+    return make_error(ErrorCode::kNotFound, "unknown queue " + printable(selector.queue) + ": the queues are " + known);
+  }
   std::uint64_t indices = 0;
   for (const auto& item : selector.items) {
     for (const auto& range : item.indices) {
@@ -300,7 +307,7 @@ void Requests::operate(const Call& call, const pb::Request& request) {
   }();
   JobSelector selector;
   if (selector_in != nullptr) {
-    auto parsed = read_selector(*selector_in);
+    auto parsed = read_selector(*selector_in, pipeline_.policy());
     if (!parsed.ok()) {
       return fail(call, parsed.error());
     }
@@ -366,7 +373,7 @@ struct Requests::JobWalk {
 };
 
 void Requests::jobs(const Call& call, const pb::Request& request) {
-  auto selector = read_selector(request.jobs().jobs());
+  auto selector = read_selector(request.jobs().jobs(), pipeline_.policy());
   if (!selector.ok()) {
     return fail(call, selector.error());
   }
@@ -604,7 +611,7 @@ void Requests::history(const Call& call, const pb::Request& request) {
   pb::JobSelector selector_in;
   *selector_in.mutable_items() = in.items();
   *selector_in.mutable_states() = in.states();
-  auto selector = read_selector(selector_in);
+  auto selector = read_selector(selector_in, pipeline_.policy());
   if (!selector.ok()) {
     return fail(call, selector.error());
   }

@@ -204,7 +204,8 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
     const sched::PlaceResult r = sched::place(sched::Draft(state.ledger), *spec, policy.find_queue(spec->queue)->nodes,
                                               sched::Assume::kAllEmpty);
     if (r.shares.empty()) {
-      return refused("the job can never run in queue " + spec->queue + ": it " + r.detail);
+      return refused("the job can never run in queue " + spec->queue + ": it " + r.detail +
+                     ": ask for less, or see `muster nodes`");
     }
   }
   return JobSpecPtr(std::move(spec));

@@ -151,9 +151,11 @@ PlaceResult refusal(const std::vector<Offer>& offers, const JobSpec& spec, Assum
   std::uint64_t busy = 0;
   std::uint64_t fit = 0;
   std::uint64_t tasks_that_fit = 0;
+  std::uint64_t gpus_there = 0;
   for (const Offer& o : offers) {
     const NodeNeed need = need_of(spec, *o.node, 1, 0);
     tasks_that_fit += o.capacity;
+    gpus_there += o.gpus->count();
     if (o.capacity >= 1) {
       ++fit;
     } else if (need.cores > o.cores->count()) {
@@ -175,12 +177,20 @@ PlaceResult refusal(const std::vector<Offer>& offers, const JobSpec& spec, Assum
       parts += (parts.empty() ? " " : ", ") + std::to_string(n) + what;
     }
   };
-  add(lack_cores, lack_cores == 1 ? " has too few CPUs" : " have too few CPUs");
-  add(lack_gpus, lack_gpus == 1 ? " has too few GPUs" : " have too few GPUs");
-  add(lack_memory, lack_memory == 1 ? " has too little memory" : " have too little memory");
+  const char* few = assume == Assume::kFreeNow ? "too few free " : "too few ";
+  add(lack_cores, (lack_cores == 1 ? " has " : " have ") + std::string(few) + "CPUs");
+  add(lack_gpus, (lack_gpus == 1 ? " has " : " have ") + std::string(few) + "GPUs");
+  add(lack_memory, (lack_memory == 1 ? " has too little " : " have too little ") +
+                       std::string(assume == Assume::kFreeNow ? "free memory" : "memory"));
   add(busy, busy == 1 ? " is not wholly free" : " are not wholly free");
-  if (fit != 0) {
-    add(fit, (fit == 1 ? " fits, for " : " fit, for ") + plural(tasks_that_fit, "task", "tasks"));
+  if (fit != 0 && fit < spec.nodes_min) {
+    add(fit, fit == 1 ? " can take a task of it, which is too few nodes" : " can take a task of it, which are too few nodes");
+  } else if (tasks_that_fit < spec.ntasks) {
+    add(fit, (fit == 1 ? " has room for " : " have room for ") + plural(tasks_that_fit, "task", "tasks") + " of it");
+  } else if (spec.gpus > gpus_there) {
+    parts += (parts.empty() ? " all have " : ", all together have ") + plural(gpus_there, "GPU", "GPUs");
+  } else {
+    add(fit, fit == 1 ? " could take a part of it" : " could take parts of it");
   }
   r.detail += parts.empty() ? " none fits" : parts;
   r.obstacle = lack_cores != 0   ? Obstacle::kCores

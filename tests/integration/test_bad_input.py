@@ -43,6 +43,8 @@ class BadInput(ClusterTest):
     def test_names_that_do_not_exist(self):
         self.refused(("submit", "-p", "nosuch", "--wrap", "true"), 1, ("nosuch", "main"))
         self.refused(("submit", "-w", "n77", "--wrap", "true"), 1, "n77")
+        self.refused(("queue", "-p", "nosuch"), 1, ("nosuch", "main"))
+        self.refused(("cancel", "-p", "nosuch"), 1, ("nosuch", "main"))
         self.refused(("show", "job", "999999"), 1, "999999")
         self.refused(("cancel", "999999"), 1, "999999")
         self.refused(("show", "node", "n77"), 1, "n77")

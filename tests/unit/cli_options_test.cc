@@ -500,6 +500,7 @@ TEST(Values, Times) {
   const Instant now = Instant::from_s(1'800'000'000);  // 2027-01-15T08:00:00Z
   EXPECT_EQ(*parse_time("now", "-S", now), now);
   EXPECT_EQ(parse_time("now+1h", "-S", now)->seconds(), 1'800'003'600);
+  EXPECT_EQ(parse_time("now-1h", "-S", now)->seconds(), 1'799'996'400);
   EXPECT_EQ(parse_time("now+2hours", "-S", now)->seconds(), 1'800'007'200);
   EXPECT_EQ(parse_time("now+60", "-S", now)->seconds(), 1'800'000'060);
   EXPECT_EQ(parse_time("09:30", "-S", now)->seconds(), 1'800'005'400);
