@@ -509,7 +509,7 @@ TEST(Values, Times) {
   EXPECT_EQ(parse_time("2027-01-15T08:00:01", "-S", now)->seconds(), 1'800'000'001);
   EXPECT_EQ(parse_time("@5", "-S", now)->seconds(), 5);
   for (const char* bad : {"", "8", "24:00", "08:60", "2027-13-01", "2027-02-30", "2027-1", "T", "2027-01-15T", "@",
-                          "now-1h", "now+", "99999-01-01"}) {
+                          "now-", "now+", "99999-01-01"}) {
     EXPECT_FALSE(parse_time(bad, "-S", now).ok()) << bad;
   }
 }
