@@ -221,7 +221,13 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
   const StepId id = step.id;
   steps_.emplace(id, std::move(owned));
   by_client_[{client.key, client.stream}] = id;
-  awaited_.erase(id.key);
+  // The job has a client again; its earlier steps may still wait for theirs.
+  if (const auto awaited = awaited_.find(id.key); awaited != awaited_.end()) {
+    awaited->second.finish_job = false;
+    if (awaited->second.steps.empty()) {
+      awaited_.erase(awaited);
+    }
+  }
   // Before any part can have output. Input waits until all parts run: see on_part_started.
   send_started(step);
   const std::size_t count = step.parts.size();

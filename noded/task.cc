@@ -49,6 +49,18 @@ std::string read_line_of(const char* path) {
 }
 
 // Whether `id` exists in this process's user namespace.
+// user_namespaces(7): "deny" where setgroups is not allowed.
+bool setgroups_denied() {
+  char text[8] = {};
+  const int fd = open("/proc/self/setgroups", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return false;
+  }
+  const ssize_t n = read(fd, text, sizeof(text) - 1);
+  close(fd);
+  return n >= 4 && strncmp(text, "deny", 4) == 0;
+}
+
 bool is_mapped(const char* map_path, std::uint32_t id) {
   const std::string text = read_line_of(map_path);
   if (text.empty()) {
@@ -114,8 +126,9 @@ void become_user(const TaskSpec& spec, int status_fd) {
   if (groups.empty()) {
     groups.push_back(spec.gid);
   }
-  // Groups that this namespace does not know are refused as a whole; the job then has its own group alone.
-  if (setgroups(groups.size(), groups.data()) != 0 && errno != EPERM && errno != EINVAL) {
+  // Groups that this namespace does not know are refused as a whole; the job then has its own group alone. Where groups
+  // cannot be set at all (a user's own namespace), the daemon is that user and has no others.
+  if (setgroups(groups.size(), groups.data()) != 0 && setgroups(1, &spec.gid) != 0 && !setgroups_denied()) {
     fail(status_fd, Stage::kUser, errno);
   }
   if (setresgid(spec.gid, spec.gid, spec.gid) != 0 || setresuid(spec.uid, spec.uid, spec.uid) != 0) {

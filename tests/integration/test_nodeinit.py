@@ -46,7 +46,7 @@ class NodeInit(unittest.TestCase):
     def ask(self, request):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(30)
-            client.connect(self.socket)
+            until(lambda: self.accepts(client), what="the init at its socket")
             client.sendall(request.encode() + b"\n")
             return client.recv(1000).decode().rstrip("\n")
 
@@ -56,6 +56,14 @@ class NodeInit(unittest.TestCase):
             return []
         with open(path) as file:
             return file.read().splitlines()
+
+    def accepts(self, client):
+        """The socket's file is there a moment before it listens."""
+        try:
+            client.connect(self.socket)
+            return True
+        except ConnectionRefusedError:
+            return False
 
     def life(self, isolation):
         init = self.start("--isolation", isolation)
