@@ -41,17 +41,17 @@ void merge_environment(std::vector<std::string>& environment, const std::vector<
 }  // namespace
 
 void Shepherd::start_step(const StepStartFrame& frame) {
-  if (ending_ || decided_ || steps_.contains(frame.step) || frame.tasks.size() > kStepTasksMax || frame.argv.empty()) {
-    const char* why =
-        ending_ || decided_ ? "the job is ending" : "the step cannot be started (number, tasks or arguments)";
+  if (steps_.contains(frame.step)) {
+    return;  // asked again by a restarted noded that cannot know: the StepResumeFrame that follows tells it all
+  }
+  if (ending_ || decided_ || frame.tasks.size() > kStepTasksMax || frame.argv.empty()) {
+    const char* why = ending_ || decided_ ? "the job is ending" : "the step cannot be started (tasks or arguments)";
     for (const StepTask& task : frame.tasks) {
       send(StepTaskEndedFrame{
           frame.step, task.rank,
           Outcome{.cause = EndCause::kLaunchFailed, .exit_code = 126, .signal = 0, .detail = why, .ran = {}}});
     }
-    if (!steps_.contains(frame.step)) {
-      send(StepEndedFrame{frame.step});
-    }
+    send(StepEndedFrame{frame.step});
     return;
   }
   Step& step = steps_[frame.step];

@@ -1,14 +1,8 @@
 #include "noded/step_coordinator.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <utility>
 
-#include "lib/base/text.h"
-#include "lib/io/files.h"
 #include "lib/io/log.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
@@ -41,20 +35,13 @@ std::uint32_t port_of(const StepId& id) {
   return static_cast<std::uint32_t>(kFirst + (id.key.job.value * 131 + id.step) % kCount);
 }
 
-std::string record_path(const std::string& directory, std::uint32_t step) {
-  return directory + "/step." + std::to_string(step);
-}
-
-// Written without fsync: it must survive a restart of the daemon, and after one of the machine the attempt has ended.
-Status write_small(const std::string& path, const std::string& text) {
-  const io::Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!fd.valid()) {
-    return io::errno_error("create", path, errno);
+std::optional<std::size_t> node_of_job(const LaunchOrder& order, const std::string& name) {
+  for (std::size_t i = 0; i < order.peers.size(); ++i) {
+    if (order.peers[i].name == name) {
+      return i;
+    }
   }
-  if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-    return io::errno_error("write", path, errno);
-  }
-  return ok_status();
+  return std::nullopt;
 }
 
 Outcome lost_outcome(const std::string& why) {
@@ -135,16 +122,43 @@ void StepCoordinator::refuse(const ClientAddress& client, const Error& error) {
   (void)options_.to_client(client, reply);
 }
 
-// Numbers of steps count through the attempt's life, restarts of the daemon included.
-Result<std::uint32_t> StepCoordinator::next_step(const AttemptInfo& info) {
-  const std::string path = info.directory + "/next_step";
-  std::uint32_t next = 0;
-  if (const Result<std::string> text = io::read_file(path, 32)) {
-    MUSTER_ASSIGN(const std::uint64_t value, parse_count(trim(*text), path, {.min = 0, .max = UINT32_MAX - 2}));
-    next = static_cast<std::uint32_t>(value);
+Result<StepRecords*> StepCoordinator::records_of(const AttemptInfo& info) {
+  const AttemptKey key = info.order->key;
+  auto it = records_.find(key);
+  if (it == records_.end()) {
+    MUSTER_ASSIGN(StepRecords loaded, StepRecords::load(info.directory));
+    it = records_.emplace(key, std::move(loaded)).first;
   }
-  MUSTER_TRY(write_small(path, std::to_string(next + 1)));
-  return next;
+  return &it->second;
+}
+
+void StepCoordinator::record_end(const AttemptInfo& info, std::uint32_t step, std::int32_t exit_code) {
+  const Result<StepRecords*> records = records_of(info);
+  const Status status = records ? (*records)->end(step, exit_code) : Status(records.error());
+  if (!status) {
+    io::log_warning("cannot record the end of a step",
+                    {{"step", to_string(StepId{info.order->key, step})}, {"error", status.error().message}});
+  }
+}
+
+// For a client that did not hear of the end of its step.
+void StepCoordinator::tell_ended(const ClientAddress& client, std::int32_t exit_code) {
+  pb::NodeReply reply;
+  reply.mutable_ended()->set_exit_code(exit_code);
+  reply.mutable_ended()->set_detail("the connection was lost when it ended, and perhaps the last of its output");
+  (void)options_.to_client(client, reply);
+}
+
+void StepCoordinator::client_came(const StepId& id, bool is_job) {
+  const auto awaited = awaited_.find(id.key);
+  if (awaited == awaited_.end()) {
+    return;
+  }
+  std::erase(awaited->second.steps, id.step);
+  awaited->second.finish_job = awaited->second.finish_job && !is_job;
+  if (awaited->second.steps.empty() && !awaited->second.finish_job) {
+    awaited_.erase(awaited);
+  }
 }
 
 void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, const AttemptInfo& info,
@@ -159,6 +173,16 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
   const auto reject = [&](ErrorCode code, const std::string& message) { refuse(client, make_error(code, message)); };
   if (ticket.uid != info.order->spec->uid) {
     return reject(ErrorCode::kPermissionDenied, "the ticket is of another user than the job");
+  }
+  const Result<StepRecords*> records = records_of(info);
+  if (!records) {
+    return refuse(client, records.error());
+  }
+  if (const StepRecord* record = (*records)->find(client.key, client.stream); record != nullptr) {
+    if (record->exit_code) {
+      return tell_ended(client, *record->exit_code);
+    }
+    return start_again(client, info, request, *record);
   }
   if (info.stopping) {
     return reject(ErrorCode::kRefused, "job " + std::to_string(info.order->key.job.value) + " is being stopped");
@@ -190,44 +214,65 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
   if (!plan) {
     return refuse(client, plan.error());
   }
-  const Result<std::uint32_t> number = next_step(info);
+  StepRecord record;
+  record.client_key = client.key;
+  record.stream = client.stream;
+  for (const auto& entry : plan->nodes) {
+    record.nodes.emplace_back(info.order->peers[entry.job_node].name, entry.tasks);
+  }
+  const Result<std::uint32_t> number = (*records)->add(std::move(record));
   if (!number) {
     return refuse(client, number.error());
   }
 
   auto owned = std::make_unique<Step>();
+  owned->id = {.key = info.order->key, .step = *number};
+  for (const auto& entry : plan->nodes) {
+    owned->parts.push_back({.job_node = entry.job_node, .tasks = entry.tasks, .first_rank = entry.first_rank});
+  }
+  owned->ranks.resize(plan->ntasks);
+  begin(std::move(owned), client, info, request);
+}
+
+// This daemon was restarted between the step's record and the client's hearing of it. Which parts have started is
+// known to their supervisors alone: every part is asked to start, which does nothing where it has, and then to say all
+// of it again.
+void StepCoordinator::start_again(const ClientAddress& client, const AttemptInfo& info, const pb::RunStep& request,
+                                  const StepRecord& record) {
+  auto owned = std::make_unique<Step>();
+  owned->id = {.key = info.order->key, .step = record.step};
+  std::uint32_t ranks = 0;
+  for (const auto& [name, tasks] : record.nodes) {
+    const std::optional<std::size_t> node = node_of_job(*info.order, name);
+    if (!node || tasks > kTasksPerStepMax - ranks) {
+      return refuse(client, make_error(ErrorCode::kCorrupt, "the record of step " + to_string(owned->id) +
+                                                                " on this node is damaged: start another step"));
+    }
+    owned->parts.push_back({.job_node = *node, .tasks = tasks, .first_rank = ranks, .say_again = true});
+    ranks += tasks;
+  }
+  owned->ranks.resize(ranks);
+  begin(std::move(owned), client, info, request);
+}
+
+// Has the parts of a new step started.
+void StepCoordinator::begin(std::unique_ptr<Step> owned, const ClientAddress& client, const AttemptInfo& info,
+                            const pb::RunStep& request) {
   Step& step = *owned;
-  step.id = {.key = info.order->key, .step = *number};
   step.info = info;
   step.client = client;
   step.client_heard = options_.now();
   step.ask_until = options_.now() + options_.peer_start_patience;
   step.parts_asked = options_.now();
-  step.spec = std::make_unique<pb::StepSpec>(spec);
-  step.kill_on_bad_exit = spec.kill_on_bad_exit();
-  step.stdin_mode = spec.stdin_mode();
-  step.is_job = info.order->spec->kind == JobKind::kRun && *number == 0;
-  for (const auto& entry : plan->nodes) {
-    step.parts.push_back({.job_node = entry.job_node, .tasks = entry.tasks, .first_rank = entry.first_rank});
-  }
-  step.ranks.resize(plan->ntasks);
-  std::string record;
-  for (std::size_t i = 0; i < step.parts.size(); ++i) {
-    record += step.node(i).name + "\n";
-  }
-  if (const Status written = write_small(record_path(info.directory, *number), record); !written) {
-    return refuse(client, written.error());
-  }
+  step.spec = std::make_unique<pb::StepSpec>(request.spec());
+  step.kill_on_bad_exit = request.spec().kill_on_bad_exit();
+  step.stdin_mode = request.spec().stdin_mode();
+  step.is_job = info.order->spec->kind == JobKind::kRun && step.id.step == 0;
   const StepId id = step.id;
   steps_.emplace(id, std::move(owned));
   by_client_[{client.key, client.stream}] = id;
   // The job has a client again; its earlier steps may still wait for theirs.
-  if (const auto awaited = awaited_.find(id.key); awaited != awaited_.end()) {
-    awaited->second.finish_job = false;
-    if (awaited->second.steps.empty()) {
-      awaited_.erase(awaited);
-    }
-  }
+  client_came(id, true);
   // Before any part can have output. Input waits until all parts run: see on_part_started.
   send_started(step);
   const std::size_t count = step.parts.size();
@@ -402,6 +447,11 @@ void StepCoordinator::on_part_started(Step& step, std::size_t part) {
     request.mutable_peer_signal()->set_end(true);
     const Peer node = step.node(part);
     options_.to_part(node, step.here(part), request);
+    return;
+  }
+  if (std::exchange(step.parts[part].say_again, false)) {
+    step.parts[part].resuming = true;
+    ask_part(step, part);  // the answer is another start
     return;
   }
   if (step.started || !std::all_of(step.parts.begin(), step.parts.end(),
@@ -674,7 +724,7 @@ void StepCoordinator::complete(Step& step) {
     outcome.cause = EndCause::kCancelled;
     outcome.detail = step.cancelled;
   }
-  (void)::unlink(record_path(step.info.directory, id.step).c_str());
+  record_end(step.info, id.step, step.exit_code);
   pb::NodeRequest forget;
   fill_step_key(id, *forget.mutable_peer_forget()->mutable_step());
   all_parts(step, forget);
@@ -706,11 +756,20 @@ void StepCoordinator::resume(const ClientAddress& client, const Ticket& ticket, 
     return refuse(client, make_error(ErrorCode::kPermissionDenied, "step " + to_string(id) + " has another client"));
   }
   if (step == nullptr) {  // this daemon was restarted since
-    if (!io::path_exists(record_path(info.directory, id.step))) {
-      return refuse(client,
-                    make_error(ErrorCode::kNotFound, "step " + to_string(id) +
-                                                         " has ended: its exit status "
-                                                         "was sent, but the connection was lost before it came"));
+    const Result<StepRecords*> records = records_of(info);
+    if (!records) {
+      return refuse(client, records.error());
+    }
+    const StepRecord* record = (*records)->find(id.step);
+    if (record == nullptr) {
+      return refuse(client, make_error(ErrorCode::kNotFound,
+                                       "step " + to_string(id) + " has ended, and its end is not known any more"));
+    }
+    if (record->client_key != client.key || record->stream != client.stream) {
+      return refuse(client, make_error(ErrorCode::kPermissionDenied, "step " + to_string(id) + " has another client"));
+    }
+    if (record->exit_code) {
+      return tell_ended(client, *record->exit_code);
     }
     auto owned = std::make_unique<Step>();
     step = owned.get();
@@ -722,15 +781,13 @@ void StepCoordinator::resume(const ClientAddress& client, const Ticket& ticket, 
     step->started = true;
     std::uint64_t ranks = 0;
     for (int i = 0; i < request.nodes_size() && i < request.tasks_size(); ++i) {
-      const auto& peers = info.order->peers;
-      const auto node =
-          std::find_if(peers.begin(), peers.end(), [&](const Peer& p) { return p.name == request.nodes(i); });
+      const std::optional<std::size_t> node = node_of_job(*info.order, request.nodes(i));
       const std::uint32_t tasks = request.tasks(i);
-      if (node == peers.end() || tasks == 0 || tasks > kStepTasksMax) {
+      if (!node || tasks == 0 || tasks > kStepTasksMax) {
         return refuse(client,
                       make_error(ErrorCode::kCorrupt, "the request to resume names nodes that are not the job's"));
       }
-      step->parts.push_back({.job_node = static_cast<std::size_t>(node - peers.begin()),
+      step->parts.push_back({.job_node = *node,
                              .tasks = tasks,
                              .first_rank = static_cast<std::uint32_t>(ranks),
                              .state = PartState::kRunning});
@@ -759,13 +816,7 @@ void StepCoordinator::resume(const ClientAddress& client, const Ticket& ticket, 
       step->ranks[received.rank()].forwarded[received.stream() - 1] = received.bytes();
     }
   }
-  if (const auto awaited = awaited_.find(id.key); awaited != awaited_.end()) {
-    std::erase(awaited->second.steps, id.step);
-    awaited->second.finish_job = awaited->second.finish_job && !step->is_job;
-    if (awaited->second.steps.empty() && !awaited->second.finish_job) {
-      awaited_.erase(awaited);
-    }
-  }
+  client_came(id, step->is_job);
   if (!step->started) {
     return;  // the parts are still being asked to start
   }
@@ -804,6 +855,7 @@ void StepCoordinator::attempt_running(const AttemptInfo& info, const std::vector
 
 void StepCoordinator::attempt_ended(AttemptKey key, const Outcome& outcome) {
   awaited_.erase(key);
+  records_.erase(key);
   std::vector<StepId> ids;
   for (auto it = steps_.lower_bound({.key = key, .step = 0}); it != steps_.end() && it->first.key == key; ++it) {
     ids.push_back(it->first);
@@ -907,12 +959,12 @@ std::optional<Duration> StepCoordinator::tick() {
     io::log_warning("no client came for a job's step", {{"job", key.job.value}});
     for (const std::uint32_t number : awaited.steps) {
       const StepId id{.key = key, .step = number};
+      record_end(*info, number, 128 + 9);
       pb::NodeRequest forget;  // ends it where it runs
       fill_step_key(id, *forget.mutable_peer_forget()->mutable_step());
       for (std::size_t i = 0; i < info->order->peers.size(); ++i) {
         options_.to_part(info->order->peers[i], i == info->order->node_rank, forget);
       }
-      (void)::unlink(record_path(info->directory, number).c_str());
     }
     if (awaited.finish_job) {
       Outcome outcome;

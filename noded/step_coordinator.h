@@ -21,6 +21,7 @@
 #include "noded/attempts.h"
 #include "noded/step_layout.h"
 #include "noded/step_part.h"
+#include "noded/step_records.h"
 #include "noded/ticket.h"
 
 namespace muster::pb {
@@ -57,6 +58,7 @@ class StepCoordinator {
  public:
   // Steps of one job that run at the same time.
   static constexpr std::size_t kStepsPerJobMax = 1024;
+  static_assert(kStepsPerJobMax <= StepRecords::kEndedMax);
   // A cancelled step whose parts do not tell its end is over for the client after this time.
   static constexpr Duration kCancelPatience = Duration::from_s(60);
 
@@ -87,6 +89,7 @@ class StepCoordinator {
     PartState state = PartState::kStarting;
     bool ask_again = false;  // the start or resume was refused for now
     bool resuming = false;   // what is asked is a resume
+    bool say_again = false;  // may have run before its start was asked for: a resume follows
     std::uint64_t credit_due = 0;
     std::uint64_t window = 0;  // credit is returned in pieces of a part of this
   };
@@ -126,12 +129,21 @@ class StepCoordinator {
   void cancel(Step& step, const std::string& why);
   void complete(Step& step);
   void drop(const StepId& id);
-  Result<std::uint32_t> next_step(const AttemptInfo& info);
+  void start_again(const ClientAddress& client, const AttemptInfo& info, const pb::RunStep& request,
+                   const StepRecord& record);
+  void begin(std::unique_ptr<Step> owned, const ClientAddress& client, const AttemptInfo& info,
+             const pb::RunStep& request);
+  void client_came(const StepId& id, bool is_job);
+  // Valid until the attempt ends.
+  Result<StepRecords*> records_of(const AttemptInfo& info);
+  void record_end(const AttemptInfo& info, std::uint32_t step, std::int32_t exit_code);
+  void tell_ended(const ClientAddress& client, std::int32_t exit_code);
 
   CoordinatorOptions options_;
   std::map<StepId, std::unique_ptr<Step>> steps_;
   std::map<std::pair<std::string, std::string>, StepId> by_client_;  // key, stream
   std::map<AttemptKey, Awaited> awaited_;
+  std::map<AttemptKey, StepRecords> records_;  // read when an attempt's first request comes
 };
 
 }  // namespace muster::noded

@@ -607,6 +607,25 @@ TEST_P(ShepherdTest, ARestartedNodedGetsAgainWhatItsReaderLacks) {
   EXPECT_EQ(end().cause, EndCause::kCancelled);
 }
 
+TEST_P(ShepherdTest, AStepThatIsAskedForTwiceRunsOnce) {
+  send(launch_);
+  const StepStartFrame start = step(0, {"sh", "-c", "echo run >> runs; while [ ! -e go ]; do sleep 0.01; done"}, 1);
+  send(start);
+  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/runs").empty(); }));
+  attach();
+  ASSERT_TRUE(receive_one<StateFrame>());
+  send(start);
+  send(StepResumeFrame{0, {}});
+  std::ofstream(directory_ + "/go") << "go";
+  collect(0);
+  EXPECT_EQ(outcomes_[0].cause, EndCause::kExited);
+  EXPECT_EQ(outcomes_[0].exit_code, 0);
+  EXPECT_EQ(read_all(directory_ + "/runs"), "run\n");
+  send(StepForgetFrame{0});
+  send(StopFrame{0, 0});
+  end();
+}
+
 TEST_P(ShepherdTest, AForgottenStepEnds) {
   send(launch_);
   send(step(0, {"sh", "-c", "echo $$ > main; yes"}, 1));

@@ -412,6 +412,83 @@ TEST_F(StepServiceTest, ARestartedCoordinatorIsToldByTheClient) {
   EXPECT_EQ(replies_.back().ended().exit_code(), 5);
 }
 
+// The daemon was killed after it had started the step, and before the client heard of it.
+TEST_F(StepServiceTest, ARepeatedRequestAfterARestartIsTheSameStep) {
+  launch(JobKind::kRun);
+  send(run_request());
+  (void)start_of(1);
+  ASSERT_TRUE(next_reply().has_started());
+  for (auto& node : nodes_) {
+    node->attempts.sent.clear();
+  }
+  nodes_[0]->service.reset();
+  nodes_[0]->attempts.followers.clear();
+  start_service(*nodes_[0]);
+  nodes_[0]->attempts.running_callback(kKey, {0});
+
+  send(run_request());
+  const pb::NodeReply started = next_reply();
+  ASSERT_TRUE(started.has_started());
+  EXPECT_EQ(started.started().step(), 0U);
+  EXPECT_THAT(started.started().nodes(), ElementsAre("n1", "n2"));
+  for (int node = 0; node < 2; ++node) {
+    // Asked to start what its supervisor may know, and then to tell it from the beginning.
+    ASSERT_TRUE(wait([&] { return !nodes_[node]->attempts.frames<StepResumeFrame>().empty(); }));
+    EXPECT_EQ(nodes_[node]->attempts.frames<StepResumeFrame>()[0].step, 0U);
+    EXPECT_TRUE(nodes_[node]->attempts.frames<StepResumeFrame>()[0].received.empty());
+    for (const StepStartFrame& frame : nodes_[node]->attempts.frames<StepStartFrame>()) {
+      EXPECT_EQ(frame.step, 0U);
+      EXPECT_EQ(frame.tasks.size(), 2U);
+    }
+  }
+  // Its supervisor did not hear of a peer's part twice.
+  EXPECT_TRUE(nodes_[1]->attempts.frames<StepStartFrame>().empty());
+  output(1, 2, "all of it", 0);
+  EXPECT_EQ(next_reply().output().data(), "all of it");
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    end_task(static_cast<int>(rank / 2), rank, 0);
+  }
+  // It is the job's step still.
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  EXPECT_EQ(nodes_[0]->attempts.finished[0].exit_code, 0);
+}
+
+TEST_F(StepServiceTest, ARepeatedRequestForAStepThatIsOverStartsNothing) {
+  launch();
+  send(run_request());
+  (void)start_of(1);
+  ASSERT_TRUE(next_reply().has_started());
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    end_task(static_cast<int>(rank / 2), rank, rank == 3 ? 5 : 0);
+  }
+  ASSERT_TRUE(wait([&] { return !replies_.empty() && replies_.back().has_ended(); }));
+  for (const bool restarted : {false, true}) {
+    if (restarted) {
+      nodes_[0]->service.reset();
+      start_service(*nodes_[0]);
+      nodes_[0]->attempts.running_callback(kKey, {});
+    }
+    replies_.clear();
+    for (auto& node : nodes_) {
+      node->attempts.sent.clear();
+    }
+    send(run_request());
+    const pb::NodeReply reply = next_reply();
+    ASSERT_TRUE(reply.has_ended());
+    EXPECT_EQ(reply.ended().exit_code(), 5);
+    for (auto& node : nodes_) {
+      EXPECT_TRUE(node->attempts.frames<StepStartFrame>().empty());
+    }
+  }
+  // A request of its own has the next number.
+  ASSERT_TRUE(
+      client_->send({wire::header(wire::MessageKind::kNodeRequest), run_request().SerializeAsString(), "another!"})
+          .ok());
+  const pb::NodeReply next = next_reply();
+  ASSERT_TRUE(next.has_started());
+  EXPECT_EQ(next.started().step(), 1U);
+}
+
 TEST_F(StepServiceTest, TicketsAreChecked) {
   launch();
   const auto refusal = [&](const pb::Ticket& ticket) {
