@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,9 +26,10 @@ namespace {
 
 // Frames that wait for a shepherd that does not read. It reads always; one that does not is broken.
 constexpr std::size_t kOutBytesMax = 64U << 20U;
-// How often a living shepherd is tried again whose socket does not answer, and how often what one left is killed.
-constexpr Duration kReachInterval = Duration::from_ms(100);
+// A living shepherd that did not answer so often is unreachable; it is still tried, at the long interval.
 constexpr int kReachAttemptsMax = 100;
+constexpr Duration kReachIntervalLong = Duration::from_s(5);
+// How often what a dead one left is killed.
 constexpr Duration kBuryInterval = Duration::from_ms(20);
 constexpr int kReadsPerEvent = 16;
 
@@ -78,7 +80,8 @@ Status AttemptTable::recover() {
   state_ = agent::initial_state(options_.identity.name, term);
   MUSTER_ASSIGN(std::vector<FoundAttempt> found, spool_.scan());
   for (FoundAttempt& attempt : found) {
-    if (!attempt.outcome && attempt.boot_id != options_.boot_id) {
+    // A launch record that cannot be read says nothing of the boot: whether the shepherd lives decides (take_up).
+    if (!attempt.outcome && !attempt.boot_id.empty() && attempt.boot_id != options_.boot_id) {
       attempt.outcome = failed(EndCause::kNodeLost, "the node was restarted while the job ran");
       kill_leftovers(attempt.key, options_.identity.name, attempt.shepherd ? attempt.shepherd->cgroup : "");
       record_end(attempt.key, *attempt.outcome, true);
@@ -156,6 +159,8 @@ void AttemptTable::perform(const agent::AgentEffects& effects) {
       auto it = shepherds_.find(stop->key);
       if (it != shepherds_.end() && it->second.running) {
         write_frame(it->second, StopFrame{stop->signal, options_.kill_grace.us});
+      } else if (it != shepherds_.end() && stop->signal == 0) {
+        stop_unreachable(stop->key);
       }
       // Without a connection the stop follows when it is there again (StateFrame).
     } else if (const auto* end = std::get_if<agent::RecordEnd>(&effect)) {
@@ -271,6 +276,9 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
 
 void AttemptTable::connect(AttemptKey key, io::Fd socket) {
   Shepherd& shepherd = shepherds_[key];
+  shepherd.process_watcher.reset();
+  shepherd.process.reset();
+  shepherd.unreachable = false;
   shepherd.watcher.reset();
   shepherd.socket = std::move(socket);
   shepherd.reader = FrameReader();
@@ -285,17 +293,31 @@ void AttemptTable::connect(AttemptKey key, io::Fd socket) {
 Status AttemptTable::attach(AttemptKey key, const ShepherdRecord& record) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
+  if (record.socket == kNoSocket) {
+    return make_error(ErrorCode::kUnavailable, "it could not make its socket");
+  }
   if (record.socket.size() + 1 > sizeof(address.sun_path)) {
     return make_error(ErrorCode::kCorrupt, "a shepherd's record names an impossible socket");
   }
   std::memcpy(address.sun_path + 1, record.socket.data(), record.socket.size());  // abstract: it begins with a NUL
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + record.socket.size());
-  io::Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  // Never waiting: a shepherd that is stopped accepts nobody.
+  io::Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.valid()) {
     return io::errno_error("make", "a socket", errno);
   }
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
     return io::errno_error("connect to", "a shepherd's socket", errno);
+  }
+  // Of the process that listens there. Abstract sockets belong to whoever comes first.
+  ucred peer{};
+  socklen_t peer_size = sizeof(peer);
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) != 0) {
+    return io::errno_error("ask who listens at", "a shepherd's socket", errno);
+  }
+  if (peer.pid != record.pid || peer.uid != ::geteuid()) {
+    return make_error(ErrorCode::kPermissionDenied, "process " + std::to_string(peer.pid) + " of user " +
+                                                        std::to_string(peer.uid) + " listens at a shepherd's socket");
   }
   connect(key, std::move(socket));
   write_frame(shepherds_[key], AttachFrame{});
@@ -313,7 +335,7 @@ void AttemptTable::write_frame(Shepherd& shepherd, const Frame& frame) {
 void AttemptTable::flush(Shepherd& shepherd) {
   while (shepherd.out_sent < shepherd.out.size()) {
     const ssize_t n = ::send(shepherd.socket.get(), shepherd.out.data() + shepherd.out_sent,
-                             shepherd.out.size() - shepherd.out_sent, MSG_NOSIGNAL);
+                             shepherd.out.size() - shepherd.out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) {
       continue;
     }
@@ -448,23 +470,25 @@ void AttemptTable::reach_again(AttemptKey key) {
   }
   // Alive is asked first: one that ends in between has written its outcome before.
   const auto record = spool_.read_shepherd(key);
-  const bool alive = record && is_alive(*record);
-  if (alive) {
+  if (record && is_alive(*record)) {
     const Status status = attach(key, *record);
     if (status.ok()) {
       return;
     }
+    // Its job is healthy for all that is known, so nothing is done to it.
     Shepherd& shepherd = it->second;
-    if (++shepherd.attempts_to_reach <= kReachAttemptsMax) {
-      if (shepherd.retry == nullptr) {
-        shepherd.retry = std::make_unique<io::Timer>(*options_.loop, [this, key] { reach_again(key); });
-      }
-      shepherd.retry->start_once(kReachInterval);
-      return;
+    if (!shepherd.unreachable && (++shepherd.attempts_to_reach > kReachAttemptsMax || record->socket == kNoSocket)) {
+      shepherd.unreachable = true;
+      io::log_error("a shepherd cannot be reached; its job goes on, without steps and signals",
+                    {{"attempt", text_of(key)}, {"pid", record->pid}, {"error", status.error().message}});
     }
-    io::log_error("a shepherd cannot be reached and is given up",
-                  {{"attempt", text_of(key)}, {"pid", record->pid}, {"error", status.error().message}});
-    ::kill(record->pid, SIGKILL);
+    watch_process(key, *record);
+    stop_unreachable(key);
+    if (shepherd.retry == nullptr) {
+      shepherd.retry = std::make_unique<io::Timer>(*options_.loop, [this, key] { reach_again(key); });
+    }
+    shepherd.retry->start_once(shepherd.unreachable ? kReachIntervalLong : options_.reach_interval);
+    return;
   }
   if (const auto outcome = spool_.read_outcome(key)) {
     ended(key, *outcome);
@@ -475,6 +499,40 @@ void AttemptTable::reach_again(AttemptKey key) {
   io::log_error("a shepherd died", {{"attempt", text_of(key)}, {"pid", record ? record->pid : 0}});
   shepherds_.erase(key);
   bury(key, cgroup);
+}
+
+// Without it (no pidfd, or none left) the end is noticed when the shepherd is tried the next time.
+void AttemptTable::watch_process(AttemptKey key, const ShepherdRecord& record) {
+  Shepherd& shepherd = shepherds_[key];
+  if (shepherd.process_watcher) {
+    return;
+  }
+  io::Fd process(static_cast<int>(::syscall(SYS_pidfd_open, record.pid, 0)));
+  if (!process.valid() || !is_alive(record)) {  // else the number might be another process's by now
+    return;
+  }
+  auto watcher = io::FdWatcher::start(*options_.loop, process.get(), io::FdWatcher::kReadable, [this, key](unsigned) {
+    const auto it = shepherds_.find(key);
+    if (it != shepherds_.end()) {
+      it->second.process_watcher.reset();
+      it->second.process.reset();
+      reach_again(key);
+    }
+  });
+  if (watcher.ok()) {
+    shepherd.process = std::move(process);
+    shepherd.process_watcher.emplace(std::move(*watcher));
+  }
+}
+
+// A shepherd that no frame reaches takes TERM as the order to end its attempt.
+void AttemptTable::stop_unreachable(AttemptKey key) {
+  const Shepherd& shepherd = shepherds_[key];
+  const auto known = state_.attempts.find(key);
+  if (shepherd.unreachable && shepherd.process.valid() && known != state_.attempts.end() &&
+      known->second.phase == agent::AttemptPhase::kStopping) {
+    (void)::syscall(SYS_pidfd_send_signal, shepherd.process.get(), SIGTERM, nullptr, 0);
+  }
 }
 
 void AttemptTable::bury(AttemptKey key, const std::string& cgroup) {

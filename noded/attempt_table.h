@@ -30,6 +30,8 @@ struct AttemptTableOptions {
   Duration kill_grace;
   NodeIdentity identity;
   std::function<void(const AttemptReport& report)> report;
+  // How often a living shepherd is tried again whose socket does not answer; tests shorten it.
+  Duration reach_interval = Duration::from_ms(100);
 };
 
 class AttemptTable : public Attempts {
@@ -83,8 +85,12 @@ class AttemptTable : public Attempts {
     std::size_t out_sent = 0;
     bool running = false;  // StartedFrame or StateFrame came
     bool ended = false;    // EndedFrame came
+    // A shepherd that lives and does not answer: its process is watched, and what it records at its end is the outcome.
+    io::Fd process;
+    std::optional<io::FdWatcher> process_watcher;
     int attempts_to_reach = 0;
-    std::unique_ptr<io::Timer> retry;  // reaching it again, or emptying what it left
+    bool unreachable = false;          // tried often enough to say so
+    std::unique_ptr<io::Timer> retry;  // reaching it again
   };
 
   void perform(const agent::AgentEffects& effects);
@@ -102,6 +108,8 @@ class AttemptTable : public Attempts {
   void on_step_frame(AttemptKey key, std::uint32_t step, const Frame& frame);
   void on_disconnected(AttemptKey key);
   void reach_again(AttemptKey key);
+  void watch_process(AttemptKey key, const ShepherdRecord& record);
+  void stop_unreachable(AttemptKey key);
   void bury(AttemptKey key, const std::string& cgroup);
   void ended(AttemptKey key, const Outcome& outcome);
   void on_ready(AttemptKey key, const std::vector<std::uint32_t>& steps);

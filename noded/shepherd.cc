@@ -72,6 +72,22 @@ Outcome outcome_of(int wait_status) {
   return outcome;
 }
 
+// 0, or the errno. EEXIST when there is a file of the new name.
+int rename_new(const std::string& from, const std::string& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
+    return 0;
+  }
+  if (errno != EINVAL && errno != ENOSYS) {
+    return errno;
+  }
+  // A file system without it.
+  if (link(from.c_str(), to.c_str()) != 0) {
+    return errno;
+  }
+  unlink(from.c_str());
+  return 0;
+}
+
 // Whether any child is left, living or not yet reaped.
 bool has_children() {
   siginfo_t info{};
@@ -194,9 +210,11 @@ void Shepherd::on_frame(const Frame& frame) {
 }
 
 bool Shepherd::take_mark() {
-  // Exclusive: of two shepherds that were started for one attempt (noded was killed in between) only one goes on.
+  // Exclusive: of two shepherds that were started for one attempt (noded was killed in between) only one goes on. And
+  // whole: a noded that finds half of a record would take this shepherd for dead.
   const std::string path = launch_->directory + "/" + kShepherdRecordName;
-  record_ = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+  const std::string aside = launch_->directory + "/." + kShepherdRecordName + "." + std::to_string(getpid());
+  record_ = open(aside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
   int error_number = errno;
   if (record_ >= 0) {
     ShepherdRecord record;
@@ -208,10 +226,15 @@ bool Shepherd::take_mark() {
     const ssize_t n = write(record_, text.data(), text.size());
     error_number = n < 0 ? errno : ENOSPC;
     if (n == static_cast<ssize_t>(text.size())) {
-      record_bytes_ = n;
-      return true;
+      error_number = rename_new(aside, path);
+      if (error_number == 0) {
+        record_bytes_ = n;
+        return true;
+      }
     }
-  } else if (error_number == EEXIST || error_number == ENOENT) {
+    unlink(aside.c_str());
+  }
+  if (error_number == EEXIST || error_number == ENOENT) {
     // ENOENT: a restarted noded found that nothing had begun and took the directory away.
     done_ = true;
     return false;
@@ -659,7 +682,7 @@ void Shepherd::drop_connection() {
 std::string Shepherd::listen() {
   std::uint64_t random[2] = {};
   if (getrandom(random, sizeof(random), 0) != static_cast<ssize_t>(sizeof(random))) {
-    return "-";
+    return std::string(kNoSocket);
   }
   char name[48];
   std::snprintf(name, sizeof(name), "muster-%016llx%016llx", static_cast<unsigned long long>(random[0]),
@@ -674,7 +697,7 @@ std::string Shepherd::listen() {
   if (listener_ < 0 || bind(listener_, reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
       ::listen(listener_, 4) != 0) {
     close_fd(listener_);
-    return "-";
+    return std::string(kNoSocket);
   }
   add_to_epoll(listener_, Token::kListener, 0, EPOLLIN);
   return name;

@@ -256,12 +256,16 @@ class FrameReader {
   std::size_t begin_ = 0;
 };
 
-// The file kShepherdRecordName. The shepherd appends the outcome before it reports it. One file for both, and a socket
-// without a file: file systems are slow at making and removing files, and each attempt would do it some times more.
+inline constexpr std::string_view kNoSocket = "-";
+
+// The file kShepherdRecordName. It appears whole, under its name by a rename that replaces nothing; an empty one is
+// noded's, which has withdrawn the attempt before any shepherd began it. The shepherd appends the outcome before it
+// reports it. One file for both, and a socket without a file: file systems are slow at making and removing files, and
+// each attempt would do it some times more.
 struct ShepherdRecord {
   std::int32_t pid = 0;
   std::string start_time;  // field 22 of /proc/PID/stat; with the pid it names a process for ever
-  std::string socket;      // abstract Unix socket, random so that nobody can take it first
+  std::string socket;      // abstract Unix socket, random so that nobody can take it first; kNoSocket: none
   std::string cgroup;      // empty: none
   std::optional<Outcome> outcome;
   friend bool operator==(const ShepherdRecord&, const ShepherdRecord&) = default;

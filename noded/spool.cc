@@ -31,6 +31,8 @@ constexpr std::size_t kEnvironBytesMax = 4U << 20U;
 constexpr std::size_t kScriptsMax = 256;
 // A script's name becomes a file name; file systems take 255 bytes.
 constexpr std::size_t kScriptNameMax = 200;
+// Of folders that are being removed, beside the attempts.
+constexpr std::string_view kWithdrawnPrefix = ".withdrawn.";
 
 std::optional<AttemptKey> parse_key(std::string_view name) {
   AttemptKey key;
@@ -55,7 +57,7 @@ std::string script_file_name(const JobSpec& spec) {
   const std::string name = spec.script_name.substr(spec.script_name.rfind('/') + 1);
   constexpr std::array kReserved{kLaunchRecordName, kShepherdRecordName, kOutcomeName, kTicketName};
   bool reserved = name.empty() || name.front() == '.' || name.size() > kScriptNameMax || name.ends_with(".new") ||
-                  name.find('\0') != std::string::npos;
+                  name.starts_with("step.") || name.find('\0') != std::string::npos;
   for (const char* other : kReserved) {
     reserved = reserved || name == other;
   }
@@ -240,12 +242,18 @@ Result<std::vector<FoundAttempt>> Spool::scan() {
     return io::errno_error("read folder", path, errno);
   }
   std::vector<AttemptKey> keys;
+  std::vector<std::string> withdrawn;
   while (const dirent* entry = readdir(dir)) {
     if (auto key = parse_key(entry->d_name)) {
       keys.push_back(*key);
+    } else if (std::string_view(entry->d_name).starts_with(kWithdrawnPrefix)) {
+      withdrawn.push_back(path + "/" + entry->d_name);
     }
   }
   closedir(dir);
+  for (const std::string& directory : withdrawn) {  // this daemon was killed at it
+    static_cast<void>(io::remove_tree(directory));
+  }
   std::vector<FoundAttempt> out;
   for (const AttemptKey key : keys) {
     FoundAttempt found;
@@ -254,12 +262,46 @@ Result<std::vector<FoundAttempt>> Spool::scan() {
     found.outcome = read_outcome(key);
     found.shepherd = read_shepherd(key);
     if (!found.outcome && !found.shepherd) {
-      remove(key);
-      continue;
+      if (withdraw(key)) {
+        continue;
+      }
+      found.shepherd = read_shepherd(key);  // it began a moment ago
+      found.outcome = read_outcome(key);
+      if (!found.outcome && !found.shepherd) {
+        continue;
+      }
     }
     out.push_back(std::move(found));
   }
   return out;
+}
+
+// Removes an attempt that no shepherd has begun; false when one has. A shepherd that was started and has not begun yet
+// cannot do so any more: first the name of its mark is taken, then the directory's name is gone.
+bool Spool::withdraw(AttemptKey key) {
+  const std::string directory = attempt_dir(key);
+  const std::string mark = directory + "/" + kShepherdRecordName;
+  const io::Fd fd(::open(mark.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!fd.valid() && errno == EEXIST && read_shepherd(key)) {
+    return false;
+  }
+  const std::string aside = directory_ + "/attempts/" + std::string(kWithdrawnPrefix) + key_text(key);
+  static_cast<void>(io::remove_tree(aside));
+  if (::rename(directory.c_str(), aside.c_str()) != 0) {
+    remove(key);
+    return true;
+  }
+  // Where the mark could not be taken (no room), a shepherd may have been quicker than the rename.
+  struct stat info {};
+  if (!fd.valid() && ::stat((aside + "/" + kShepherdRecordName).c_str(), &info) == 0 && info.st_size > 0) {
+    static_cast<void>(::rename(aside.c_str(), directory.c_str()));
+    return false;
+  }
+  if (const Status status = io::remove_tree(aside); !status.ok()) {
+    io::log_warning("cannot remove an attempt's folder",
+                    {{"attempt", key_text(key)}, {"error", status.error().message}});
+  }
+  return true;
 }
 
 Result<PreparedAttempt> Spool::prepare(const LaunchData& launch, const std::string& boot_id) {
@@ -310,11 +352,11 @@ std::optional<Outcome> Spool::read_outcome(AttemptKey key) const {
 
 std::optional<ShepherdRecord> Spool::read_shepherd(AttemptKey key) const {
   auto text = io::read_file(attempt_dir(key) + "/" + kShepherdRecordName, kSmallFileBytesMax);
-  if (!text.ok()) {
+  if (!text.ok() || text->empty()) {  // empty: withdrawn
     return std::nullopt;
   }
   auto record = decode_shepherd_record(*text);
-  // Half of a record is a mark all the same: the shepherd has begun, and died at it.
+  // A damaged record is a mark all the same.
   return record.ok() ? *record : ShepherdRecord{};
 }
 

@@ -6,6 +6,7 @@
 //   spool_dir/attempts/<job>.<attempt>/   launch    boot id and order, made exclusively before anything is started
 //                                         script, ticket   of the user
 //                                         shepherd  ShepherdRecord, made exclusively by the shepherd
+//                                         step.N    StepRecord (noded/step_records.h)
 //                                         outcome   of an end that noded decided
 //   spool_dir/scripts/<digest>.<uid>      scripts, which attempts link to
 //
@@ -84,6 +85,7 @@ class Spool {
   };
 
   Spool(std::string directory, io::PidLock lock);
+  bool withdraw(AttemptKey key);
   void forget_scripts();
   Status place_script(const JobSpec& spec, const std::string& script, const std::string& path);
   std::string directory_;

@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -86,6 +89,7 @@ class AttemptTableTest : public testing::Test {
     options.identity.cluster = "test";
     options.identity.hardware.pretended = true;
     options.report = [this](const AttemptReport& report) { reports_.push_back(report); };
+    options.reach_interval = Duration::from_ms(1);
     auto spool = Spool::open(directory_ + "/spool");
     ASSERT_TRUE(spool.ok()) << spool.error().message;
     table_ = std::make_unique<AttemptTable>(std::move(options), std::move(*spool));
@@ -138,6 +142,27 @@ class AttemptTableTest : public testing::Test {
 
   bool wait_file(const std::string& name) {
     return loop_.run_until([&] { return !read_all(directory_ + "/" + name).empty(); }, kPatience);
+  }
+
+  // Has the record of job 1's shepherd name this socket. In place, because the shepherd will append its outcome.
+  void change_socket(std::string_view name) {
+    const std::string path = attempt_dir("1.1") + "/shepherd";
+    auto record = decode_shepherd_record(read_all(path));
+    ASSERT_TRUE(record.ok());
+    const std::size_t size = encode_shepherd_record(*record).size();
+    record->socket = name;
+    std::string text = encode_shepherd_record(*record);
+    ASSERT_LE(text.size(), size);
+    text.insert(text.size() - 1, size - text.size(), ' ');
+    std::fstream(path, std::ios::binary | std::ios::in | std::ios::out) << text;
+  }
+
+  // Many more tries to reach a shepherd than make it unreachable.
+  void let_it_try() {
+    int turns = 0;
+    io::Timer counter(loop_, [&] { ++turns; });
+    counter.start_repeating(Duration::from_ms(2));
+    ASSERT_TRUE(loop_.run_until([&] { return turns >= 250; }, kPatience));
   }
 
   void touch(const std::string& name) { std::ofstream(directory_ + "/" + name) << "x\n"; }
@@ -264,6 +289,110 @@ TEST_F(AttemptTableTest, AStopAfterARestartIsCarriedOut) {
   // At once, before the shepherd has been reached.
   table_->on_stop(StopOrder{{JobId{1}, Attempt{1}}, Term{1}, StopCause::kCancelled, 0});
   EXPECT_EQ(wait_end(1).cause, EndCause::kCancelled);
+}
+
+TEST_F(AttemptTableTest, AJobWhoseShepherdCannotBeReachedGoesOn) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  change_socket("muster-test-nobody");
+  open("boot-1");
+  let_it_try();
+  EXPECT_FALSE(outcome_of(1));
+  touch("go");
+  const Outcome outcome = wait_end(1);
+  EXPECT_EQ(outcome.cause, EndCause::kExited);
+  EXPECT_EQ(outcome.exit_code, 7);
+}
+
+TEST_F(AttemptTableTest, AJobWhoseShepherdHasNoSocketEndsAsItsRecordSays) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  change_socket(kNoSocket);
+  open("boot-1");
+  let_it_try();
+  EXPECT_FALSE(outcome_of(1));
+  touch("go");
+  const Outcome outcome = wait_end(1);
+  EXPECT_EQ(outcome.cause, EndCause::kExited);
+  EXPECT_EQ(outcome.exit_code, 7);
+}
+
+TEST_F(AttemptTableTest, AJobWhoseShepherdHasNoSocketCanBeStopped) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  change_socket(kNoSocket);
+  open("boot-1");
+  table_->on_stop(StopOrder{{JobId{1}, Attempt{1}}, Term{1}, StopCause::kCancelled, 0});
+  EXPECT_EQ(wait_end(1).cause, EndCause::kCancelled);
+}
+
+TEST_F(AttemptTableTest, AnotherProcessAtAShepherdsSocketIsNotTakenForIt) {
+  const std::string name = "muster-test-" + std::to_string(getpid());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  name.copy(address.sun_path + 1, name.size());
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  const io::Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(listener.get(), 1000), 0);
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  change_socket(name);
+  open("boot-1");
+  let_it_try();
+  EXPECT_FALSE(table_->find_job(JobId{1})->running);
+  touch("go");
+  EXPECT_EQ(wait_end(1).exit_code, 7);
+}
+
+TEST_F(AttemptTableTest, AShepherdThatAcceptsNobodyHoldsUpNothing) {
+  const std::string name = "muster-test-" + std::to_string(getpid());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  name.copy(address.sun_path + 1, name.size());
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  const io::Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(listener.get(), 0), 0);
+  const io::Fd first(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::connect(first.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);  // its queue is full
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  change_socket(name);
+  open("boot-1");
+  touch("go");
+  EXPECT_EQ(wait_end(1).exit_code, 7);
+}
+
+TEST_F(AttemptTableTest, AnUnreadableLaunchRecordHarmsNoJob) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  std::ofstream(attempt_dir("1.1") + "/launch", std::ios::trunc) << "damaged";
+  open("boot-1");
+  const auto attempts = table_->registered_attempts();
+  ASSERT_EQ(attempts.size(), 1U);
+  EXPECT_FALSE(attempts[0].ended);
+  touch("go");
+  const Outcome outcome = wait_end(1);
+  EXPECT_EQ(outcome.cause, EndCause::kExited);
+  EXPECT_EQ(outcome.exit_code, 7);
+}
+
+TEST_F(AttemptTableTest, WhatWasBeingWithdrawnIsGone) {
+  std::filesystem::create_directory(attempt_dir("9.1"));
+  std::ofstream(attempt_dir("9.1") + "/launch") << "half";
+  std::ofstream(attempt_dir("9.1") + "/shepherd");  // taken by a daemon that was killed then
+  std::filesystem::create_directory(attempt_dir(".withdrawn.8.1"));
+  crash();
+  open("boot-1");
+  EXPECT_TRUE(table_->registered_attempts().empty());
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/spool/attempts"));
 }
 
 TEST_F(AttemptTableTest, AnotherBootEndsWhatRan) {

@@ -6,6 +6,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -452,9 +453,44 @@ TEST_P(ShepherdTest, StartsNothingWhenNodedDiesBeforeTheLaunch) {
 TEST_P(ShepherdTest, ASecondShepherdOfOneAttemptStartsNothing) {
   std::ofstream(launch_.directory + "/" + kShepherdRecordName) << "1 1 x \n";
   script("#!/bin/sh\necho started > started\n");
+  const pid_t pid = pid_;
   send(launch_);
   EXPECT_EQ(wait_exit(kPatience), 0);
   EXPECT_FALSE(std::filesystem::exists(directory_ + "/started"));
+  EXPECT_FALSE(std::filesystem::exists(launch_.directory + "/." + kShepherdRecordName + "." + std::to_string(pid)));
+  EXPECT_EQ(read_all(launch_.directory + "/" + kShepherdRecordName), "1 1 x \n");
+  if (!launch_.cgroup_parent.empty()) {
+    rmdir((launch_.cgroup_parent + "/42.1").c_str());
+  }
+}
+
+TEST_P(ShepherdTest, ItsRecordAppearsWholeOrNotAtAll) {
+  const int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+  ASSERT_GE(watch, 0);
+  ASSERT_GE(inotify_add_watch(watch, launch_.directory.c_str(), IN_CREATE | IN_MOVED_TO), 0);
+  send(launch_);
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  alignas(inotify_event) char buffer[4096];
+  const ssize_t size = read(watch, buffer, sizeof(buffer));
+  close(watch);
+  std::vector<std::uint32_t> events;
+  for (ssize_t at = 0; at < size;) {
+    const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
+    if (std::string(event->name) == kShepherdRecordName) {
+      events.push_back(event->mask);
+    }
+    at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
+  }
+  EXPECT_EQ(events, std::vector<std::uint32_t>{IN_MOVED_TO});
+  send(StopFrame{0, 0});
+  end();
+}
+
+TEST_P(ShepherdTest, AWithdrawnAttemptIsNotBegun) {
+  std::filesystem::remove(launch_.directory);
+  send(launch_);
+  EXPECT_EQ(wait_exit(kPatience), 0);
+  EXPECT_FALSE(std::filesystem::exists(launch_.directory));
   if (!launch_.cgroup_parent.empty()) {
     rmdir((launch_.cgroup_parent + "/42.1").c_str());
   }
