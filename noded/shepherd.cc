@@ -33,7 +33,9 @@ constexpr std::size_t kOutWaitingBytesMax = 1U << 20U;
 constexpr std::size_t kOutFinalBytesMax = 64U << 20U;
 // The last frames are offered to noded for so long; the outcome is on disk anyway.
 constexpr int kFinalFlushMs = 2'000;
-constexpr std::int64_t kOutcomeAgainUs = 1'000'000;
+// How often an outcome is written again that the disk had no room for, and how often a shepherd that no noded is
+// connected to looks whether one can still find it.
+constexpr std::int64_t kAgainUs = 1'000'000;
 
 // Field 22 of /proc/self/stat: with the pid it names a process for ever.
 std::string start_time_of_self() {
@@ -229,6 +231,7 @@ bool Shepherd::take_mark() {
       error_number = rename_new(aside, path);
       if (error_number == 0) {
         record_bytes_ = n;
+        marked_ = true;
         return true;
       }
     }
@@ -332,7 +335,9 @@ void Shepherd::on_attach() {
     return;
   }
   attached_ = true;
-  send(state);
+  // Nothing of what waits has been sent to a noded that was not attached.
+  out_.push_front(encode_frame(state));
+  out_bytes_ += out_.front().size();
 }
 
 // ---------------------------------------------------------------- things that happen
@@ -488,6 +493,9 @@ void Shepherd::on_timer() {
     tree_->kill_all();
     kill_at_us_ = now + kKillAgainUs;
   }
+  if (again_at_us_ != 0 && now >= again_at_us_) {
+    again_at_us_ = 0;  // settle() does what is to be done again
+  }
   for (auto& [number, step] : steps_) {
     if (step.kill_at_us != 0 && now >= step.kill_at_us) {
       tree_->kill_step(number);
@@ -533,7 +541,10 @@ void Shepherd::settle() {
     it = steps_.erase(it);
   }
   if (!ending_ && !decided_) {
-    return;
+    look_for_noded();
+    if (!ending_) {
+      return;
+    }
   }
   if (has_children()) {
     reap();
@@ -544,8 +555,49 @@ void Shepherd::settle() {
   finish();
 }
 
+// An attempt without a script waits for noded's next order. When none is connected and the record is gone, none will
+// ever come.
+void Shepherd::look_for_noded() {
+  if (script_running_ || (connection_ >= 0 && attached_) || again_at_us_ != 0) {
+    return;
+  }
+  if (is_forgotten()) {
+    stopping_ = true;
+    end_detail_ = "the node's spool was removed";
+    begin_end(EndCause::kCancelled, launch_->kill_grace_us);
+    return;
+  }
+  again_at_us_ = now_us() + kAgainUs;
+  arm_timer();
+}
+
+// No process is left. May be called again until done_.
 void Shepherd::finish() {
-  // No process is left. What the steps' pipes hold is still theirs.
+  if (!std::exchange(finished_, true)) {
+    conclude();
+  }
+  if (!std::exchange(end_sent_, true)) {
+    send(EndedFrame{outcome_});
+  }
+  if (!write_outcome() && outcome_is_wanted()) {
+    // The disk is full. That a noded was sent the outcome says nothing: it may be killed before it reads it.
+    again_at_us_ = now_us() + kAgainUs;
+    arm_timer();
+    return;
+  }
+  done_ = true;
+  if (!launch_->cgroup_parent.empty() && connection_ < 0) {
+    rmdir(launch_->cgroup_parent.c_str());  // the last one without a noded cleans up; fails when others are there
+  }
+  pollfd poller{connection_, POLLOUT, 0};
+  const std::int64_t until = now_us() + kFinalFlushMs * 1000;
+  for (flush(); connection_ >= 0 && attached_ && !out_.empty() && now_us() < until; flush()) {
+    poll(&poller, 1, 100);
+  }
+}
+
+void Shepherd::conclude() {
+  // What the steps' pipes hold is still theirs.
   for (auto& [number, step] : steps_) {
     if (step.ended) {
       continue;
@@ -575,6 +627,8 @@ void Shepherd::finish() {
   for (int i = 0; i < 50 && !tree_->remove(); ++i) {
     poll(nullptr, 0, 2);
   }
+  limit_at_us_ = 0;
+  kill_at_us_ = 0;
   if (stopping_ && !decided_) {
     outcome_.cause = end_cause_;
     outcome_.detail = end_detail_;
@@ -583,41 +637,39 @@ void Shepherd::finish() {
   if (outcome_.ran.us == 0) {
     outcome_.ran = Duration::from_us(now_us() - launched_us_);
   }
-  done_ = write_outcome();
-  if (!std::exchange(end_sent_, true)) {
-    send(EndedFrame{outcome_});
-  }
-  if (!done_) {
-    // The disk is full: the outcome waits here until it can be written, or until noded has it.
-    flush();
-    if (connection_ >= 0 && out_.empty()) {
-      done_ = true;
-      return;
-    }
-    kill_at_us_ = now_us() + kOutcomeAgainUs;
-    arm_timer();
-    return;
-  }
-  if (!launch_->cgroup_parent.empty() && connection_ < 0) {
-    rmdir(launch_->cgroup_parent.c_str());  // the last one without a noded cleans up; fails when others are there
-  }
-  pollfd poller{connection_, POLLOUT, 0};
-  const std::int64_t until = now_us() + kFinalFlushMs * 1000;
-  for (flush(); connection_ >= 0 && attached_ && !out_.empty() && now_us() < until; flush()) {
-    poll(&poller, 1, 100);
-  }
 }
 
 bool Shepherd::write_outcome() {
+  if (!marked_) {
+    return false;
+  }
   const std::string bytes = encode_outcome(outcome_);
-  const ssize_t n = record_ < 0 || record_bytes_ == 0 ? -1 : write(record_, bytes.data(), bytes.size());
+  const ssize_t n = write(record_, bytes.data(), bytes.size());
   if (n == static_cast<ssize_t>(bytes.size())) {
     return true;
   }
-  if (n > 0 && ftruncate(record_, record_bytes_) != 0) {
-    record_bytes_ = 0;  // what is there now cannot be read; noded records the end
+  if (n > 0) {
+    const int ignored = ftruncate(record_, record_bytes_);  // half of an outcome is none (decode_shepherd_record)
+    static_cast<void>(ignored);
   }
   return false;
+}
+
+// Whether somebody may come for an outcome that is not in the record.
+bool Shepherd::outcome_is_wanted() {
+  if (!marked_) {
+    // Nothing was begun: a noded that does not hear of it begins the attempt anew.
+    flush();
+    return connection_ >= 0 && !out_.empty();
+  }
+  // noded has written it, or has forgotten the attempt: the controller knows.
+  return !is_forgotten() && access((launch_->directory + "/" + kOutcomeName).c_str(), F_OK) != 0;
+}
+
+// Whether the record has been removed, by which a noded could find this process.
+bool Shepherd::is_forgotten() const {
+  struct stat info {};
+  return marked_ && fstat(record_, &info) == 0 && info.st_nlink == 0;
 }
 
 // ---------------------------------------------------------------- the connection
@@ -734,6 +786,7 @@ void Shepherd::arm_timer() {
     }
   };
   sooner(kill_at_us_);
+  sooner(again_at_us_);
   for (const auto& [number, step] : steps_) {
     sooner(step.kill_at_us);
   }

@@ -4,7 +4,8 @@
 // at a time: the socket pair passed at the spawn, later whoever connects to its socket (only its own user may). What
 // cannot be sent waits; when too much waits, the tasks' pipes are not read, and the tasks wait too.
 //
-// Order at the end: every process is gone, the cgroup is removed, the outcome is on disk, then EndedFrame is sent.
+// Order at the end: every process is gone, the cgroup is removed, the outcome is on disk, then EndedFrame is sent. An
+// outcome that cannot be written is sent all the same, and the process stays until it is written or nobody can want it.
 #pragma once
 
 #include <sys/types.h>
@@ -104,7 +105,11 @@ class Shepherd {
   void settle();
   void settle_task(Task& task);
   void settle_step(std::uint32_t number, Step& step);
+  void look_for_noded();
   void finish();
+  void conclude();
+  bool outcome_is_wanted();
+  [[nodiscard]] bool is_forgotten() const;
 
   // The connection.
   void send(const Frame& frame);
@@ -133,6 +138,7 @@ class Shepherd {
   int listener_ = -1;
   int record_ = -1;                // the shepherd's record, open for the outcome
   std::int64_t record_bytes_ = 0;  // of it without the outcome
+  bool marked_ = false;            // the record is in its place: the attempt is this shepherd's
   int connection_ = -1;
   bool connection_writable_watched_ = false;
   bool attached_ = true;  // false: a new noded has not sent its AttachFrame yet
@@ -157,8 +163,10 @@ class Shepherd {
   std::int64_t launched_us_ = 0;
   std::int64_t limit_at_us_ = 0;
   std::int64_t kill_at_us_ = 0;
+  std::int64_t again_at_us_ = 0;  // kAgainUs
   std::int64_t timer_at_us_ = 0;
   std::uint64_t reaped_ = 0;  // processes so far
+  bool finished_ = false;     // conclude() was called
   bool done_ = false;
   bool end_sent_ = false;
 };

@@ -221,8 +221,10 @@ Result<PidLock> PidLock::take(const std::string& path) {
                                                      std::to_string(pid_in_file(file.get())) +
                                                      ": stop that process first, or give another folder");
   }
-  if (::ftruncate(file.get(), 0) != 0) return errno_error("write", path, errno);
-  MUSTER_TRY(write_all(file.get(), std::to_string(::getpid()) + "\n", path));
+  // Over the old text and then cut, so that a full disk, which has room for what is there, stops no daemon's restart.
+  const std::string text = std::to_string(::getpid()) + "\n";
+  MUSTER_TRY(write_all(file.get(), text, path));
+  if (::ftruncate(file.get(), static_cast<off_t>(text.size())) != 0) return errno_error("write", path, errno);
   return PidLock(std::move(file));
 }
 

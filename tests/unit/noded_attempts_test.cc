@@ -1,7 +1,11 @@
 // AttemptTable with real shepherds: launches, stops, restarts of the daemon, shepherds that die.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -15,7 +19,9 @@
 #include <optional>
 #include <sstream>
 
+#include "lib/io/clock.h"
 #include "lib/io/log.h"
+#include "lib/io/process.h"
 #include "noded/attempt_table.h"
 #include "noded/cgroup.h"
 
@@ -75,7 +81,47 @@ class AttemptTableTest : public testing::Test {
       // A shepherd removes its group before it reports.
       EXPECT_TRUE(loop_.run_until([&] { return rmdir(cgroup_.c_str()) == 0 || errno == ENOENT; }, kPatience));
     }
+    if (mounted_) {
+      EXPECT_EQ(umount2((directory_ + "/spool").c_str(), MNT_DETACH), 0);
+    }
     std::filesystem::remove_all(directory_);
+  }
+
+  // Begins anew with a spool that has little room. False: this needs root.
+  bool open_small_spool() {
+    crash();
+    // In a namespace of this test program, so that nothing is left when it is killed.
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("muster-test", (directory_ + "/spool").c_str(), "tmpfs", 0, "size=256k") != 0) {
+      return false;
+    }
+    mounted_ = true;
+    open("boot-1");
+    return true;
+  }
+
+  void fill_spool() {
+    const io::Fd ballast(
+        ::open((directory_ + "/spool/ballast").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+    ASSERT_TRUE(ballast.valid());
+    const std::string page(4096, 'x');
+    while (::write(ballast.get(), page.data(), page.size()) > 0) {
+    }
+    ASSERT_EQ(errno, ENOSPC);
+  }
+
+  // Whether a shepherd has sent so much that this daemon has not read yet.
+  static bool is_sent(int bytes_min) {
+    for (int fd = 3; fd < 256; ++fd) {
+      int domain = 0;
+      socklen_t size = sizeof(domain);
+      int waiting = 0;
+      if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+          ioctl(fd, FIONREAD, &waiting) == 0 && waiting >= bytes_min) {
+        return true;
+      }
+    }
+    return false;
   }
 
   void open(const std::string& boot_id) {
@@ -173,6 +219,7 @@ class AttemptTableTest : public testing::Test {
   io::Timer tick_{loop_, [] {}};
   std::string directory_;
   std::string cgroup_;
+  bool mounted_ = false;
   std::unique_ptr<AttemptTable> table_;
   std::vector<AttemptReport> reports_;
 };
@@ -519,6 +566,80 @@ TEST_F(AttemptTableTest, StepsReachTheShepherdAndComeBack) {
   EXPECT_EQ(wait_end(1).exit_code, 3);
   EXPECT_FALSE(table_->find(key).ok());
   EXPECT_FALSE(table_->send(key, step).ok());
+}
+
+TEST_F(AttemptTableTest, AFullSpoolLosesNoOutcome) {
+  if (!open_small_spool()) {
+    GTEST_SKIP() << "needs root";
+  }
+  LaunchData data = launch(1, "");
+  data.script = nullptr;
+  data.environment = nullptr;
+  table_->on_launch(data);
+  table_->on_launch(launch(2, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  ASSERT_TRUE(wait_running(2));
+  fill_spool();
+  // A launch fails and says why.
+  table_->on_launch(launch(3, kWaitForGo));
+  const Outcome refused = wait_end(3);
+  EXPECT_EQ(refused.cause, EndCause::kLaunchFailed);
+  EXPECT_NE(refused.detail.find("No space left on device"), std::string::npos) << refused.detail;
+  // An outcome longer than what is left of the record's page, which this daemon is sent and never reads.
+  const Outcome outcome{
+      .cause = EndCause::kExited, .exit_code = 3, .signal = 0, .detail = std::string(8000, 'x'), .ran = {}};
+  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
+  ASSERT_TRUE(table_->finish({JobId{1}, Attempt{1}}, outcome).ok());
+  const auto until = io::boottime_now() + kPatience;
+  while (!is_sent(8000) && io::boottime_now() < until) {
+    poll(nullptr, 0, 2);
+  }
+  ASSERT_TRUE(is_sent(8000));
+  crash();
+  reports_.clear();
+  open("boot-1");
+  const Outcome told = wait_end(1);
+  EXPECT_EQ(told.cause, EndCause::kExited);
+  EXPECT_EQ(told.exit_code, 3);
+  EXPECT_EQ(told.detail, outcome.detail);
+  // Away again when there is room.
+  crash();
+  std::filesystem::remove(directory_ + "/spool/ballast");
+  EXPECT_TRUE(loop_.run_until([&] { return !io::process_alive(shepherd); }, kPatience));
+  reports_.clear();
+  open("boot-1");
+  const auto attempts = table_->registered_attempts();
+  ASSERT_EQ(attempts.size(), 2U);
+  EXPECT_TRUE(attempts[0].ended);
+  EXPECT_EQ(attempts[0].outcome.detail, outcome.detail);
+  EXPECT_FALSE(attempts[1].ended);
+  touch("go");
+  EXPECT_EQ(wait_end(2).exit_code, 7);
+}
+
+TEST_F(AttemptTableTest, AFullSpoolKeepsNoShepherdWhoseEndIsKnown) {
+  if (!open_small_spool()) {
+    GTEST_SKIP() << "needs root";
+  }
+  LaunchData data = launch(1, "");
+  data.script = nullptr;
+  data.environment = nullptr;
+  table_->on_launch(data);
+  ASSERT_TRUE(wait_running(1));
+  fill_spool();
+  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
+  ASSERT_TRUE(
+      table_
+          ->finish(
+              {JobId{1}, Attempt{1}},
+              Outcome{
+                  .cause = EndCause::kExited, .exit_code = 3, .signal = 0, .detail = std::string(8000, 'x'), .ran = {}})
+          .ok());
+  EXPECT_EQ(wait_end(1).exit_code, 3);
+  table_->on_acknowledged({JobId{1}, Attempt{1}});
+  EXPECT_TRUE(loop_.run_until([&] { return !io::process_alive(shepherd); }, kPatience));
 }
 
 TEST_F(AttemptTableTest, ManyLaunchesAtOnceAllEnd) {

@@ -464,6 +464,27 @@ TEST_P(ShepherdTest, ASecondShepherdOfOneAttemptStartsNothing) {
   }
 }
 
+TEST_P(ShepherdTest, EndsWhenNoNodedCanFindItAnyMore) {
+  send(launch_);
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  send(step(0, {"sh", "-c", "echo $$ > main; exec sleep 1000"}, 1));
+  const pid_t main = pid_in("main");
+  close(connection_);
+  connection_ = -1;
+  std::filesystem::remove_all(launch_.directory);
+  EXPECT_EQ(wait_exit(kPatience), 0);
+  EXPECT_FALSE(alive(main));
+}
+
+TEST_P(ShepherdTest, AMarkThatCannotBeWrittenLeavesNoShepherd) {
+  launch_.directory = directory_ + "/file";
+  std::ofstream(launch_.directory) << "x";
+  send(launch_);
+  close(connection_);
+  connection_ = -1;
+  EXPECT_EQ(wait_exit(kPatience), 0);
+}
+
 TEST_P(ShepherdTest, ItsRecordAppearsWholeOrNotAtAll) {
   const int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
   ASSERT_GE(watch, 0);
