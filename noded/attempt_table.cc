@@ -119,7 +119,25 @@ bool AttemptTable::hear_term(Term term) {
   agent::AgentEffects effects;
   const bool current = agent::hear_term(state_, term, effects);
   perform(effects);
+  (void)record_term();
   return current;
+}
+
+Status AttemptTable::record_term() {
+  if (!unrecorded_term_) {
+    return ok_status();
+  }
+  const Status status = spool_.write_term(*unrecorded_term_);
+  if (status.ok()) {
+    if (std::exchange(term_failed_, false)) {
+      io::log_info("the controller's term is recorded", {{"term", unrecorded_term_->value}});
+    }
+    unrecorded_term_.reset();
+  } else if (!std::exchange(term_failed_, true)) {
+    io::log_error("cannot record the controller's term; launches are refused until it can be",
+                  {{"term", unrecorded_term_->value}, {"error", status.error().message}});
+  }
+  return status;
 }
 
 bool AttemptTable::knows(AttemptKey key) const {
@@ -128,9 +146,19 @@ bool AttemptTable::knows(AttemptKey key) const {
 
 void AttemptTable::on_launch(const LaunchData& launch) {
   const AttemptKey key = launch.order->key;
+  if (hear_term(launch.order->term)) {
+    if (const Status recorded = record_term(); !recorded.ok()) {
+      return on_launch_refused(
+          key, "the node's spool: the controller's term cannot be recorded: " + recorded.error().message);
+    }
+  }
   launches_[key] = launch;
   perform(agent::on_launch(state_, launch.order));
   launches_.erase(key);
+}
+
+void AttemptTable::on_launch_refused(AttemptKey key, const std::string& reason) {
+  perform(agent::on_launch_refused(state_, key, reason));
 }
 
 void AttemptTable::on_stop(const StopOrder& order) {
@@ -166,10 +194,8 @@ void AttemptTable::perform(const agent::AgentEffects& effects) {
     } else if (const auto* end = std::get_if<agent::RecordEnd>(&effect)) {
       record_end(end->key, end->outcome, true);
     } else if (const auto* heard = std::get_if<agent::RecordTerm>(&effect)) {
-      if (const Status status = spool_.write_term(heard->term); !status.ok()) {
-        io::log_error("cannot record the controller's term",
-                      {{"term", heard->term.value}, {"error", status.error().message}});
-      }
+      unrecorded_term_ = heard->term;
+      (void)record_term();
     } else if (const auto* say = std::get_if<agent::SendReport>(&effect)) {
       options_.report(say->report);
     } else if (const auto* forget = std::get_if<agent::ForgetAttempt>(&effect)) {

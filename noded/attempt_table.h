@@ -46,12 +46,15 @@ class AttemptTable : public Attempts {
 
   // ---- for the link to the controller
 
-  // False: the message is of a controller that has been replaced.
+  // False: the message is of a controller that has been replaced. While the spool has no room for a new term, launches
+  // are refused: after a restart this node would obey the older controller too. All else goes on, and stops above all.
   bool hear_term(Term term);
   [[nodiscard]] Term term() const { return state_.highest_term; }
   // Whether a launch of this attempt needs no script and environment, because it starts nothing.
   [[nodiscard]] bool knows(AttemptKey key) const;
   void on_launch(const LaunchData& launch);
+  // A launch of which no more than the key can be read: it ends as a failed one.
+  void on_launch_refused(AttemptKey key, const std::string& reason);
   void on_stop(const StopOrder& order);
   void on_acknowledged(AttemptKey key);
   [[nodiscard]] std::vector<AttemptReport> registered_attempts() const;
@@ -114,6 +117,7 @@ class AttemptTable : public Attempts {
   void ended(AttemptKey key, const Outcome& outcome);
   void on_ready(AttemptKey key, const std::vector<std::uint32_t>& steps);
   void record_end(AttemptKey key, const Outcome& outcome, bool durable);
+  Status record_term();
   AttemptInfo info_of(AttemptKey key, const agent::AgentAttempt& attempt) const;
   void reap();
 
@@ -121,6 +125,8 @@ class AttemptTable : public Attempts {
   Spool spool_;
   Users users_;
   agent::AgentState state_;
+  std::optional<Term> unrecorded_term_;
+  bool term_failed_ = false;                   // and the log says so
   std::map<AttemptKey, LaunchData> launches_;  // between on_launch and StartAttempt
   std::map<AttemptKey, Shepherd> shepherds_;
   std::map<std::pair<AttemptKey, std::uint32_t>, OnStepFrame> subscriptions_;

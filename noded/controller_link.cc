@@ -278,7 +278,14 @@ void ControllerLink::on_launches(const pb::Launches& message) {
   for (const pb::Launch& launch : message.launches()) {
     auto order = wire::from_pb(launch.order());
     if (!order.ok() || order->spec == nullptr) {
-      io::log_warning("dropped a launch", {{"error", order.ok() ? std::string("no job") : order.error().message}});
+      const std::string why = order.ok() ? "it names no job" : order.error().message;
+      if (launch.order().key().job() == 0) {
+        io::log_warning("dropped a launch", {{"error", why}});
+      } else {
+        // The controller must hear of it, or the job would wait for ever.
+        options_.attempts->on_launch_refused(wire::from_pb(launch.order().key()),
+                                             "the node cannot read the launch: " + why);
+      }
       continue;
     }
     LaunchData data;

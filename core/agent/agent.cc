@@ -65,6 +65,26 @@ std::string refusal_of(const AgentState& state, const LaunchOrder& order) {
   return {};
 }
 
+// Whether a launch starts nothing because the attempt is known, or because there is no room for another.
+bool answered_launch(const AgentState& state, AttemptKey key, AgentEffects& effects) {
+  if (auto known = state.attempts.find(key); known != state.attempts.end()) {
+    // What is still starting reports itself when it has begun.
+    if (known->second.phase != AttemptPhase::kStarting) {
+      effects.push_back(SendReport{report_of(key, known->second)});
+    }
+    return true;
+  }
+  if (auto known = state.forgotten.find(key); known != state.forgotten.end()) {
+    effects.push_back(SendReport{ended_report(key, known->second)});
+    return true;
+  }
+  if (state.attempts.size() >= kAttemptsMax) {
+    effects.push_back(NoteRefusal{key, "launch dropped: the node keeps as many attempts as it may"});
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 AgentState initial_state(std::string node, Term recorded) {
@@ -126,21 +146,7 @@ AgentEffects on_launch(AgentState& state, const std::shared_ptr<const LaunchOrde
     effects.push_back(NoteRefusal{key, "launch of an older controller ignored"});
     return effects;
   }
-  if (auto known = state.attempts.find(key); known != state.attempts.end()) {
-    // What is still starting reports itself when it has begun.
-    if (known->second.phase != AttemptPhase::kStarting) {
-      effects.push_back(SendReport{report_of(key, known->second)});
-    }
-    return effects;
-  }
-  if (auto known = state.forgotten.find(key); known != state.forgotten.end()) {
-    effects.push_back(SendReport{ended_report(key, known->second)});
-    return effects;
-  }
-  if (state.attempts.size() >= kAttemptsMax) {
-    effects.push_back(NoteRefusal{key, "launch dropped: the node keeps as many attempts as it may"});
-    return effects;
-  }
+  if (answered_launch(state, key, effects)) return effects;
   if (std::string reason = refusal_of(state, *order); !reason.empty()) {
     effects.push_back(NoteRefusal{key, reason});
     end_unbegun(state, key, nullptr, StopCause::kNone, refused(std::move(reason)), effects);
@@ -150,6 +156,14 @@ AgentEffects on_launch(AgentState& state, const std::shared_ptr<const LaunchOrde
   attempt.order = order;
   state.attempts.emplace(key, std::move(attempt));
   effects.push_back(StartAttempt{order});
+  return effects;
+}
+
+AgentEffects on_launch_refused(AgentState& state, AttemptKey key, std::string reason) {
+  AgentEffects effects;
+  if (answered_launch(state, key, effects)) return effects;
+  effects.push_back(NoteRefusal{key, reason});
+  end_unbegun(state, key, nullptr, StopCause::kNone, refused(std::move(reason)), effects);
   return effects;
 }
 

@@ -138,6 +138,9 @@ std::vector<AttemptReport> registered_attempts(const AgentState& state);
 // Call first for every message, with the term in its envelope. False: the sender has been replaced; drop the message.
 bool hear_term(AgentState& state, Term term, AgentEffects& effects);
 AgentEffects on_launch(AgentState& state, const std::shared_ptr<const LaunchOrder>& order);
+// In place of on_launch, for a launch that the shell must not begin: one that it cannot read beyond its key, or whose
+// term it cannot record.
+AgentEffects on_launch_refused(AgentState& state, AttemptKey key, std::string reason);
 AgentEffects on_stop(AgentState& state, const StopOrder& order);
 // The controller has committed the end that we reported. Ignored for an attempt that has not ended.
 AgentEffects on_acknowledged(AgentState& state, AttemptKey key);

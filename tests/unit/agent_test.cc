@@ -77,6 +77,20 @@ class AgentTest : public testing::Test {
   AgentState state_ = initial_state("n1", Term{1});
 };
 
+TEST_F(AgentTest, ALaunchThatTheShellRefusesEndsUnlessItIsKnown) {
+  EXPECT_EQ(words(on_launch_refused(state_, key_of(1), "why")), "note:1.1 record:1.1 ended:1.1");
+  EXPECT_EQ(outcome(key_of(1)).cause, EndCause::kLaunchFailed);
+  EXPECT_EQ(outcome(key_of(1)).detail, "why");
+  EXPECT_EQ(words(on_launch_refused(state_, key_of(1), "why")), "ended:1.1");
+  EXPECT_EQ(launched(launch(key_of(1))), "ended:1.1");
+  on_acknowledged(state_, key_of(1));
+  EXPECT_EQ(words(on_launch_refused(state_, key_of(1), "why")), "ended:1.1");
+  on_launch(state_, launch(key_of(2)));
+  EXPECT_EQ(words(on_launch_refused(state_, key_of(2), "why")), "");
+  on_started(state_, key_of(2));
+  EXPECT_EQ(words(on_launch_refused(state_, key_of(2), "why")), "runs:2.1");
+}
+
 TEST_F(AgentTest, RunsAnAttemptFromLaunchToAcknowledgement) {
   EXPECT_EQ(launched(launch(key_of(7))), "start:7.1");
   EXPECT_EQ(words(on_started(state_, key_of(7))), "runs:7.1");

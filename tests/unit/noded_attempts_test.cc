@@ -534,6 +534,38 @@ TEST_F(AttemptTableTest, TermsOutliveTheDaemon) {
   EXPECT_EQ(table_->term(), Term{5});
 }
 
+TEST_F(AttemptTableTest, LaunchesOfATermThatCannotBeRecordedAreRefused) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  const auto launch_of_term_2 = [&](std::uint64_t job) {
+    LaunchData data = launch(job, "#!/bin/sh\nexit 5\n");
+    auto order = std::make_shared<LaunchOrder>(*data.order);
+    order->term = Term{2};
+    data.order = order;
+    return data;
+  };
+  const std::string term = directory_ + "/spool/term";
+  std::filesystem::remove(term);
+  std::filesystem::create_directory(term);  // no file can take its place
+  EXPECT_TRUE(table_->hear_term(Term{2}));
+  EXPECT_FALSE(table_->hear_term(Term{1}));
+  table_->on_launch(launch_of_term_2(2));
+  const Outcome refused = wait_end(2);
+  EXPECT_EQ(refused.cause, EndCause::kLaunchFailed);
+  EXPECT_NE(refused.detail.find("term"), std::string::npos) << refused.detail;
+  // Whom the full disk belongs to may still be stopped.
+  table_->on_stop(StopOrder{{JobId{1}, Attempt{1}}, Term{2}, StopCause::kCancelled, 0});
+  EXPECT_EQ(wait_end(1).cause, EndCause::kCancelled);
+  // Recorded as soon as it can be, whatever is heard next.
+  std::filesystem::remove(term);
+  EXPECT_TRUE(table_->hear_term(Term{2}));
+  table_->on_launch(launch_of_term_2(3));
+  EXPECT_EQ(wait_end(3).exit_code, 5);
+  crash();
+  open("boot-1");
+  EXPECT_EQ(table_->term(), Term{2});
+}
+
 TEST_F(AttemptTableTest, StepsReachTheShepherdAndComeBack) {
   LaunchData data = launch(1, "");
   data.script = nullptr;
