@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -15,6 +14,11 @@ from cluster import MUSTER, SLURM_BIN, ClusterTest, processes_of, until  # noqa:
 def resident_kib(pid):
     with open("/proc/%d/status" % pid) as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+
+
+def written_bytes(pid):
+    with open("/proc/%d/io" % pid) as io:
+        return next(int(line.split()[1]) for line in io if line.startswith("wchar:"))
 
 
 class Steps(ClusterTest):
@@ -148,13 +152,20 @@ class Steps(ClusterTest):
 
     def test_a_slow_reader_makes_no_daemon_grow(self):
         pids = {name: d["pid"] for name, d in self.cluster.daemons().items()}
-        run = self.cluster.popen("run", "-N", 4, "--ntasks-per-node", 2, "yes", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        text = "flood-%d" % os.getpid()
+        run = self.cluster.popen("run", "-N", 4, "--ntasks-per-node", 2, "yes", text, stdout=subprocess.PIPE,
+                                 stderr=subprocess.DEVNULL)
         run.stdout.read(10_000_000)
+        writers = [pid for pid in processes_of(text) if pid != run.pid]
+        self.assertEqual(len(writers), 8)
         before = {name: resident_kib(pid) for name, pid in pids.items()}
         client_before = resident_kib(run.pid)
-        deadline = time.monotonic() + 3  # time in which eight writers would produce gigabytes
-        while time.monotonic() < deadline:
-            time.sleep(0.2)
+        seen = []
+
+        def writers_stand_still():  # over 50 looks, in which they would write gigabytes
+            seen.append([written_bytes(pid) for pid in writers])
+            return len(seen) > 50 and seen[-1] == seen[-51]
+        until(writers_stand_still, what="the end of the writing")
         for name, pid in pids.items():
             self.assertLess(resident_kib(pid) - before[name], 20_000, name)
         self.assertLess(resident_kib(run.pid) - client_before, 20_000)
