@@ -31,6 +31,8 @@ constexpr std::size_t kEnvironBytesMax = 4U << 20U;
 constexpr std::size_t kScriptsMax = 256;
 // A script's name becomes a file name; file systems take 255 bytes.
 constexpr std::size_t kScriptNameMax = 200;
+// Folders kept for further attempts: more than a node starts at a time.
+constexpr std::size_t kFreeMax = 256;
 // Of folders that are being removed, beside the attempts.
 constexpr std::string_view kWithdrawnPrefix = ".withdrawn.";
 
@@ -83,6 +85,23 @@ Status write_new_file(const std::string& path, std::string_view bytes, mode_t mo
       return io::errno_error("write", path, n < 0 ? errno : ENOSPC);
     }
     bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return ok_status();
+}
+
+// Over what the file holds. It is cut at the end and never at the beginning: ext4 takes a file that was emptied for one
+// that is being replaced, and writes it to disk at once.
+Status write_over(const std::string& path, std::string_view bytes) {
+  const io::Fd fd(::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.valid()) {
+    return io::errno_error("open", path, errno);
+  }
+  const ssize_t n = ::write(fd.get(), bytes.data(), bytes.size());
+  if (n != static_cast<ssize_t>(bytes.size())) {
+    return io::errno_error("write", path, n < 0 ? errno : ENOSPC);
+  }
+  if (::ftruncate(fd.get(), n) != 0) {
+    return io::errno_error("cut", path, errno);
   }
   return ok_status();
 }
@@ -211,6 +230,7 @@ Result<Spool> Spool::open(const std::string& directory) {
   MUSTER_TRY(io::make_dirs(directory + "/attempts", 0711));
   Spool spool(directory, std::move(lock));
   spool.forget_scripts();
+  spool.forget_free();
   return spool;
 }
 
@@ -309,22 +329,17 @@ Result<PreparedAttempt> Spool::prepare(const LaunchData& launch, const std::stri
   PreparedAttempt out;
   out.directory = attempt_dir(launch.order->key);
   const auto write_all = [&]() -> Status {
-    MUSTER_TRY(write_new_file(out.directory + "/" + kLaunchRecordName, launch_record(launch, boot_id), 0600));
+    MUSTER_TRY(place_launch(launch, boot_id, out.directory));
     if (launch.script != nullptr) {
       out.script = out.directory + "/" + script_file_name(spec);
       MUSTER_TRY(place_script(spec, *launch.script, out.script));
     }
     if (!launch.ticket.empty()) {
       out.ticket_path = out.directory + "/" + kTicketName;
-      MUSTER_TRY(write_new_file(out.ticket_path, launch.ticket, 0400));
-      give_to(out.ticket_path, spec);
+      MUSTER_TRY(place_ticket(spec, launch.ticket, out.ticket_path));
     }
     return ok_status();
   };
-  if (::mkdir(out.directory.c_str(), 0711) != 0 && errno != EEXIST) {
-    return io::errno_error("create folder", out.directory, errno);
-  }
-  ::chmod(out.directory.c_str(), 0711);  // whatever the umask is
   if (const Status status = write_all(); !status.ok()) {
     // A record of another life is not ours to remove; everything else here is.
     if (status.error().code != ErrorCode::kAlreadyExists) {
@@ -333,6 +348,89 @@ Result<PreparedAttempt> Spool::prepare(const LaunchData& launch, const std::stri
     return make_error(status.error().code, "the node's spool: " + status.error().message);
   }
   return out;
+}
+
+// Makes the attempt's folder with its launch record in it.
+Status Spool::place_launch(const LaunchData& launch, const std::string& boot_id, const std::string& directory) {
+  const std::string record = launch_record(launch, boot_id);
+  const std::string path = directory + "/" + kLaunchRecordName;
+  while (!free_.empty()) {
+    const Free free = std::move(free_.back());
+    free_.pop_back();
+    Status status = write_over(free.path + "/" + kLaunchRecordName, record);
+    const std::string ticket = free.path + "/" + kTicketName;
+    if (status.ok() && free.ticket_of && (launch.ticket.empty() || *free.ticket_of != launch.order->spec->uid) &&
+        ::unlink(ticket.c_str()) != 0) {
+      status = io::errno_error("remove", ticket, errno);
+    }
+    if (status.ok() && ::rename(free.path.c_str(), directory.c_str()) == 0) {
+      return status;
+    }
+    const bool taken = status.ok() && (errno == ENOTEMPTY || errno == EEXIST);
+    static_cast<void>(io::remove_tree(free.path));
+    if (taken) {
+      return make_error(ErrorCode::kAlreadyExists, path + " is there already");
+    }
+  }
+  if (::mkdir(directory.c_str(), 0711) != 0 && errno != EEXIST) {
+    return io::errno_error("create folder", directory, errno);
+  }
+  ::chmod(directory.c_str(), 0711);  // whatever the umask is
+  return write_new_file(path, record, 0600);
+}
+
+Status Spool::place_ticket(const JobSpec& spec, const std::string& ticket, const std::string& path) {
+  if (write_over(path, ticket).ok()) {  // of one of this user's earlier attempts
+    return ok_status();
+  }
+  static_cast<void>(::unlink(path.c_str()));
+  MUSTER_TRY(write_new_file(path, ticket, 0400));
+  give_to(path, spec);
+  return ok_status();
+}
+
+// Keeps the folder of an ended attempt for a later one. False: it is still to be removed.
+bool Spool::recycle(AttemptKey key) {
+  if (free_.size() >= kFreeMax) {
+    return false;
+  }
+  Free free{.path = directory_ + "/free/" + std::to_string(next_free_++), .ticket_of = {}};
+  if (::rename(attempt_dir(key).c_str(), free.path.c_str()) != 0) {
+    return false;
+  }
+  bool has_launch = false;
+  bool clean = true;
+  DIR* dir = opendir(free.path.c_str());
+  while (const dirent* entry = dir != nullptr ? readdir(dir) : nullptr) {
+    const std::string_view name = entry->d_name;
+    struct stat info {};
+    if (name == "." || name == "..") {
+      continue;
+    }
+    if (name == kLaunchRecordName) {
+      has_launch = true;
+    } else if (name == kTicketName && ::fstatat(dirfd(dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0) {
+      free.ticket_of = info.st_uid;
+    } else {
+      clean = ::unlinkat(dirfd(dir), entry->d_name, 0) == 0 && clean;
+    }
+  }
+  if (dir != nullptr) {
+    closedir(dir);
+  }
+  if (has_launch && clean) {
+    free_.push_back(std::move(free));
+  } else {
+    static_cast<void>(io::remove_tree(free.path));
+  }
+  return true;
+}
+
+void Spool::forget_free() {
+  free_.clear();
+  const std::string path = directory_ + "/free";
+  static_cast<void>(io::remove_tree(path));
+  static_cast<void>(io::make_dirs(path, 0700));
 }
 
 std::optional<Outcome> Spool::read_outcome(AttemptKey key) const {
@@ -415,6 +513,9 @@ Status Spool::write_outcome(AttemptKey key, const Outcome& outcome, bool durable
 }
 
 void Spool::remove(AttemptKey key) {
+  if (recycle(key)) {
+    return;
+  }
   if (const Status status = io::remove_tree(attempt_dir(key)); !status.ok()) {
     io::log_warning("cannot remove an attempt's folder",
                     {{"attempt", key_text(key)}, {"error", status.error().message}});

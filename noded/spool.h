@@ -9,6 +9,9 @@
 //                                         step.N    StepRecord (noded/step_records.h)
 //                                         outcome   of an end that noded decided
 //   spool_dir/scripts/<digest>.<uid>      scripts, which attempts link to
+//   spool_dir/free/<n>/                   folders of ended attempts with their launch and ticket files, for the next
+//   ones:
+//                                         some file systems take longer over an inode than all else of a task takes
 //
 // The launch record is not synced: after a crash of the machine the boot id differs and nothing of it runs. Ends that
 // noded itself decides, and terms, are synced. Loop thread only.
@@ -84,13 +87,25 @@ class Spool {
     std::int64_t changed_ns = 0;
   };
 
+  // An attempt's folder that waits for its next use.
+  struct Free {
+    std::string path;
+    std::optional<std::uint32_t> ticket_of;  // the user whose ticket is still in it; nobody else's may take its place
+  };
+
   Spool(std::string directory, io::PidLock lock);
   bool withdraw(AttemptKey key);
+  bool recycle(AttemptKey key);
+  Status place_launch(const LaunchData& launch, const std::string& boot_id, const std::string& directory);
+  Status place_ticket(const JobSpec& spec, const std::string& ticket, const std::string& path);
+  void forget_free();
   void forget_scripts();
   Status place_script(const JobSpec& spec, const std::string& script, const std::string& path);
   std::string directory_;
   io::PidLock lock_;
   std::map<std::string, Script> scripts_;  // by path below scripts/
+  std::vector<Free> free_;
+  std::uint64_t next_free_ = 0;
 };
 
 // Whether the process of the record lives: the same pid with the same start time.

@@ -17,6 +17,7 @@
 #include <fstream>
 #include <memory>
 #include <optional>
+#include <set>
 #include <sstream>
 
 #include "lib/io/clock.h"
@@ -263,6 +264,74 @@ TEST_F(AttemptTableTest, TasksWithOneScriptShareItsFile) {
   third.order = order;
   table_->on_launch(third);
   EXPECT_EQ(wait_end(3).exit_code, 3);
+}
+
+TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
+  crash();
+  auto spool = Spool::open(directory_ + "/spool");
+  ASSERT_TRUE(spool.ok());
+  const auto prepare = [&](std::uint64_t job, const std::string& ticket, std::uint32_t uid) {
+    LaunchData data = launch(job, "#!/bin/sh\nexit " + std::to_string(job) + "\n");
+    auto spec = std::make_shared<JobSpec>(*data.order->spec);
+    spec->uid = uid;
+    auto order = std::make_shared<LaunchOrder>(*data.order);
+    order->spec = spec;
+    data.order = order;
+    data.ticket = ticket;
+    return spool->prepare(data, "boot-1").ok();
+  };
+  const auto names = [&](const std::string& key) {
+    std::set<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(attempt_dir(key))) {
+      found.insert(entry.path().filename());
+    }
+    return found;
+  };
+  const auto inode = [](const std::string& path) {
+    struct stat info {};
+    EXPECT_EQ(stat(path.c_str(), &info), 0) << path;
+    return info.st_ino;
+  };
+  const std::uint32_t me = geteuid();
+  ASSERT_TRUE(prepare(1, "ticket of the first", me));
+  const auto first = inode(attempt_dir("1.1"));
+  std::ofstream(attempt_dir("1.1") + "/shepherd") << "77 1 x y\n";
+  std::ofstream(attempt_dir("1.1") + "/step.0") << "x";
+  std::ofstream(attempt_dir("1.1") + "/outcome") << "x";
+  spool->remove({JobId{1}, Attempt{1}});
+  EXPECT_FALSE(std::filesystem::exists(attempt_dir("1.1")));
+
+  ASSERT_TRUE(prepare(2, "second", me));
+  EXPECT_EQ(inode(attempt_dir("2.1")), first);
+  EXPECT_EQ(names("2.1"), (std::set<std::string>{"job.sh", "launch", "ticket"}));
+  EXPECT_EQ(read_all(attempt_dir("2.1") + "/ticket"), "second");
+  EXPECT_EQ(read_all(attempt_dir("2.1") + "/job.sh"), "#!/bin/sh\nexit 2\n");
+  std::ofstream(attempt_dir("2.1") + "/outcome") << "x";  // so that scan() finds it
+  const auto found = spool->scan();
+  ASSERT_TRUE(found.ok());
+  ASSERT_EQ(found->size(), 1U);
+  ASSERT_NE((*found)[0].order, nullptr);
+  EXPECT_EQ((*found)[0].order->key.job, JobId{2});
+  // The same attempt again is refused, and what is there stays.
+  ASSERT_TRUE(prepare(9, "", me));
+  spool->remove({JobId{9}, Attempt{1}});
+  EXPECT_FALSE(prepare(2, "", me));
+  EXPECT_EQ(read_all(attempt_dir("2.1") + "/ticket"), "second");
+  // No ticket is left where none is wanted, and a user's file never becomes another user's.
+  spool->remove({JobId{2}, Attempt{1}});
+  ASSERT_TRUE(prepare(3, "", me));
+  EXPECT_EQ(names("3.1"), (std::set<std::string>{"job.sh", "launch"}));
+  ASSERT_TRUE(prepare(4, "fourth", me));
+  const auto fourth_ticket = inode(attempt_dir("4.1") + "/ticket");
+  const int held = ::open((attempt_dir("4.1") + "/ticket").c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(held, 0);
+  spool->remove({JobId{4}, Attempt{1}});
+  ASSERT_TRUE(prepare(5, "fifth", me + 1));
+  EXPECT_NE(inode(attempt_dir("5.1") + "/ticket"), fourth_ticket);
+  char text[16] = {};
+  EXPECT_EQ(pread(held, text, sizeof(text), 0), 6);
+  EXPECT_STREQ(text, "fourth");
+  close(held);
 }
 
 TEST_F(AttemptTableTest, ADoubledLaunchRunsOnce) {
