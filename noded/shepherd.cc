@@ -216,7 +216,10 @@ bool Shepherd::take_mark() {
   // whole: a noded that finds half of a record would take this shepherd for dead.
   const std::string path = launch_->directory + "/" + kShepherdRecordName;
   const std::string aside = launch_->directory + "/." + kShepherdRecordName + "." + std::to_string(getpid());
-  record_ = open(aside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+  // The file of an ended attempt, if there is one: a rename is cheaper than an inode. One of two shepherds gets it.
+  const int ignored = rename((launch_->directory + "/" + kSpareName).c_str(), aside.c_str());
+  static_cast<void>(ignored);
+  record_ = open(aside.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   int error_number = errno;
   if (record_ >= 0) {
     ShepherdRecord record;
@@ -227,7 +230,10 @@ bool Shepherd::take_mark() {
     const std::string text = encode_shepherd_record(record);
     const ssize_t n = write(record_, text.data(), text.size());
     error_number = n < 0 ? errno : ENOSPC;
-    if (n == static_cast<ssize_t>(text.size())) {
+    // Cut at the end: ext4 writes a file that was emptied to disk at once.
+    if (n == static_cast<ssize_t>(text.size()) && ftruncate(record_, n) != 0) {
+      error_number = errno;
+    } else if (n == static_cast<ssize_t>(text.size())) {
       error_number = rename_new(aside, path);
       if (error_number == 0) {
         record_bytes_ = n;
@@ -644,7 +650,7 @@ bool Shepherd::write_outcome() {
     return false;
   }
   const std::string bytes = encode_outcome(outcome_);
-  const ssize_t n = write(record_, bytes.data(), bytes.size());
+  const ssize_t n = pwrite(record_, bytes.data(), bytes.size(), record_bytes_);
   if (n == static_cast<ssize_t>(bytes.size())) {
     return true;
   }

@@ -28,6 +28,7 @@ inline constexpr std::uint32_t kProtocolVersion = 1;
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
 inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, made with O_EXCL by noded
 inline constexpr const char* kShepherdRecordName = "shepherd";  // ShepherdRecord, made with O_EXCL by the shepherd
+inline constexpr const char* kSpareName = ".spare";             // an ended attempt's ShepherdRecord, to be written over
 inline constexpr const char* kOutcomeName = "outcome";          // encode_outcome(), of ends that noded itself decided
 inline constexpr const char* kTicketName = "ticket";            // of the user, mode 0400
 

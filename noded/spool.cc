@@ -394,6 +394,9 @@ bool Spool::recycle(AttemptKey key) {
   if (free_.size() >= kFreeMax) {
     return false;
   }
+  // A shepherd that has written its outcome writes no more, and does not look for its record any longer.
+  const auto record = read_shepherd(key);
+  const bool concluded = record && record->outcome;
   Free free{.path = directory_ + "/free/" + std::to_string(next_free_++), .ticket_of = {}};
   if (::rename(attempt_dir(key).c_str(), free.path.c_str()) != 0) {
     return false;
@@ -411,7 +414,9 @@ bool Spool::recycle(AttemptKey key) {
       has_launch = true;
     } else if (name == kTicketName && ::fstatat(dirfd(dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0) {
       free.ticket_of = info.st_uid;
-    } else {
+    } else if (name == kShepherdRecordName && concluded) {
+      clean = ::renameat(dirfd(dir), entry->d_name, dirfd(dir), kSpareName) == 0 && clean;
+    } else if (name != kSpareName) {
       clean = ::unlinkat(dirfd(dir), entry->d_name, 0) == 0 && clean;
     }
   }

@@ -9,9 +9,9 @@
 //                                         step.N    StepRecord (noded/step_records.h)
 //                                         outcome   of an end that noded decided
 //   spool_dir/scripts/<digest>.<uid>      scripts, which attempts link to
-//   spool_dir/free/<n>/                   folders of ended attempts with their launch and ticket files, for the next
-//   ones:
-//                                         some file systems take longer over an inode than all else of a task takes
+//   spool_dir/free/<n>/                   folders of ended attempts with what noded and shepherds wrote there, to be
+//   used
+//                                         again: file systems are slow at making and removing files
 //
 // The launch record is not synced: after a crash of the machine the boot id differs and nothing of it runs. Ends that
 // noded itself decides, and terms, are synced. Loop thread only.

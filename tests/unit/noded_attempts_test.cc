@@ -334,6 +334,41 @@ TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
   close(held);
 }
 
+TEST_F(AttemptTableTest, ARecordThatIsWrittenOverKeepsNothingOfTheLast) {
+  LaunchData first = launch(1, "");
+  first.script = nullptr;
+  first.environment = nullptr;
+  table_->on_launch(first);
+  ASSERT_TRUE(wait_running(1));
+  Outcome outcome{.cause = EndCause::kExited, .exit_code = 3, .signal = 0, .detail = std::string(500, 'x'), .ran = {}};
+  ASSERT_TRUE(table_->finish({JobId{1}, Attempt{1}}, outcome).ok());
+  wait_end(1);
+  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
+  table_->on_acknowledged({JobId{1}, Attempt{1}});
+  EXPECT_TRUE(std::filesystem::exists(directory_ + "/spool/free/0/" + kSpareName));
+  table_->on_launch(launch(2, kWaitForGo));
+  ASSERT_TRUE(wait_running(2));
+  EXPECT_FALSE(std::filesystem::exists(attempt_dir("2.1") + "/" + kSpareName));
+  auto running = decode_shepherd_record(read_all(attempt_dir("2.1") + "/shepherd"));
+  ASSERT_TRUE(running.ok());
+  EXPECT_NE(running->pid, shepherd);
+  EXPECT_EQ(read_all(attempt_dir("2.1") + "/shepherd"), encode_shepherd_record(*running));
+  crash();
+  touch("go");
+  open("boot-1");
+  EXPECT_TRUE(loop_.run_until(
+      [&] {
+        for (const AttemptReport& report : table_->registered_attempts()) {
+          if (report.ended) {
+            return report.outcome.exit_code == 7;
+          }
+        }
+        return false;
+      },
+      kPatience));
+}
+
 TEST_F(AttemptTableTest, ADoubledLaunchRunsOnce) {
   const LaunchData data = launch(1, kWaitForGo);
   table_->on_launch(data);
