@@ -4,21 +4,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstddef>
-#include <cstdio>
-#include <cstring>
 #include <iterator>
 #include <utility>
 
@@ -27,8 +20,6 @@
 namespace muster::noded {
 namespace {
 
-// Frames that wait for noded; beyond it the tasks' pipes are not read.
-constexpr std::size_t kOutWaitingBytesMax = 1U << 20U;
 // At the end of the attempt, what the pipes still hold is read in any case; this bounds the memory for it.
 constexpr std::size_t kOutFinalBytesMax = 64U << 20U;
 // The last frames are offered to noded for so long; the outcome is on disk anyway.
@@ -36,31 +27,6 @@ constexpr int kFinalFlushMs = 2'000;
 // How often an outcome is written again that the disk had no room for, and how often a shepherd that no noded is
 // connected to looks whether one can still find it.
 constexpr std::int64_t kAgainUs = 1'000'000;
-
-// Field 22 of /proc/self/stat: with the pid it names a process for ever.
-std::string start_time_of_self() {
-  char buffer[1024];
-  const int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return "0";
-  }
-  const ssize_t n = read(fd, buffer, sizeof(buffer));
-  close(fd);
-  std::string_view text(buffer, n > 0 ? static_cast<std::size_t>(n) : 0);
-  const auto name_end = text.rfind(')');
-  if (name_end == std::string_view::npos) {
-    return "0";
-  }
-  text.remove_prefix(name_end + 1);
-  for (int field = 2; field < 22; ++field) {
-    const auto blank = text.find(' ');
-    if (blank == std::string_view::npos) {
-      return "0";
-    }
-    text.remove_prefix(blank + 1);
-  }
-  return std::string(text.substr(0, text.find(' ')));
-}
 
 Outcome outcome_of(int wait_status) {
   Outcome outcome;
@@ -72,22 +38,6 @@ Outcome outcome_of(int wait_status) {
     outcome.exit_code = WEXITSTATUS(wait_status);
   }
   return outcome;
-}
-
-// 0, or the errno. EEXIST when there is a file of the new name.
-int rename_new(const std::string& from, const std::string& to) {
-  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
-    return 0;
-  }
-  if (errno != EINVAL && errno != ENOSYS) {
-    return errno;
-  }
-  // A file system without it.
-  if (link(from.c_str(), to.c_str()) != 0) {
-    return errno;
-  }
-  unlink(from.c_str());
-  return 0;
 }
 
 // Whether any child is left, living or not yet reaped.
@@ -211,51 +161,6 @@ void Shepherd::on_frame(const Frame& frame) {
   }
 }
 
-bool Shepherd::take_mark() {
-  // Exclusive: of two shepherds that were started for one attempt (noded was killed in between) only one goes on. And
-  // whole: a noded that finds half of a record would take this shepherd for dead.
-  const std::string path = launch_->directory + "/" + kShepherdRecordName;
-  const std::string aside = launch_->directory + "/." + kShepherdRecordName + "." + std::to_string(getpid());
-  // The file of an ended attempt, if there is one: a rename is cheaper than an inode. One of two shepherds gets it.
-  const int ignored = rename((launch_->directory + "/" + kSpareName).c_str(), aside.c_str());
-  static_cast<void>(ignored);
-  record_ = open(aside.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-  int error_number = errno;
-  if (record_ >= 0) {
-    ShepherdRecord record;
-    record.pid = getpid();
-    record.start_time = start_time_of_self();
-    record.socket = listen();
-    record.cgroup = tree_->cgroup();
-    const std::string text = encode_shepherd_record(record);
-    const ssize_t n = write(record_, text.data(), text.size());
-    error_number = n < 0 ? errno : ENOSPC;
-    // Cut at the end: ext4 writes a file that was emptied to disk at once.
-    if (n == static_cast<ssize_t>(text.size()) && ftruncate(record_, n) != 0) {
-      error_number = errno;
-    } else if (n == static_cast<ssize_t>(text.size())) {
-      error_number = rename_new(aside, path);
-      if (error_number == 0) {
-        record_bytes_ = n;
-        marked_ = true;
-        return true;
-      }
-    }
-    unlink(aside.c_str());
-  }
-  if (error_number == EEXIST || error_number == ENOENT) {
-    // ENOENT: a restarted noded found that nothing had begun and took the directory away.
-    done_ = true;
-    return false;
-  }
-  decide(Outcome{.cause = EndCause::kLaunchFailed,
-                 .exit_code = 0,
-                 .signal = 0,
-                 .detail = "the node's spool: cannot write " + path + ": " + text_of_errno(error_number),
-                 .ran = {}});
-  return false;
-}
-
 void Shepherd::launch(const LaunchFrame& frame) {
   launch_ = frame;
   launched_us_ = now_us();
@@ -329,82 +234,7 @@ void Shepherd::on_stop(const StopFrame& frame) {
   }
 }
 
-void Shepherd::on_attach() {
-  StateFrame state;
-  state.started = started_;
-  state.stopping = ending_ || decided_;
-  for (const auto& [number, step] : steps_) {
-    state.steps.push_back(number);
-  }
-  // Before what waits, so that noded knows whom it talks to.
-  if (attached_) {
-    return;
-  }
-  attached_ = true;
-  // Nothing of what waits has been sent to a noded that was not attached.
-  out_.push_front(encode_frame(state));
-  out_bytes_ += out_.front().size();
-}
-
 // ---------------------------------------------------------------- things that happen
-
-void Shepherd::on_connection(std::uint32_t events) {
-  if ((events & EPOLLOUT) != 0) {
-    flush();
-  }
-  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
-    read_connection();
-  }
-}
-
-void Shepherd::read_connection() {
-  char buffer[64U << 10U];
-  while (connection_ >= 0) {
-    const ssize_t n = read(connection_, buffer, sizeof(buffer));
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-      break;
-    }
-    if (n <= 0) {
-      drop_connection();
-      break;
-    }
-    reader_.append(std::string_view(buffer, static_cast<std::size_t>(n)));
-    Frame frame;
-    while (!done_) {
-      auto got = reader_.next(frame);
-      if (!got.ok()) {
-        drop_connection();
-        return;
-      }
-      if (!*got) {
-        break;
-      }
-      on_frame(frame);
-    }
-    if (n < static_cast<ssize_t>(sizeof(buffer))) {
-      break;
-    }
-  }
-}
-
-void Shepherd::on_listener() {
-  const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (fd < 0) {
-    return;
-  }
-  ucred peer{};
-  socklen_t size = sizeof(peer);
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || (peer.uid != geteuid() && peer.uid != 0)) {
-    close(fd);
-    return;
-  }
-  drop_connection();  // the newest noded is the one that counts
-  connection_ = fd;
-  attached_ = false;
-  reader_ = FrameReader();
-  add_to_epoll(connection_, Token::kConnection, 0, EPOLLIN);
-  watch_outputs();
-}
 
 void Shepherd::on_signals() {
   signalfd_siginfo info[16];
@@ -645,121 +475,7 @@ void Shepherd::conclude() {
   }
 }
 
-bool Shepherd::write_outcome() {
-  if (!marked_) {
-    return false;
-  }
-  const std::string bytes = encode_outcome(outcome_);
-  const ssize_t n = pwrite(record_, bytes.data(), bytes.size(), record_bytes_);
-  if (n == static_cast<ssize_t>(bytes.size())) {
-    return true;
-  }
-  if (n > 0) {
-    const int ignored = ftruncate(record_, record_bytes_);  // half of an outcome is none (decode_shepherd_record)
-    static_cast<void>(ignored);
-  }
-  return false;
-}
-
-// Whether somebody may come for an outcome that is not in the record.
-bool Shepherd::outcome_is_wanted() {
-  if (!marked_) {
-    // Nothing was begun: a noded that does not hear of it begins the attempt anew.
-    flush();
-    return connection_ >= 0 && !out_.empty();
-  }
-  // noded has written it, or has forgotten the attempt: the controller knows.
-  return !is_forgotten() && access((launch_->directory + "/" + kOutcomeName).c_str(), F_OK) != 0;
-}
-
-// Whether the record has been removed, by which a noded could find this process.
-bool Shepherd::is_forgotten() const {
-  struct stat info {};
-  return marked_ && fstat(record_, &info) == 0 && info.st_nlink == 0;
-}
-
-// ---------------------------------------------------------------- the connection
-
-bool Shepherd::congested() const {
-  return out_bytes_ >= kOutWaitingBytesMax;
-}
-
-void Shepherd::send(const Frame& frame) {
-  std::string bytes = encode_frame(frame);
-  out_bytes_ += bytes.size();
-  out_.push_back(std::move(bytes));
-}
-
-void Shepherd::flush() {
-  const bool was_congested = congested();
-  while (connection_ >= 0 && attached_ && !out_.empty()) {
-    const std::string& front = out_.front();
-    const ssize_t n = ::send(connection_, front.data() + out_offset_, front.size() - out_offset_, MSG_NOSIGNAL);
-    if (n < 0) {
-      if (errno == EAGAIN || errno == EINTR) {
-        break;
-      }
-      drop_connection();
-      break;
-    }
-    out_offset_ += static_cast<std::size_t>(n);
-    if (out_offset_ == front.size()) {
-      out_bytes_ -= front.size();
-      out_.pop_front();
-      out_offset_ = 0;
-    }
-  }
-  const bool want = attached_ && !out_.empty();
-  if (connection_ >= 0 && want != connection_writable_watched_) {
-    connection_writable_watched_ = want;
-    change_epoll(connection_, Token::kConnection, 0, EPOLLIN | (want ? EPOLLOUT : 0U));
-  }
-  if (was_congested && !congested()) {
-    watch_outputs();
-  }
-}
-
-void Shepherd::drop_connection() {
-  if (connection_ < 0) {
-    return;
-  }
-  close_fd(connection_);
-  connection_writable_watched_ = false;
-  // What waited, and what was on its way, is said again from what we know: StateFrame, and the steps when resumed.
-  out_.clear();
-  out_offset_ = 0;
-  out_bytes_ = 0;
-  end_sent_ = false;
-  for (auto& [number, step] : steps_) {
-    step.muted = true;
-  }
-}
-
 // ---------------------------------------------------------------- help
-
-std::string Shepherd::listen() {
-  std::uint64_t random[2] = {};
-  if (getrandom(random, sizeof(random), 0) != static_cast<ssize_t>(sizeof(random))) {
-    return std::string(kNoSocket);
-  }
-  char name[48];
-  std::snprintf(name, sizeof(name), "muster-%016llx%016llx", static_cast<unsigned long long>(random[0]),
-                static_cast<unsigned long long>(random[1]));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::size_t length = std::strlen(name);
-  std::memcpy(address.sun_path + 1, name, length);
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + length);
-  listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  // Without it a restarted noded only learns of the end from the record; the job itself is not harmed.
-  if (listener_ < 0 || bind(listener_, reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
-      ::listen(listener_, 4) != 0) {
-    close_fd(listener_);
-    return std::string(kNoSocket);
-  }
-  add_to_epoll(listener_, Token::kListener, 0, EPOLLIN);
-  return name;
-}
 
 void Shepherd::add_to_epoll(int fd, Token token, std::uint64_t index, std::uint32_t events) {
   epoll_event event{};
