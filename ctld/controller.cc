@@ -315,6 +315,9 @@ void Controller::Impl::resume() {
   if (std::exchange(paused, false) && router && !stopping) {
     router->resume();
   }
+  if (requests) {
+    requests->resume();
+  }
 }
 
 void Controller::Impl::fail(const Error& error) {

@@ -31,6 +31,7 @@ struct Pipeline::Open {
   Batch batch;
   Effects effects;
   std::vector<std::function<void()>> after;
+  std::uint64_t after_bytes = 0;
   std::set<Digest> blobs;
   std::uint64_t blob_bytes = 0;
 
@@ -99,7 +100,6 @@ void Pipeline::take(engine::Decision& decision) {
     open.effects.push_back(std::move(effect));
   }
   decision.effects.clear();
-  was_full_ = was_full_ || full();
   schedule_flush();
 }
 
@@ -107,12 +107,14 @@ void Pipeline::add_blob(const Digest& digest, const std::string& bytes) {
   if (open_->blobs.insert(digest).second) {
     open_->blob_bytes += bytes.size();
     open_->batch.blobs.push_back(BlobData{digest, bytes});
-    was_full_ = was_full_ || full();
   }
 }
 
-void Pipeline::after_commit(std::function<void()> fn) {
+void Pipeline::after_commit(std::function<void()> fn, std::uint64_t bytes) {
   open_->after.push_back(std::move(fn));
+  open_->after_bytes += bytes;
+  ++held_;
+  held_bytes_ += bytes;
   schedule_flush();
 }
 
@@ -122,7 +124,8 @@ void Pipeline::want_plan() {
 }
 
 bool Pipeline::full() const {
-  return open_->batch.facts.size() >= limits_.batch_facts_max || open_->blob_bytes >= limits_.batch_bytes_max;
+  return open_->batch.facts.size() >= limits_.batch_facts_max || open_->blob_bytes >= limits_.batch_bytes_max ||
+         held_ >= limits_.held_max || held_bytes_ >= limits_.held_bytes_max;
 }
 
 bool Pipeline::settled() const {
@@ -182,9 +185,7 @@ void Pipeline::close_batch() {
   if (hooks_.closing) {
     hooks_.closing(seq, facts);
   }
-  if (std::exchange(was_full_, false) && hooks_.drained) {
-    hooks_.drained();
-  }
+  tell_drained();
 }
 
 void Pipeline::on_committed(std::uint64_t seq) {
@@ -208,9 +209,19 @@ void Pipeline::finish(std::unique_ptr<Open> batch) {
   // Replies first: a node learns that it is registered before its launches come.
   for (auto& fn : batch->after) {
     fn();
+    fn = nullptr;
   }
+  held_ -= batch->after.size();
+  held_bytes_ -= batch->after_bytes;
   if (!batch->effects.empty()) {
     hooks_.perform(std::move(batch->effects));
+  }
+  tell_drained();
+}
+
+void Pipeline::tell_drained() {
+  if (hooks_.drained && !full()) {
+    hooks_.drained();
   }
 }
 

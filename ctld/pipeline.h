@@ -24,6 +24,10 @@ struct PipelineLimits {
   // The open batch is full above one of these: the controller stops reading until it is closed.
   std::uint64_t batch_facts_max = 10'000;
   std::uint64_t batch_bytes_max = 64 << 20;  // of blobs
+  // Likewise above one of these, whatever the batches have: what after_commit() holds back while the disk works. Serial
+  // bytes of replies take some times as much in memory.
+  std::uint64_t held_max = 20'000;
+  std::uint64_t held_bytes_max = 64 << 20;
 };
 
 struct PipelineHooks {
@@ -33,7 +37,7 @@ struct PipelineHooks {
   std::function<void(std::uint64_t seq, std::size_t facts)> closing;
   // The batch is on disk; its effects follow.
   std::function<void(std::uint64_t seq)> committed;
-  // full() is no longer true.
+  // A batch was closed or has finished and full() is not true: whoever stopped because of full() goes on.
   std::function<void()> drained;
 };
 
@@ -60,11 +64,14 @@ class Pipeline {
   // Goes into the open batch once, however often it is given.
   void add_blob(const Digest& digest, const std::string& bytes);
 
-  // Runs fn when everything that is known now is on disk; within this round when it is already.
-  void after_commit(std::function<void()> fn);
+  // Runs fn when everything that is known now is on disk; within this round when it is already. `bytes` is the size of
+  // the reply that fn holds.
+  void after_commit(std::function<void()> fn, std::uint64_t bytes = 0);
   // Runs the planner at the end of this round: a job's begin time has come.
   void want_plan();
 
+  // Too much is open or held back: nothing more should be asked of it until drained(). Something is then always on its
+  // way that ends in drained().
   [[nodiscard]] bool full() const;
   // Nothing is open and nothing is under way.
   [[nodiscard]] bool settled() const;
@@ -77,6 +84,7 @@ class Pipeline {
   void plan_slice();
   void close_batch();
   void finish(std::unique_ptr<Open> batch);
+  void tell_drained();
   void take(engine::Decision& decision);
   void watch_begin(const JobSubmitted& fact);
   void arm_begin_timer();
@@ -93,7 +101,9 @@ class Pipeline {
   std::unique_ptr<Open> under_way_;
   bool flush_scheduled_ = false;
   bool plan_wanted_ = true;
-  bool was_full_ = false;
+  // What after_commit() was given and has not run yet, in all batches.
+  std::uint64_t held_ = 0;
+  std::uint64_t held_bytes_ = 0;
   std::uint64_t batches_ = 0;
 
   // Times at which jobs may begin, the earliest first.

@@ -142,7 +142,40 @@ void Requests::reply(const Call& call, pb::Reply& message, bool more) {
 }
 
 void Requests::reply_after_commit(const Call& call, std::shared_ptr<pb::Reply> message) {
-  pipeline_.after_commit([this, call, message = std::move(message)] { reply(call, *message); });
+  const std::uint64_t bytes = message->ByteSizeLong();
+  pipeline_.after_commit([this, call, message = std::move(message)] { reply(call, *message); }, bytes);
+}
+
+void Requests::part_after_commit(const Call& call, std::shared_ptr<pb::Reply> message, std::function<void()> next) {
+  const std::uint64_t bytes = message->ByteSizeLong();
+  pipeline_.after_commit(
+      [this, call, message = std::move(message), next = std::move(next)]() mutable {
+        const bool more = next != nullptr;
+        // A client need not hear of a round that found nothing.
+        if (!more || !message->has_jobs() || message->jobs().jobs_size() > 0) {
+          reply(call, *message, more);
+        }
+        if (more) {
+          parts_.push_back(std::move(next));
+          resume();
+        }
+      },
+      bytes);
+}
+
+void Requests::resume() {
+  if (!parts_.empty() && !part_scheduled_ && !pipeline_.full()) {
+    part_scheduled_ = true;
+    loop_.defer([this] { next_part(); });
+  }
+}
+
+void Requests::next_part() {
+  part_scheduled_ = false;
+  const auto make = std::move(parts_.front());
+  parts_.pop_front();
+  make();
+  resume();
 }
 
 void Requests::fail(const Call& call, const Error& error) {
@@ -411,14 +444,7 @@ void Requests::jobs_part(const std::shared_ptr<JobWalk>& walk) {
   const bool more = array != state.arrays.end() || job != state.jobs.end();
   walk->next_array = array != state.arrays.end() ? array->first : JobId(UINT64_MAX);
   walk->next_job = job != state.jobs.end() ? job->first : JobId(UINT64_MAX);
-  pipeline_.after_commit([this, walk, message, more] {
-    if (!more || message->jobs().jobs_size() > 0) {
-      reply(walk->call, *message, more);
-    }
-    if (more) {
-      loop_.defer([this, walk] { jobs_part(walk); });
-    }
-  });
+  part_after_commit(walk->call, message, more ? [this, walk] { jobs_part(walk); } : std::function<void()>());
 }
 
 void Requests::jobs_named(const std::shared_ptr<JobWalk>& walk) {
@@ -486,14 +512,7 @@ void Requests::jobs_named(const std::shared_ptr<JobWalk>& walk) {
       list.add_notes(note);
     }
   }
-  pipeline_.after_commit([this, walk, message, more] {
-    if (!more || message->jobs().jobs_size() > 0) {
-      reply(walk->call, *message, more);
-    }
-    if (more) {
-      jobs_ended(walk);
-    }
-  });
+  part_after_commit(walk->call, message, more ? [this, walk] { jobs_ended(walk); } : std::function<void()>());
 }
 
 // The second half of a question that names jobs: those of them that have ended.
@@ -557,12 +576,13 @@ void Requests::nodes_part(const Call& call, std::vector<NodeIndex> which, std::s
       list.add_notes(note);
     }
   }
-  pipeline_.after_commit([this, call, message, more, end, which = std::move(which), notes = std::move(notes)] {
-    reply(call, *message, more);
-    if (more) {
-      loop_.defer([this, call, which, end, notes] { nodes_part(call, which, end, notes); });
-    }
-  });
+  std::function<void()> next;
+  if (more) {
+    next = [this, call, end, which = std::move(which), notes = std::move(notes)] {
+      nodes_part(call, which, end, notes);
+    };
+  }
+  part_after_commit(call, message, std::move(next));
 }
 
 void Requests::show_config(const Call& call) {

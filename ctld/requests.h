@@ -2,7 +2,8 @@
 // last has `more` unset. What a reply says is on disk when it leaves.
 //
 // Reads are answered in parts of kViewsPerReply rows, one part in a round of the loop, so that a long queue holds up
-// nothing. History is read by a worker on its own connection to the database.
+// nothing; while the pipeline is full, further parts are not made. History is read by a worker on its own connection to
+// the database.
 #pragma once
 
 #include <cstdint>
@@ -63,6 +64,8 @@ class Requests {
   void refuse(const std::string& peer, const Error& error);
   // Tells those who wait.
   void perform(const Effects& effects);
+  // The pipeline has room: answers that stopped half-way go on.
+  void resume();
 
  private:
   struct Call {
@@ -111,6 +114,10 @@ class Requests {
 
   void reply(const Call& call, pb::Reply& message, bool more = false);
   void reply_after_commit(const Call& call, std::shared_ptr<pb::Reply> message);
+  // One part of an answer. When it has left, `next` makes the part after it in a round of its own; without `next` it was
+  // the last one.
+  void part_after_commit(const Call& call, std::shared_ptr<pb::Reply> message, std::function<void()> next);
+  void next_part();
   void fail(const Call& call, const Error& error);
   void forget_request(const std::string& peer);
 
@@ -130,6 +137,8 @@ class Requests {
   std::set<std::pair<Duration, std::uint64_t>> waiters_by_deadline_;
   std::uint64_t next_waiter_ = 1;
   io::Timer wait_timer_;
+  std::deque<std::function<void()>> parts_;  // of answers that are not complete yet, at most one of each
+  bool part_scheduled_ = false;
   std::deque<HistoryRead> history_queue_;
   std::size_t history_reads_ = 0;
 };
