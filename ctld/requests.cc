@@ -168,6 +168,7 @@ void Requests::resume() {
     part_scheduled_ = true;
     loop_.defer([this] { next_part(); });
   }
+  next_history_read();
 }
 
 void Requests::next_part() {
@@ -526,9 +527,9 @@ void Requests::jobs_ended(const std::shared_ptr<JobWalk>& walk) {
   filter.name = walk->selector.name;
   filter.states = walk->selector.states;
   filter.limit = kNamedTasksMax;
-  read_history(walk->call, std::move(filter), [this, walk](HistoryPage page) {
-    std::erase_if(page.jobs, [&](const JobSummary& job) { return !walk->shown.insert(job.id).second; });
-    for (const auto& job : page.jobs) {
+  read_history(walk->call, std::move(filter), [this, walk](HistoryRows page) {
+    std::erase_if(page->jobs, [&](const JobSummary& job) { return !walk->shown.insert(job.id).second; });
+    for (const auto& job : page->jobs) {
       walk->shown_items.insert(job.id);
       walk->shown_items.insert(job.array);
     }
@@ -537,7 +538,7 @@ void Requests::jobs_ended(const std::shared_ptr<JobWalk>& walk) {
         walk->notes.push_back(no_such_job(item.id).message);
       }
     }
-    history_part(walk->call, std::make_shared<HistoryPage>(std::move(page)), 0, walk->with_placement, walk->notes);
+    history_part(walk->call, std::move(page), 0, walk->with_placement, walk->notes);
   });
 }
 
@@ -599,16 +600,24 @@ void Requests::show_config(const Call& call) {
 
 // ---------------------------------------------------------------- history
 
-void Requests::read_history(const Call& call, HistoryFilter filter, std::function<void(HistoryPage)> done) {
+void Requests::read_history(const Call& call, HistoryFilter filter, std::function<void(HistoryRows)> done) {
   if (history_queue_.size() >= kHistoryReadsQueued) {
     return fail(call,
                 make_error(ErrorCode::kLimitReached, "too many questions about history are waiting: try again later"));
   }
   history_queue_.push_back({std::move(filter), [this, call, done = std::move(done)](Result<HistoryPage> page) {
-                              --history_reads_;
-                              next_history_read();
+                              // The next question is read when these rows are gone.
+                              const HistoryRows rows(
+                                  new HistoryPage(page.ok() ? std::move(*page) : HistoryPage{}),
+                                  [this, alive = std::weak_ptr<int>(alive_)](HistoryPage* gone) {
+                                    delete gone;
+                                    if (!alive.expired()) {
+                                      --history_reads_;
+                                      next_history_read();
+                                    }
+                                  });
                               if (page.ok()) {
-                                done(std::move(*page));
+                                done(rows);
                               } else {
                                 fail(call, page.error());
                               }
@@ -617,7 +626,7 @@ void Requests::read_history(const Call& call, HistoryFilter filter, std::functio
 }
 
 void Requests::next_history_read() {
-  while (history_reads_ < kHistoryReadsAtOnce && !history_queue_.empty()) {
+  while (history_reads_ < kHistoryReadsAtOnce && !history_queue_.empty() && !pipeline_.full()) {
     ++history_reads_;
     HistoryRead read = std::move(history_queue_.front());
     history_queue_.pop_front();
@@ -647,28 +656,33 @@ void Requests::history(const Call& call, const pb::Request& request) {
   // What has ended is in the database when the open batch is.
   pipeline_.after_commit([this, call, filter = std::move(filter)]() mutable {
     const std::uint64_t limit = filter.limit;
-    read_history(call, std::move(filter), [this, call, limit](HistoryPage page) {
+    read_history(call, std::move(filter), [this, call, limit](HistoryRows page) {
       std::vector<std::string> notes;
-      if (page.cut && limit != page.jobs.size()) {
-        notes.push_back("only the newest " + std::to_string(page.jobs.size()) +
+      if (page->cut && limit != page->jobs.size()) {
+        notes.push_back("only the newest " + std::to_string(page->jobs.size()) +
                         " jobs are shown: ask for a shorter time");
       }
-      history_part(call, std::make_shared<HistoryPage>(std::move(page)), 0, false, std::move(notes));
+      history_part(call, std::move(page), 0, false, std::move(notes));
     });
   });
 }
 
-void Requests::history_part(const Call& call, std::shared_ptr<HistoryPage> page, std::size_t from, bool with_placement,
+// The rows are on disk; what else a view tells comes from the State, which may be ahead.
+void Requests::history_part(const Call& call, HistoryRows page, std::size_t from, bool with_placement,
                             std::vector<std::string> notes) {
   const Views views(pipeline_.state(), pipeline_.policy(), pipeline_.now());
-  pb::Reply message;
-  auto& list = *message.mutable_jobs();
+  auto message = std::make_shared<pb::Reply>();
+  auto& list = *message->mutable_jobs();
   const std::size_t end = std::min(page->jobs.size(), from + kViewsPerReply);
   for (std::size_t i = from; i < end; ++i) {
     views.ended(page->jobs[i], with_placement, *list.add_jobs());
   }
-  const bool more = end < page->jobs.size();
-  if (!more) {
+  std::function<void()> next;
+  if (end < page->jobs.size()) {
+    next = [this, call, page, end, with_placement, notes = std::move(notes)] {
+      history_part(call, page, end, with_placement, notes);
+    };
+  } else {
     if (page->damaged > 0) {
       notes.push_back(std::to_string(page->damaged) + " rows of the history are damaged and left out");
     }
@@ -676,11 +690,7 @@ void Requests::history_part(const Call& call, std::shared_ptr<HistoryPage> page,
       list.add_notes(note);
     }
   }
-  reply(call, message, more);
-  if (more) {
-    loop_.defer(
-        [this, call, page, end, with_placement, notes] { history_part(call, page, end, with_placement, notes); });
-  }
+  part_after_commit(call, std::move(message), std::move(next));
 }
 
 // ---------------------------------------------------------------- waiting
@@ -698,8 +708,7 @@ void Requests::wait(const Call& call, const pb::Request& request) {
            (is_array && engine::find_array(state, id)->array_running > 0);
   }
   if (done) {
-    pipeline_.after_commit([this, call, id, is_array] { answer_wait(call, id, is_array, {}); });
-    return;
+    return answer_wait(call, id, is_array, {});
   }
   if (waiters_.size() >= kWaitersMax) {
     return fail(call, make_error(ErrorCode::kLimitReached, "too many clients wait for jobs: try again later"));
@@ -767,45 +776,47 @@ void Requests::perform(const Effects& effects) {
   arm_wait_timer();
 }
 
-// What is known of the job now. Only called when all that is known is on disk, or was at the announcement.
+// What is known of the job now. The State may be ahead of the disk, whoever calls: only what `ended` says is committed.
 void Requests::answer_wait(const Call& call, JobId id, bool is_array, const std::map<JobId, const JobSummary*>& ended) {
   const auto& state = pipeline_.state();
   Views views(state, pipeline_.policy(), pipeline_.now());
-  pb::Reply message;
-  auto& list = *message.mutable_jobs();
-  if (const Job* array = engine::find_array(state, id); is_array && array != nullptr) {
-    views.job(*array, false, *list.add_jobs());
-    return reply(call, message);
+  auto message = std::make_shared<pb::Reply>();
+  auto& list = *message->mutable_jobs();
+  if (const auto summary = ended.find(id); !is_array && summary != ended.end()) {
+    views.ended(*summary->second, false, *list.add_jobs());
+    return reply(call, *message);
   }
-  if (is_array) {
+  const Job* array = engine::find_array(state, id);
+  const Job* job = engine::find_job(state, id);
+  const Job* of = engine::find_array_of(state, id);
+  if (is_array && array != nullptr) {
+    views.job(*array, false, *list.add_jobs());
+  } else if (is_array) {
     // Its tasks are in the history; here it only matters that none is left.
     auto& view = *list.add_jobs();
     view.set_id(id.value);
     view.set_array(id.value);
     view.set_state(static_cast<std::uint32_t>(JobState::kCompleted));
-    return reply(call, message);
-  }
-  if (const auto summary = ended.find(id); summary != ended.end()) {
-    views.ended(*summary->second, false, *list.add_jobs());
-    return reply(call, message);
-  }
-  if (const Job* job = engine::find_job(state, id)) {
+  } else if (job != nullptr) {
     views.job(*job, false, *list.add_jobs());
-    return reply(call, message);
-  }
-  if (const Job* of = engine::find_array_of(state, id)) {
+  } else if (of != nullptr) {
     views.waiting_task(*of, id.value - of->id.value, *list.add_jobs());
-    return reply(call, message);
+  } else {
+    // Its end may be in the open batch, and in the history after that.
+    pipeline_.after_commit([this, call, id] {
+      HistoryFilter filter;
+      filter.items.push_back({id, false, {}});
+      filter.limit = kViewsPerReply;
+      read_history(call, std::move(filter), [this, call, id](HistoryRows page) {
+        if (page->jobs.empty()) {
+          return fail(call, no_such_job(id));
+        }
+        history_part(call, std::move(page), 0, false, {});
+      });
+    });
+    return;
   }
-  HistoryFilter filter;
-  filter.items.push_back({id, false, {}});
-  filter.limit = kViewsPerReply;
-  read_history(call, std::move(filter), [this, call, id](HistoryPage page) {
-    if (page.jobs.empty()) {
-      return fail(call, no_such_job(id));
-    }
-    history_part(call, std::make_shared<HistoryPage>(std::move(page)), 0, false, {});
-  });
+  reply_after_commit(call, std::move(message));
 }
 
 void Requests::expire_waiters() {
@@ -814,7 +825,7 @@ void Requests::expire_waiters() {
     const std::uint64_t number = waiters_by_deadline_.begin()->second;
     const Waiter waiter = waiters_.at(number);
     remove_waiter(number);
-    pipeline_.after_commit([this, waiter] { answer_wait(waiter.call, waiter.job, waiter.is_array, {}); });
+    answer_wait(waiter.call, waiter.job, waiter.is_array, {});
   }
   arm_wait_timer();
 }
@@ -890,10 +901,10 @@ void Requests::ticket_of_ended(const Call& call, JobId id, const std::string& cl
   HistoryFilter filter;
   filter.items.push_back({id, false, {}});
   filter.limit = kViewsPerReply;
-  read_history(call, std::move(filter), [this, call, id, client_key](HistoryPage page) {
+  read_history(call, std::move(filter), [this, call, id, client_key](HistoryRows page) {
     const auto found =
-        std::find_if(page.jobs.begin(), page.jobs.end(), [&](const JobSummary& job) { return job.id == id; });
-    if (found == page.jobs.end()) {
+        std::find_if(page->jobs.begin(), page->jobs.end(), [&](const JobSummary& job) { return job.id == id; });
+    if (found == page->jobs.end()) {
       return fail(call, no_such_job(id));
     }
     const JobSummary& job = *found;
@@ -910,14 +921,15 @@ void Requests::ticket_of_ended(const Call& call, JobId id, const std::string& cl
       return fail(call, make_error(ErrorCode::kRefused, "node " + job.nodes.front() + ", which has the output of " +
                                                             id_text(id) + ", is not connected: try again when it is"));
     }
-    pb::Reply message;
-    auto& out = *message.mutable_ticket();
+    auto message = std::make_shared<pb::Reply>();
+    auto& out = *message->mutable_ticket();
     tickets_.for_client(job, client_key, pipeline_.now(), *out.mutable_ticket());
     out.set_endpoint(node->endpoint);
     out.set_public_key(node->public_key);
     out.set_node(node->name);
     Views(state, pipeline_.policy(), pipeline_.now()).ended(job, false, *out.mutable_job());
-    reply(call, message);
+    // Where the node is reached may not be on disk yet.
+    reply_after_commit(call, std::move(message));
   });
 }
 

@@ -46,7 +46,7 @@ inline constexpr std::size_t kNotesMax = 1'000;
 inline constexpr std::size_t kWaitersMax = 200'000;
 // The longest wait before a client must ask again: finds out clients that are gone.
 inline constexpr Duration kWaitMax = Duration::from_s(60);
-// History questions: read at the same time, and waiting.
+// History questions: read or being answered at the same time, since their rows are in memory; and waiting.
 inline constexpr std::size_t kHistoryReadsAtOnce = 2;
 inline constexpr std::size_t kHistoryReadsQueued = 1'000;
 
@@ -81,6 +81,7 @@ class Requests {
     Duration deadline{};  // CLOCK_BOOTTIME
   };
   struct JobWalk;
+  using HistoryRows = std::shared_ptr<HistoryPage>;
   struct HistoryRead {
     HistoryFilter filter;
     Journal::HistoryRead done;
@@ -97,7 +98,7 @@ class Requests {
   void nodes(const Call& call, const pb::Request& request);
   void nodes_part(const Call& call, std::vector<NodeIndex> which, std::size_t from, std::vector<std::string> notes);
   void history(const Call& call, const pb::Request& request);
-  void history_part(const Call& call, std::shared_ptr<HistoryPage> page, std::size_t from, bool with_placement,
+  void history_part(const Call& call, HistoryRows page, std::size_t from, bool with_placement,
                     std::vector<std::string> notes);
   void wait(const Call& call, const pb::Request& request);
   void answer_wait(const Call& call, JobId job, bool is_array, const std::map<JobId, const JobSummary*>& ended);
@@ -109,7 +110,7 @@ class Requests {
   Result<std::string> key_of(const Call& call, const std::string& given) const;
   void show_config(const Call& call);
 
-  void read_history(const Call& call, HistoryFilter filter, std::function<void(HistoryPage)> done);
+  void read_history(const Call& call, HistoryFilter filter, std::function<void(HistoryRows)> done);
   void next_history_read();
 
   void reply(const Call& call, pb::Reply& message, bool more = false);
@@ -141,6 +142,7 @@ class Requests {
   bool part_scheduled_ = false;
   std::deque<HistoryRead> history_queue_;
   std::size_t history_reads_ = 0;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 
 }  // namespace muster::ctld

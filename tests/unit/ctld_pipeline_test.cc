@@ -2,42 +2,15 @@
 // stopped because it was full is told when to go on.
 #include <functional>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "ctld/pipeline.h"
 #include "gtest/gtest.h"
 #include "lib/io/loop.h"
 #include "tests/support/engine_scenario.h"
+#include "tests/support/slow_journal.h"
 
 namespace muster::testing {
 namespace {
-
-class SlowJournal final : public ctld::Journal {
- public:
-  std::uint64_t append(ctld::Batch batch) override {
-    EXPECT_TRUE(idle_);
-    EXPECT_FALSE(batch.facts.empty());
-    idle_ = false;
-    return ++seq_;
-  }
-  [[nodiscard]] bool idle() const override { return idle_; }
-  void read_blobs(std::vector<Digest>, BlobsRead) override { FAIL(); }
-  void read_history(ctld::HistoryFilter, HistoryRead) override { FAIL(); }
-  void compact(ctld::Compaction) override { FAIL(); }
-  void close() override {}
-
-  // What the disk does at last.
-  void commit(ctld::Pipeline& pipeline) {
-    ASSERT_FALSE(idle_);
-    idle_ = true;
-    pipeline.on_committed(seq_);
-  }
-
- private:
-  bool idle_ = true;
-  std::uint64_t seq_ = 0;
-};
 
 class PipelineTest : public ::testing::Test {
  protected:
