@@ -41,6 +41,7 @@ Result<sched::Policy> make_policy(const config::Config& config) {
   sched::Policy policy;
   policy.default_queue = config.job.default_queue;
   policy.request_memory = config.controller.dedup_window;
+  policy.jobs_max = config.controller.queue_max_jobs;
   for (const auto& [name, in] : config.queues) {
     sched::QueuePolicy queue;
     queue.name = name;
@@ -50,8 +51,6 @@ Result<sched::Policy> make_policy(const config::Config& config) {
     if (!in.nodes.empty()) {
       MUSTER_ASSIGN(queue.nodes, expand_node_list(in.nodes));
     }
-    queue.accepts = in.state != "closed";
-    queue.starts = in.state != "stopped";
     queue.time_max = std::min(in.max_time, config.job.max_time);
     queue.time_default = in.default_time.us != 0 ? in.default_time : config.job.default_time;
     policy.queues.push_back(std::move(queue));

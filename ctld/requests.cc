@@ -266,14 +266,6 @@ Status Requests::check_submission(const Call& call, const pb::Request& request, 
                                                         ": use that user's key");
   }
   MUSTER_TRY(users_.check(spec.user, spec.uid, spec.gid, pipeline_.now()));
-  const auto& state = pipeline_.state();
-  if (const std::uint64_t held = state.jobs.size() + state.arrays.size();
-      held >= config_.controller.queue_max_jobs &&
-      engine::job_of_request(state, RequestId{in.request().high(), in.request().low()}).value == 0) {
-    return make_error(ErrorCode::kLimitReached,
-                      "the controller holds " + std::to_string(held) +
-                          " jobs, its limit (controller.queue_max_jobs): try again when some have ended");
-  }
   if (spec.kind == JobKind::kBatch) {
     MUSTER_TRY(
         check_script(in.script(), std::min<std::uint64_t>(config_.controller.script_bytes_max, wire::kScriptBytesMax)));

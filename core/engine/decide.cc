@@ -32,11 +32,11 @@ class Decide {
                                                           " cannot be submitted with the key of " + c.caller.user);
     }
     MUSTER_ASSIGN(JobSpecPtr spec, normalise(s_, policy_, *c.spec));
-    const std::uint64_t tasks = spec->array ? spec->array->size() : 1;
-    if (s_.waiting_tasks + s_.active_jobs + tasks > policy_.jobs_max) {
-      return make_error(ErrorCode::kLimitReached, "the cluster holds " + std::to_string(s_.waiting_tasks + s_.active_jobs) +
-                                                      " jobs and tasks, its limit is " + std::to_string(policy_.jobs_max) +
-                                                      ": try again when some have ended");
+    if (const std::uint64_t held = s_.jobs.size() + s_.arrays.size(); held >= policy_.jobs_max) {
+      return make_error(ErrorCode::kLimitReached,
+                        "the controller holds " + std::to_string(held) + " jobs that have not ended, its limit is " +
+                            std::to_string(policy_.jobs_max) +
+                            " (controller.queue_max_jobs): try again when some have ended, or raise the limit");
     }
     const sched::QueuePolicy* queue = policy_.find_queue(spec->queue);
     d_.job = s_.next_job;

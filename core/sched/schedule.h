@@ -29,7 +29,7 @@ struct QueuePolicy {
 struct Policy {
   std::vector<QueuePolicy> queues;
   std::string default_queue;
-  std::uint64_t jobs_max = 10'000'000;       // pending and active records and array tasks
+  std::uint64_t jobs_max = 10'000'000;       // jobs that have not ended; the waiting tasks of an array are one
   Duration request_memory = Duration::from_s(86'400);  // how long request ids are remembered
 
   [[nodiscard]] const QueuePolicy* find_queue(const std::string& name) const;

@@ -492,6 +492,16 @@ TEST_F(CtldTest, BadSubmissionsAreRefusedWithTheReason) {
   EXPECT_EQ(client->ask(ping).ping().jobs_pending(), 0U);
 }
 
+TEST_F(CtldTest, TheConfiguredNumberOfJobsIsTheLimit) {
+  start({"--set", "controller.queue_max_jobs=1"});
+  const auto client = user();
+  ASSERT_TRUE(client->ask(submission(1)).has_submit());
+  const auto reply = client->ask(submission(2));
+  EXPECT_EQ(reply.error().code(), static_cast<std::uint32_t>(ErrorCode::kLimitReached)) << reply.ShortDebugString();
+  EXPECT_NE(reply.error().message().find("its limit is 1 (controller.queue_max_jobs)"), std::string::npos);
+  EXPECT_EQ(client->ask(submission(1)).submit().job(), 1U);
+}
+
 TEST_F(CtldTest, KeysDecideWhoIsWho) {
   start();
   User stranger(io::generate_user_key(), cluster_.pub.curve_public, endpoint_);

@@ -117,6 +117,26 @@ TEST(Engine, ARequestIdMakesOneJob) {
   EXPECT_NE(s.submit(job(1, 1), RequestId{1, 3}), a);
 }
 
+TEST(Engine, MoreJobsThanTheConfigurationAllowsAreRefusedWithTheKeyOfTheLimit) {
+  Scenario s;
+  s.rules.jobs_max = 2;
+  JobSpec array = job(1, 1);
+  array.array = ArraySpec{.ranges = {{0, 99, 1}}, .max_running = 0};
+  s.submit(array);  // one, however many tasks it has
+  const JobId second = s.submit(job(1, 1), {7, 9});
+  const Error refused = s.submit_refused(job(1, 1));
+  EXPECT_EQ(refused.code, ErrorCode::kLimitReached);
+  EXPECT_EQ(refused.message,
+            "the controller holds 2 jobs that have not ended, its limit is 2 (controller.queue_max_jobs): try again when "
+            "some have ended, or raise the limit");
+  EXPECT_EQ(s.submit(job(1, 1), {7, 9}), second) << "a repeated request makes no job";
+  JobSelector sel;
+  sel.items.push_back({second, false, {}});
+  s.run(CancelJobs{{"alice", false}, sel, 0});
+  s.submit(job(1, 1));
+  s.drop_effects();
+}
+
 TEST(Engine, TasksSpreadEvenlyOverTheNodesAskedFor) {
   Scenario s;
   for (const char* n : {"n1", "n2", "n3", "n4"}) {
