@@ -105,6 +105,15 @@ void Nodes::on_registration(const std::string& peer, const std::string& name, co
     refuse(peer, name, decision.error());
     return;
   }
+  if (decision->outdated_by != 0) {
+    io::log_warning("a registration came too late", {{"node", name}});
+    // Heard by nobody when the connection is an old one. A node whose clock went back must be let in some day.
+    pb::ControllerMessage again;
+    again.set_term(pipeline_.state().term.value);
+    again.mutable_register_again()->set_sequence_above(decision->outdated_by);
+    (void)outbox_.send(peer, wire::MessageKind::kControllerMessage, again);
+    return;
+  }
   const NodeIndex node = decision->node;
   if (const Link* old = link_of(node); old != nullptr && old->peer != peer) {
     drop(node, "it registered on another connection");

@@ -157,6 +157,9 @@ void ControllerLink::register_node() {
   registration.endpoint = identity.endpoint;
   registration.public_key = identity.public_key;
   registration.attempts = options_.attempts->registered_attempts();
+  // A clock that every life of the daemon in this boot reads makes the sequence rise over all of them.
+  registration_sequence_ = std::max(registration_sequence_ + 1, static_cast<std::uint64_t>(io::boottime_now().us));
+  registration.sequence = registration_sequence_;
   pb::NodeMessage message;
   wire::to_pb(registration, *message.mutable_registration());
   if (send(message)) {
@@ -238,6 +241,7 @@ void ControllerLink::on_message(const io::ZmqMessage& message) {
       }
       break;
     case Body::kRegisterAgain:
+      registration_sequence_ = std::max(registration_sequence_, body.register_again().sequence_above());
       lose("it asks for a new registration");
       register_node();
       return;

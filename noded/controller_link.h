@@ -87,6 +87,7 @@ class ControllerLink {
   bool registered_ = false;
   bool ever_registered_ = false;
   std::uint64_t sequence_ = 0;
+  std::uint64_t registration_sequence_ = 0;  // of the last registration sent
   Duration heard_;    // last message, since boot
   Duration asked_;    // last registration sent
   Duration beat_;     // last heartbeat sent

@@ -216,14 +216,18 @@ void Controller::perform(const Effect& effect) {
 }
 
 void Controller::register_node(std::size_t link, Link::SessionId session, const NodeRegistration& registration) {
-  // The session counts from now on, before the registration is on disk: what is sent to it meanwhile was owed anyway.
-  life_->session_of_link[link] = session;
-  life_->heard[link] = timeline_.now();
   const Result<engine::Decision> decision = carry_out(RegisterNode{registration});
   if (!decision.ok()) {
     problem("a registration was refused: " + decision.error().message);
     return;
   }
+  if (decision->outdated_by != 0) {
+    links_[link]->send_down(session, ToNode{life_->state.term, RegisterAgain{decision->outdated_by}});
+    return;
+  }
+  // The session counts from now on, before the registration is on disk: what is sent to it meanwhile was owed anyway.
+  life_->session_of_link[link] = session;
+  life_->heard[link] = timeline_.now();
   life_->link_of_node[decision->node] = link;
   life_->node_of_link[link] = decision->node;
   life_->open.replies.push_back([this, link, session] {

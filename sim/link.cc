@@ -16,20 +16,27 @@ void Link::set_node_up(bool up) {
   node_up_ = up;
   waiting_.clear();
   outliving_ = 0;
+  linger();
   end_session();
   connect_soon();
 }
 
 void Link::set_controller_up(bool up) {
   controller_up_ = up;
+  lingering_ = 0;
   if (!up && session_ != 0) outliving_ = random_.permille(options_.outlive_permille) ? session_ : 0;
   end_session();
   connect_soon();
 }
 
 void Link::cut() {
+  linger();
   end_session();
   connect_soon();
+}
+
+void Link::forget_lingering() {
+  lingering_ = 0;
 }
 
 void Link::stall(Duration up_for, Duration down_for) {
@@ -40,7 +47,12 @@ void Link::stall(Duration up_for, Duration down_for) {
 void Link::calm() {
   options_.double_permille = 0;
   options_.overtake_permille = 0;
+  options_.linger_permille = 0;
   options_.outlive_permille = 0;
+}
+
+void Link::linger() {
+  if (session_ != 0 && random_.permille(options_.linger_permille)) lingering_ = session_;
 }
 
 void Link::end_session() {
@@ -83,7 +95,7 @@ void Link::transmit_up(ToController message) {
   const int copies = !registration && random_.permille(options_.double_permille) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     timeline_.after(arrival(up_, registration), [this, session = session_, message] {
-      if (session == session_) at_controller(session, message);
+      if (session == session_ || session == lingering_) at_controller(session, message);
     });
   }
 }

@@ -17,7 +17,9 @@ using ToController = std::variant<NodeRegistration, Heartbeat, Reports>;
 
 struct HeartbeatReply {};
 struct Registered {};
-struct RegisterAgain {};
+struct RegisterAgain {
+  std::uint64_t sequence_above = 0;
+};
 struct Acknowledge {
   AttemptKey key;
 };

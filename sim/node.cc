@@ -57,6 +57,8 @@ std::pair<Duration, Outcome> SimNode::fate(std::uint64_t seed, AttemptKey key) {
 void SimNode::boot() {
   powered_ = true;
   ++boots_;
+  registrations_ = 0;
+  link_.forget_lingering();
   start_daemon();
 }
 
@@ -263,6 +265,7 @@ void SimNode::send_registration() {
   registration.boot_id = options_.name + "-boot" + std::to_string(boots_);
   registration.endpoint = "tcp://" + options_.name + ":7071";
   registration.public_key = "key-of-" + options_.name;
+  registration.sequence = ++registrations_;
   registration.attempts = agent::registered_attempts(daemon_->state);
   link_.send_up(std::move(registration));
 }

@@ -108,6 +108,7 @@ class SimNode {
   std::uint64_t seed_;
   bool powered_ = false;
   std::uint64_t boots_ = 0;
+  std::uint64_t registrations_ = 0;  // of this boot
   std::uint64_t daemons_ = 0;  // guards timers of a crashed daemon
   std::uint64_t shepherd_numbers_ = 0;
   std::uint64_t version_ = 0;

@@ -58,6 +58,7 @@ LinkOptions draw_link(Random& random) {
     options.double_permille = random.below(200);
     options.overtake_permille = random.below(300);
     options.outlive_permille = random.below(1000);
+    options.linger_permille = random.below(1000);
   }
   if (random.permille(200)) options.delay_max = Duration::from_ms(200);
   return options;

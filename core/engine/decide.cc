@@ -108,6 +108,12 @@ class Decide {
     }
     const Node* known = find_node(s_, r.name);
     d_.node = known != nullptr ? known->index : NodeIndex{static_cast<std::uint32_t>(s_.nodes.size())};
+    if (known != nullptr && r.sequence != 0 && known->boot_id == r.boot_id &&
+        r.sequence <= known->registration_sequence) {
+      // From a connection that the node has given up: it may lack attempts that run since, which would be taken for lost.
+      d_.outdated_by = known->registration_sequence;
+      return done();
+    }
     if (known != nullptr) {
       settle_registration(*known, r);
     } else {
@@ -117,7 +123,7 @@ class Decide {
     }
     const bool changed = known == nullptr || known->contact != Contact::kConnected || known->hardware != r.hardware ||
                          known->boot_id != r.boot_id || known->endpoint != r.endpoint ||
-                         known->public_key != r.public_key;
+                         known->public_key != r.public_key || known->registration_sequence != r.sequence;
     if (changed) {
       // After the attempts' ends, so that nothing which just ended is owed to the node again.
       fact(NodeRegistered{.index = d_.node,
@@ -125,7 +131,8 @@ class Decide {
                           .hardware = r.hardware,
                           .boot_id = r.boot_id,
                           .endpoint = r.endpoint,
-                          .public_key = r.public_key});
+                          .public_key = r.public_key,
+                          .sequence = r.sequence});
     } else if (d_.facts.empty()) {
       Effects owed = outstanding(s_, d_.node);
       d_.effects.insert(d_.effects.end(), owed.begin(), owed.end());

@@ -27,6 +27,8 @@ struct Decision {
   std::uint64_t matched = 0;       // CancelJobs, HoldJobs, ...: how many jobs or nodes it applied to
   std::vector<std::string> notes;  // problems with single ids or placements, for the user
   NodeIndex node;                  // RegisterNode: the node's index
+  // RegisterNode: the node has registered since with this sequence. What was read late says nothing that counts.
+  std::uint64_t outdated_by = 0;
 };
 
 Result<Decision> decide(const State& state, const sched::Policy& policy, const Command& command, Instant now);

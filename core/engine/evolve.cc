@@ -35,6 +35,7 @@ class Evolve {
     n.boot_id = f.boot_id;
     n.endpoint = f.endpoint;
     n.public_key = f.public_key;
+    n.registration_sequence = f.sequence;
     if (n.contact != Contact::kConnected) {
       n.contact = Contact::kConnected;
       n.since = at_;

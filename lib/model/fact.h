@@ -16,7 +16,7 @@ struct TermStarted {
   Term term;
   friend bool operator==(const TermStarted&, const TermStarted&) = default;
 };
-// New, or its hardware, boot id or endpoint changed, or it is back after it was unreachable.
+// Its hardware, boot id or endpoint may be new, and it may be back after it was unreachable.
 struct NodeRegistered {
   NodeIndex index;
   std::string name;
@@ -24,6 +24,7 @@ struct NodeRegistered {
   std::string boot_id;
   std::string endpoint;
   std::string public_key;
+  std::uint64_t sequence = 0;  // of the registration
   friend bool operator==(const NodeRegistered&, const NodeRegistered&) = default;
 };
 struct NodeBecameUnreachable {

@@ -86,6 +86,7 @@ struct Node {
   bool drained = false;
   std::string drain_reason;
   Instant since;  // of the last change of contact or drain
+  std::uint64_t registration_sequence = 0;  // of the newest registration of this boot
   friend bool operator==(const Node&, const Node&) = default;
 };
 

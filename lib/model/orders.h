@@ -65,6 +65,8 @@ struct NodeRegistration {
   std::string endpoint;
   std::string public_key;
   std::vector<AttemptReport> attempts;  // everything the node knows and that is not yet acknowledged as ended
+  // Rises with every registration of one boot, over all lives of the daemon. 0: from a release that does not say.
+  std::uint64_t sequence = 0;
   friend bool operator==(const NodeRegistration&, const NodeRegistration&) = default;
 };
 

@@ -225,6 +225,7 @@ struct FactWriter {
     to.set_boot_id(in.boot_id);
     to.set_endpoint(in.endpoint);
     to.set_public_key(in.public_key);
+    to.set_sequence(in.sequence);
   }
   void operator()(const NodeBecameUnreachable& in) const {
     out.mutable_node_became_unreachable()->set_node(in.node.value);
@@ -293,6 +294,7 @@ Result<FactBody> read_node_registered(const pb::NodeRegistered& in) {
   out.boot_id = in.boot_id();
   out.endpoint = in.endpoint();
   out.public_key = in.public_key();
+  out.sequence = in.sequence();
   return FactBody(std::move(out));
 }
 
@@ -682,6 +684,7 @@ void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
   out.set_endpoint(in.endpoint);
   out.set_public_key(in.public_key);
   write_list(in.attempts, *out.mutable_attempts());
+  out.set_sequence(in.sequence);
 }
 Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   NodeRegistration out;
@@ -692,6 +695,7 @@ Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   out.endpoint = in.endpoint();
   out.public_key = in.public_key();
   MUSTER_TRY(read_list(in.attempts(), INT_MAX, "NodeRegistration.attempts", out.attempts));
+  out.sequence = in.sequence();
   return out;
 }
 
@@ -719,6 +723,7 @@ void to_pb(const Node& in, pb::Node& out) {
   out.set_drained(in.drained);
   out.set_drain_reason(in.drain_reason);
   out.set_since_us(in.since.us);
+  out.set_registration_sequence(in.registration_sequence);
 }
 Result<Node> from_pb(const pb::Node& in) {
   Node out;
@@ -733,6 +738,7 @@ Result<Node> from_pb(const pb::Node& in) {
   out.drained = in.drained();
   out.drain_reason = in.drain_reason();
   MUSTER_ASSIGN(out.since, read_instant(in.since_us(), "Node.since_us"));
+  out.registration_sequence = in.registration_sequence();
   return out;
 }
 

@@ -90,13 +90,14 @@ class Node : public Peer {
   Node(const io::Key& key, const std::string& server_key, const std::string& endpoint, std::string name)
       : Peer(key, server_key, endpoint), name_(std::move(name)), public_key_(key.pub.curve_public) {}
 
-  void register_with(const std::vector<AttemptReport>& attempts = {}) {
+  void register_with(const std::vector<AttemptReport>& attempts = {}, std::uint64_t sequence = 0) {
     NodeRegistration registration;
     registration.name = name_;
     registration.boot_id = "boot-1";
     registration.endpoint = "tcp://127.0.0.1:9";
     registration.public_key = public_key_;
     registration.attempts = attempts;
+    registration.sequence = sequence;
     registration.hardware.mem_mib = 4'096;
     for (std::uint32_t i = 0; i < 4; ++i) {
       registration.hardware.cores.push_back(Core{0, 0, IndexSet::range(i, 1)});
@@ -565,6 +566,32 @@ TEST_F(CtldTest, ASilentNodeBecomesUnreachableAndItsJobsGoOn) {
   const auto reply = client->ask(jobs_request({1}, true));
   ASSERT_EQ(reply.jobs().jobs_size(), 1);
   EXPECT_EQ(reply.jobs().jobs(0).state(), static_cast<std::uint32_t>(JobState::kCompleted));
+}
+
+TEST_F(CtldTest, ALateRegistrationDoesNotTakeTheNodeFromItsConnection) {
+  start();
+  const auto client = user();
+  const auto old = node();
+  old->register_with({}, 1);
+  ASSERT_TRUE(old->expect(pb::ControllerMessage::kRegistered));
+  const auto current = node();
+  current->register_with({}, 3);
+  ASSERT_TRUE(current->expect(pb::ControllerMessage::kRegistered));
+  ASSERT_TRUE(client->ask(submission(1)).has_submit());
+  const auto launched = current->expect(pb::ControllerMessage::kLaunches);
+  ASSERT_TRUE(launched);
+  current->report(launched->launches().launches(0).order().key(), false);
+  pb::Request wait;
+  wait.mutable_wait()->set_job(1);
+  ASSERT_EQ(client->ask(wait).jobs().jobs(0).state(), static_cast<std::uint32_t>(JobState::kRunning));
+
+  old->register_with({}, 2);
+  const auto again = old->expect(pb::ControllerMessage::kRegisterAgain);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->register_again().sequence_above(), 3U);
+  EXPECT_EQ(client->ask(jobs_request({1}, false)).jobs().jobs(0).state(), static_cast<std::uint32_t>(JobState::kRunning));
+  current->report(launched->launches().launches(0).order().key(), true);
+  EXPECT_TRUE(current->expect(pb::ControllerMessage::kAcks)) << "the newer connection is still the node's";
 }
 
 TEST_F(CtldTest, StopsOnRequestAndComesBackOnTheSamePort) {

@@ -188,6 +188,8 @@ class Engine {
     if (known != nullptr && random_.permille(800)) registration.hardware = known->hardware;
     registration.boot_id = "boot" + std::to_string(random_.below(2));
     registration.endpoint = "tcp://" + registration.name + ":7071";
+    // Some come late, some are of a release that does not number them.
+    registration.sequence = random_.permille(800) ? ++registrations_ : random_.below(registrations_ + 1);
     for (std::uint64_t i = random_.below(6); i > 0; --i) registration.attempts.push_back(some_report());
     if (random_.permille(20)) registration.hardware.cores.clear();
     if (random_.permille(20)) registration.name = "not a name";
@@ -290,6 +292,7 @@ class Engine {
   }
 
   sim::Random random_;
+  std::uint64_t registrations_ = 0;
   sched::Policy policy_ = policy();
   engine::State state_;
   std::vector<std::string> rows_;

@@ -135,7 +135,7 @@ class RandomModel {
   StopOrder stop() { return {key(), Term(u64()), stop_cause(), i32()}; }
   AttemptReport report() { return {key(), coin(), outcome()}; }
   NodeRegistration registration() {
-    return {text(), hardware(), text(), text(), text(), list(4, [this] { return report(); })};
+    return {text(), hardware(), text(), text(), text(), list(4, [this] { return report(); }), u64()};
   }
   JobSelector::Item selector_item() {
     JobSelector::Item item{JobId(u64()), coin(), {}};
@@ -177,7 +177,7 @@ class RandomModel {
   }
   Node node() {
     return {NodeIndex(u32()), text(), hardware(), text(), text(), text(), enumerator(Contact::kUnreachable),
-            coin(),           text(), instant()};
+            coin(),           text(), instant(),  u64()};
   }
   JobSummary summary() {
     JobSummary s;
@@ -205,7 +205,7 @@ class RandomModel {
       case 0:
         return TermStarted{Term(u64())};
       case 1:
-        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(), text(), text()};
+        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(), text(), text(), u64()};
       case 2:
         return NodeBecameUnreachable{NodeIndex(u32())};
       case 3:

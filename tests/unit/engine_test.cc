@@ -238,6 +238,47 @@ TEST(Engine, ANodeThatRestartedFailsWhatRanOnItAndIsNotSentItAgain) {
   s.drop_effects();
 }
 
+TEST(Engine, ARegistrationThatIsReadLateChangesNothing) {
+  Scenario s;
+  NodeRegistration first = registration("n1", hardware(2));
+  first.sequence = 10;
+  s.run(RegisterNode{first});
+  const JobId id = s.submit(job(1, 1));
+  s.schedule();
+  s.report("n1", id, false);
+  NodeRegistration second = first;
+  second.sequence = 12;
+  second.endpoint = "tcp://127.0.0.1:2";
+  second.attempts.push_back(AttemptReport{{id, Attempt{1}}, false, {}});
+  s.run(RegisterNode{second});
+  s.drop_effects();
+  const engine::State before = s.state;
+
+  // Written before the job was launched, read after the newer one: the job is not lost.
+  NodeRegistration late = first;
+  late.sequence = 11;
+  EXPECT_EQ(s.run(RegisterNode{late}).outdated_by, 12U);
+  EXPECT_EQ(s.run(RegisterNode{second}).outdated_by, 12U) << "the same one twice";
+  EXPECT_EQ(s.state, before);
+  EXPECT_TRUE(s.effects.empty());
+
+  // The controller's restart does not make it newer, and a node that is away is not back.
+  s.run(StartTerm{});
+  EXPECT_EQ(s.run(RegisterNode{late}).outdated_by, 12U);
+  EXPECT_EQ(s.state.nodes[0].contact, Contact::kUnreachable);
+  second.sequence = 13;
+  EXPECT_EQ(s.run(RegisterNode{second}).outdated_by, 0U);
+  EXPECT_EQ(s.state.nodes[0].contact, Contact::kConnected);
+  EXPECT_TRUE(engine::find_job(s.state, id)->is_active());
+
+  // Another boot begins its own sequence.
+  NodeRegistration rebooted = registration("n1", hardware(2), "boot-2");
+  rebooted.sequence = 1;
+  EXPECT_EQ(s.run(RegisterNode{rebooted}).outdated_by, 0U);
+  EXPECT_EQ(s.state.nodes[0].boot_id, "boot-2");
+  s.drop_effects();
+}
+
 TEST(Engine, ALaunchThatWasLostIsSentAgainWhenTheNodeRegisters) {
   Scenario s;
   s.node("n1", 2);

@@ -105,7 +105,7 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
   outcome.ran = Duration::from_ms(1500);
   return {
       {"TermStarted", TermStarted{Term(3)}},
-      {"NodeRegistered", NodeRegistered{NodeIndex(1), "n1", golden_hardware(), "b0a7", "tcp://10.0.0.1:4712", "Yk"}},
+      {"NodeRegistered", NodeRegistered{NodeIndex(1), "n1", golden_hardware(), "b0a7", "tcp://10.0.0.1:4712", "Yk", 0}},
       {"NodeBecameUnreachable", NodeBecameUnreachable{NodeIndex(1)}},
       {"NodeDrained", NodeDrained{NodeIndex(1), "fan"}},
       {"NodeResumed", NodeResumed{NodeIndex(1)}},
