@@ -161,6 +161,7 @@ struct Controller::Impl {
     // The context waits for the linger time of the socket, and the handler must go before the context.
     router.reset();
     zap.reset();
+    pipeline.abandon_state();
   }
 };
 

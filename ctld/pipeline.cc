@@ -62,6 +62,12 @@ Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, Pi
 
 Pipeline::~Pipeline() = default;
 
+void Pipeline::abandon_state() {
+  static const engine::State* abandoned = nullptr;  // still reachable, so that it is no leak
+  abandoned = new engine::State(std::move(state_));
+  MUSTER_CHECK(abandoned != nullptr);
+}
+
 Instant Pipeline::now() {
   last_now_ = std::max({last_now_, state_.now, io::wall_now()});
   return last_now_;

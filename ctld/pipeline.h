@@ -53,6 +53,9 @@ class Pipeline {
   void on_committed(std::uint64_t seq);
 
   [[nodiscard]] const engine::State& state() const { return state_; }
+  // The process is about to end: the State stays where it is until then, since to free a million jobs takes a second.
+  // Nothing else of the pipeline may be used after it.
+  void abandon_state();
   [[nodiscard]] const sched::Policy& policy() const { return policy_; }
   // Wall time that never decreases, also not below what the journal has seen.
   Instant now();

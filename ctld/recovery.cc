@@ -1,5 +1,6 @@
 #include "ctld/recovery.h"
 
+#include <deque>
 #include <future>
 #include <utility>
 #include <vector>
@@ -15,6 +16,9 @@ namespace {
 
 // Batches read in one question: the reader's hold on the database must be short, or the WAL cannot be reset.
 constexpr std::size_t kBatchesAtOnce = 64;
+// Such groups of batches that are being decoded, each by a thread of its own: two keep two cores busy beside the thread
+// that evolves, and bound the memory.
+constexpr std::size_t kDecodedAhead = 2;
 
 struct DecodedRows {
   std::vector<Facts> batches;
@@ -49,7 +53,22 @@ Status check_fact(const engine::State& state, const Fact& fact) {
   return ok_status();
 }
 
-// Rows are read and decoded by a second thread while this one evolves the ones before.
+Status evolve_batches(const std::vector<Facts>& batches, const std::string& path, Recovered& out) {
+  for (const auto& facts : batches) {
+    ++out.position.seq;
+    for (const auto& fact : facts) {
+      if (const Status status = check_fact(out.state, fact); !status.ok()) {
+        return make_error(ErrorCode::kCorrupt, path + " is damaged: batch " + std::to_string(out.position.seq) + ": " +
+                                                   status.error().message + ": restore a copy of its folder");
+      }
+      engine::evolve(out.state, fact);
+    }
+    ++out.batches_replayed;
+  }
+  return ok_status();
+}
+
+// This thread reads rows, checks their chain and evolves; others decode what comes next, which is most of the work.
 Status replay(const std::string& state_dir, std::uint64_t upto, Recovered& out) {
   MUSTER_ASSIGN(const auto reader, JournalReader::open(state_dir));
   MUSTER_ASSIGN(const auto bounds, reader->bounds());
@@ -60,37 +79,29 @@ Status replay(const std::string& state_dir, std::uint64_t upto, Recovered& out) 
                                                std::to_string(out.position.seq) + ": restore a copy of its folder");
   }
   JournalPosition ahead = out.position;
-  const auto fetch = [&]() -> Result<DecodedRows> {
-    const std::uint64_t first = ahead.seq + 1;
-    MUSTER_ASSIGN(const auto rows, reader->read(ahead, upto, kBatchesAtOnce));
-    return decode_rows(rows, first, path);
-  };
-  auto next = std::async(std::launch::async, fetch);
-  for (;;) {
-    auto rows = next.get();
-    if (!rows.ok()) {
-      return rows.error();
-    }
-    const JournalPosition position = ahead;
-    if (rows->batches.empty()) {
-      out.position = position;
-      return ok_status();
-    }
-    next = std::async(std::launch::async, fetch);
-    std::uint64_t seq = out.position.seq;
-    for (const auto& facts : rows->batches) {
-      ++seq;
-      for (const auto& fact : facts) {
-        if (const Status status = check_fact(out.state, fact); !status.ok()) {
-          return make_error(ErrorCode::kCorrupt, path + " is damaged: batch " + std::to_string(seq) + ": " +
-                                                     status.error().message + ": restore a copy of its folder");
-        }
-        engine::evolve(out.state, fact);
+  std::deque<std::future<Result<DecodedRows>>> decoding;
+  for (bool more = true; more || !decoding.empty();) {
+    if (more) {
+      const std::uint64_t first = ahead.seq + 1;
+      MUSTER_ASSIGN(auto rows, reader->read(ahead, upto, kBatchesAtOnce));
+      more = !rows.empty();
+      if (more) {
+        decoding.push_back(std::async(std::launch::async, [rows = std::move(rows), first, &path] {
+          return decode_rows(rows, first, path);
+        }));
       }
-      ++out.batches_replayed;
     }
-    out.position = position;
+    if (decoding.size() > (more ? kDecodedAhead : 0)) {
+      const auto rows = decoding.front().get();
+      decoding.pop_front();
+      if (!rows.ok()) {
+        return rows.error();
+      }
+      MUSTER_TRY(evolve_batches(rows->batches, path, out));
+    }
   }
+  out.position = ahead;
+  return ok_status();
 }
 
 }  // namespace

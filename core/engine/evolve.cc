@@ -85,7 +85,8 @@ class Evolve {
       s_.requests_by_age.emplace_back(at_, f.request);
     }
     index_job(s_, job);
-    (job.is_array_record ? s_.arrays : s_.jobs).insert_or_assign(f.id, std::move(job));
+    auto& records = job.is_array_record ? s_.arrays : s_.jobs;
+    records.insert_or_assign(records.end(), f.id, std::move(job));  // ids rise
   }
 
   void operator()(const RequestsForgotten& f) {

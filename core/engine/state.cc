@@ -79,7 +79,9 @@ bool belongs_to_pending(const Job& job) {
 
 void index_job(State& state, const Job& job) {
   if (belongs_to_pending(job)) {
-    state.pending[job.spec->queue].insert(key_of(job));
+    // A new job mostly stands behind all others.
+    auto& queue = state.pending[job.spec->queue];
+    queue.insert(queue.end(), key_of(job));
   }
   if (job.is_array_record) {
     state.waiting_tasks += waiting_count(job);
@@ -145,13 +147,17 @@ void rebuild_indexes(State& state) {
   for (const auto& [id, job] : state.jobs) {
     index_job(state, job);
   }
-  for (const auto& [request, known] : state.requests) {
-    state.requests_by_age.emplace_back(known.at, request);
-  }
   // In the order of submission, which is that of the jobs' ids: many have the same time.
-  std::sort(state.requests_by_age.begin(), state.requests_by_age.end(), [&state](const auto& a, const auto& b) {
-    return state.requests.at(a.second).job < state.requests.at(b.second).job;
-  });
+  using Entry = std::map<RequestId, KnownRequest>::const_pointer;
+  std::vector<std::pair<JobId, Entry>> by_job;
+  by_job.reserve(state.requests.size());
+  for (const auto& entry : state.requests) {
+    by_job.emplace_back(entry.second.job, &entry);
+  }
+  std::sort(by_job.begin(), by_job.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [job, entry] : by_job) {
+    state.requests_by_age.emplace_back(entry->second.at, entry->first);
+  }
 }
 
 }  // namespace muster::engine

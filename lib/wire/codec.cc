@@ -94,10 +94,12 @@ Status read_list(const google::protobuf::RepeatedPtrField<Message>& in, int max,
   return ok_status();
 }
 
+Status read_spec_into(const pb::JobSpec& in, JobSpec& out);
 Result<JobSpecPtr> read_spec(bool present, const pb::JobSpec& in, std::string_view field) {
   if (!present) return corrupt(field, "is missing");
-  MUSTER_ASSIGN(JobSpec spec, from_pb(in));
-  return JobSpecPtr(std::make_shared<const JobSpec>(std::move(spec)));
+  auto spec = std::make_shared<JobSpec>();
+  MUSTER_TRY(read_spec_into(in, *spec));
+  return JobSpecPtr(std::move(spec));
 }
 
 #define MUSTER_REQUIRE(message, part) \
@@ -457,8 +459,9 @@ void to_pb(const JobSpec& in, pb::JobSpec& out) {
   out.set_export_mode(in.export_mode);
 }
 
-Result<JobSpec> from_pb(const pb::JobSpec& in) {
-  JobSpec out;
+namespace {
+// In place: a start decodes a million of them, and a JobSpec is large.
+Status read_spec_into(const pb::JobSpec& in, JobSpec& out) {
   MUSTER_ASSIGN(out.kind, read_enum(in.kind(), JobKind::kRun, "JobSpec.kind"));
   out.name = in.name();
   out.user = in.user();
@@ -501,6 +504,13 @@ Result<JobSpec> from_pb(const pb::JobSpec& in) {
   MUSTER_ASSIGN(out.script, read_digest(in.script(), "JobSpec.script"));
   MUSTER_ASSIGN(out.environment, read_digest(in.environment(), "JobSpec.environment"));
   out.export_mode = in.export_mode();
+  return ok_status();
+}
+}  // namespace
+
+Result<JobSpec> from_pb(const pb::JobSpec& in) {
+  JobSpec out;
+  MUSTER_TRY(read_spec_into(in, out));
   return out;
 }
 
