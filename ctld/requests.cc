@@ -36,6 +36,22 @@ Error no_such_job(JobId id) {
   return make_error(ErrorCode::kNotFound, id_text(id) + ": no such job: see `muster queue` and `muster history`");
 }
 
+// Why an operation found nothing of this id, from the rows that the history has of it.
+std::string why_unknown(JobId id, const HistoryPage* rows) {
+  bool tasks = false;
+  for (const auto& job : rows != nullptr ? rows->jobs : std::vector<JobSummary>{}) {
+    if (job.id == id && job.array != id) {
+      return "has already ended (" + std::string(to_string(job.state)) + ")";
+    }
+    tasks = tasks || job.array == id;
+  }
+  if (tasks) {
+    return "has already ended";
+  }
+  return rows == nullptr || rows->cut || rows->damaged > 0 ? "no such job, or it has ended"
+                                                           : "no such job: see `muster queue` and `muster history`";
+}
+
 bool owns(const Caller& caller, const JobSpec& spec) {
   return caller.admin || caller.user == spec.user;
 }
@@ -365,20 +381,40 @@ void Requests::operate(const Call& call, const pb::Request& request) {
       command = ResumeNodes{call.caller, std::move(names)};
       break;
   }
-  const auto decision = pipeline_.execute(command);
+  auto decision = pipeline_.execute(command);
   if (!decision.ok()) {
     return fail(call, decision.error());
   }
+  if (decision->unknown.empty()) {
+    return answer_operation(call, decision->matched, std::move(decision->notes));
+  }
+  HistoryFilter filter;
+  for (const JobId id : decision->unknown) {
+    filter.items.push_back({id, false, {}});
+  }
+  filter.limit = kNamedTasksMax;
+  // The operation is done, whether the history answers or not. What has just ended is in it after the open batch.
+  pipeline_.after_commit([this, call, filter = std::move(filter), decision = std::move(*decision)]() mutable {
+    read_history(std::move(filter), [this, call, decision = std::move(decision)](Result<HistoryRows> rows) mutable {
+      for (const JobId id : decision.unknown) {
+        decision.notes.push_back(id_text(id) + ": " + why_unknown(id, rows.ok() ? rows->get() : nullptr));
+      }
+      answer_operation(call, decision.matched, std::move(decision.notes));
+    });
+  });
+}
+
+void Requests::answer_operation(const Call& call, std::uint64_t matched, std::vector<std::string> notes) {
   auto message = std::make_shared<pb::Reply>();
   auto& out = *message->mutable_operation();
-  out.set_matched(decision->matched);
-  for (std::size_t i = 0; i < std::min(decision->notes.size(), kNotesMax); ++i) {
-    out.add_notes(decision->notes[i]);
+  out.set_matched(matched);
+  for (std::size_t i = 0; i < std::min(notes.size(), kNotesMax); ++i) {
+    out.add_notes(notes[i]);
   }
-  if (decision->notes.size() > kNotesMax) {
-    out.add_notes("and " + std::to_string(decision->notes.size() - kNotesMax) + " more of this kind");
+  if (notes.size() > kNotesMax) {
+    out.add_notes("and " + std::to_string(notes.size() - kNotesMax) + " more of this kind");
   }
-  out.set_failed(!decision->notes.empty());
+  out.set_failed(!notes.empty());
   reply_after_commit(call, std::move(message));
 }
 
@@ -593,25 +629,34 @@ void Requests::show_config(const Call& call) {
 // ---------------------------------------------------------------- history
 
 void Requests::read_history(const Call& call, HistoryFilter filter, std::function<void(HistoryRows)> done) {
+  read_history(std::move(filter), [this, call, done = std::move(done)](Result<HistoryRows> rows) {
+    if (rows.ok()) {
+      done(std::move(*rows));
+    } else {
+      fail(call, rows.error());
+    }
+  });
+}
+
+void Requests::read_history(HistoryFilter filter, std::function<void(Result<HistoryRows>)> done) {
   if (history_queue_.size() >= kHistoryReadsQueued) {
-    return fail(call,
-                make_error(ErrorCode::kLimitReached, "too many questions about history are waiting: try again later"));
+    return done(
+        make_error(ErrorCode::kLimitReached, "too many questions about history are waiting: try again later"));
   }
-  history_queue_.push_back({std::move(filter), [this, call, done = std::move(done)](Result<HistoryPage> page) {
+  history_queue_.push_back({std::move(filter), [this, done = std::move(done)](Result<HistoryPage> page) {
                               // The next question is read when these rows are gone.
-                              const HistoryRows rows(
-                                  new HistoryPage(page.ok() ? std::move(*page) : HistoryPage{}),
-                                  [this, alive = std::weak_ptr<int>(alive_)](HistoryPage* gone) {
-                                    delete gone;
-                                    if (!alive.expired()) {
-                                      --history_reads_;
-                                      next_history_read();
-                                    }
-                                  });
+                              HistoryRows rows(new HistoryPage(page.ok() ? std::move(*page) : HistoryPage{}),
+                                               [this, alive = std::weak_ptr<int>(alive_)](HistoryPage* gone) {
+                                                 delete gone;
+                                                 if (!alive.expired()) {
+                                                   --history_reads_;
+                                                   next_history_read();
+                                                 }
+                                               });
                               if (page.ok()) {
-                                done(rows);
+                                done(std::move(rows));
                               } else {
-                                fail(call, page.error());
+                                done(page.error());
                               }
                             }});
   next_history_read();

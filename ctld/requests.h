@@ -91,6 +91,7 @@ class Requests {
   void submit(const Call& call, const pb::Request& request);
   Status check_submission(const Call& call, const pb::Request& request, JobSpec& spec);
   void operate(const Call& call, const pb::Request& request);
+  void answer_operation(const Call& call, std::uint64_t matched, std::vector<std::string> notes);
   void jobs(const Call& call, const pb::Request& request);
   void jobs_part(const std::shared_ptr<JobWalk>& walk);
   void jobs_named(const std::shared_ptr<JobWalk>& walk);
@@ -110,6 +111,8 @@ class Requests {
   Result<std::string> key_of(const Call& call, const std::string& given) const;
   void show_config(const Call& call);
 
+  void read_history(HistoryFilter filter, std::function<void(Result<HistoryRows>)> done);
+  // The same; an error is the answer to the call.
   void read_history(const Call& call, HistoryFilter filter, std::function<void(HistoryRows)> done);
   void next_history_read();
 

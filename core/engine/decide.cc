@@ -204,7 +204,7 @@ class Decide {
   void note_id(JobId id, const char* text) { d_.notes.push_back("job " + std::to_string(id.value) + ": " + text); }
 
   std::vector<Selected> selected(const JobSelector& selector, const Caller& caller) {
-    return select_jobs(s_, selector, caller, d_.notes, denied_);
+    return select_jobs(s_, selector, caller, d_.notes, d_.unknown, denied_);
   }
   // Nothing matched and somebody was not permitted: that is the answer. Otherwise notes tell of single ids.
   Result<Decision> finish_selection() {

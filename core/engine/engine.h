@@ -26,6 +26,7 @@ struct Decision {
   JobId job;                       // SubmitJob: the job, new or of the same request id
   std::uint64_t matched = 0;       // CancelJobs, HoldJobs, ...: how many jobs or nodes it applied to
   std::vector<std::string> notes;  // problems with single ids or placements, for the user
+  std::vector<JobId> unknown;      // ids that were named and that no job has: they have ended, or never were
   NodeIndex node;                  // RegisterNode: the node's index
   // RegisterNode: the node has registered since with this sequence. What was read late says nothing that counts.
   std::uint64_t outdated_by = 0;

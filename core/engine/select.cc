@@ -17,8 +17,9 @@ bool matches(const JobSelector& sel, const Job& job, JobState state) {
 
 class Selection {
  public:
-  Selection(const State& s, const JobSelector& sel, const Caller& caller, std::vector<std::string>& notes, bool& denied)
-      : s_(s), sel_(sel), caller_(caller), notes_(notes), denied_(denied) {}
+  Selection(const State& s, const JobSelector& sel, const Caller& caller, std::vector<std::string>& notes,
+            std::vector<JobId>& unknown, bool& denied)
+      : s_(s), sel_(sel), caller_(caller), notes_(notes), unknown_(unknown), denied_(denied) {}
 
   std::vector<Selected> run() {
     if (sel_.items.empty()) {
@@ -34,7 +35,7 @@ class Selection {
       const std::size_t notes_before = notes_.size();
       by_id(item);
       if (out_.size() == before && notes_.size() == notes_before && !filtered_) {
-        notes_.push_back("job " + std::to_string(item.id.value) + ": no such job, or it has ended");
+        unknown_.push_back(item.id);
       }
     }
     return std::move(out_);
@@ -128,6 +129,7 @@ class Selection {
   const JobSelector& sel_;
   const Caller& caller_;
   std::vector<std::string>& notes_;
+  std::vector<JobId>& unknown_;
   bool& denied_;
   std::vector<Selected> out_;
   bool filtered_ = false;
@@ -136,8 +138,8 @@ class Selection {
 }  // namespace
 
 std::vector<Selected> select_jobs(const State& state, const JobSelector& selector, const Caller& caller,
-                                  std::vector<std::string>& notes, bool& denied) {
-  return Selection(state, selector, caller, notes, denied).run();
+                                  std::vector<std::string>& notes, std::vector<JobId>& unknown, bool& denied) {
+  return Selection(state, selector, caller, notes, unknown, denied).run();
 }
 
 }  // namespace muster::engine

@@ -17,8 +17,9 @@ struct Selected {
   bool whole_array = false;              // the record itself was meant, not single tasks of it
 };
 
-// Problems with single ids (unknown, not permitted) go to `notes`; `denied` is set when permission was the problem.
+// Problems with single ids go to `notes`, ids that no job has to `unknown`; `denied` is set when permission was the
+// problem.
 std::vector<Selected> select_jobs(const State& state, const JobSelector& selector, const Caller& caller,
-                                  std::vector<std::string>& notes, bool& denied);
+                                  std::vector<std::string>& notes, std::vector<JobId>& unknown, bool& denied);
 
 }  // namespace muster::engine

@@ -184,6 +184,33 @@ TEST_F(RequestsTest, AnAnswerFromTheHistoryWaitsForTheOpenBatch) {
   EXPECT_EQ(replies_[0].jobs().jobs_size(), 1);
 }
 
+TEST_F(RequestsTest, AnOperationOnAnEndedJobSaysHowItEnded) {
+  start_a_job();
+  report(1, false);
+  report(1, true);  // and is not on disk when the operation comes
+  pb::Request cancel;
+  cancel.mutable_cancel()->mutable_jobs()->add_items()->set_id(1);
+  ask(cancel);
+  EXPECT_EQ(journal_.history_reads(), 0U);
+  commit_all();
+  ASSERT_EQ(journal_.history_reads(), 1U);
+  journal_.answer_history();
+  turn();
+  ASSERT_EQ(replies_.size(), 1U);
+  ASSERT_EQ(replies_[0].operation().notes_size(), 1) << replies_[0].ShortDebugString();
+  EXPECT_EQ(replies_[0].operation().notes(0), "job 1: has already ended (completed)");
+  EXPECT_TRUE(replies_[0].operation().failed());
+
+  pb::Request hold;
+  hold.mutable_hold()->mutable_jobs()->add_items()->set_id(99);
+  ask(hold);
+  turn();
+  journal_.answer_history();
+  turn();
+  ASSERT_EQ(replies_.size(), 2U);
+  EXPECT_EQ(replies_[1].operation().notes(0), "job 99: no such job: see `muster queue` and `muster history`");
+}
+
 TEST_F(RequestsTest, RowsOfTheHistoryInMemoryAreBoundedWhileTheDiskIsSlow) {
   start_a_job();
   report(1, false);
