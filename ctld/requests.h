@@ -26,6 +26,7 @@
 #include "lib/io/loop.h"
 
 namespace muster::pb {
+class JobSelector;
 class Reply;
 class Request;
 }  // namespace muster::pb
