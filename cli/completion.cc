@@ -15,7 +15,7 @@ int command_completion(const Parsed& parsed) {
     commands += (commands.empty() ? "" : " ") + std::string(info.name);
     std::string words;
     for (const OptionInfo& row : option_table()) {
-      if ((row.commands & info.command) == 0 || (row.flags & (kAlias | kLater)) != 0) continue;
+      if ((row.commands & info.command) == 0 || (row.flags & (kAlias | kLater | kElsewhere)) != 0) continue;
       words += (words.empty() ? "--" : " --") + std::string(row.name);
     }
     cases += "    " + std::string(info.name) + ") words='" + words + "' ;;\n";

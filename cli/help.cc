@@ -48,7 +48,7 @@ std::string program_words(Command command) {
 std::vector<const OptionInfo*> shown_options(Command command, bool later) {
   std::vector<const OptionInfo*> rows;
   for (const OptionInfo& row : option_table()) {
-    if ((row.commands & command) == 0 || (row.flags & kAlias) != 0) continue;
+    if ((row.commands & command) == 0 || (row.flags & (kAlias | kElsewhere)) != 0) continue;
     if (((row.flags & kLater) != 0) == later) rows.push_back(&row);
   }
   return rows;

@@ -135,6 +135,7 @@ constexpr OptionInfo kOptions[] = {
 
   // Everywhere.
   {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kCancel | kHold | kRelease | kDrain | kResume | kLocal | kVersion | kPing, kPlain},
+  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "run prints what its command prints: ask for the job with `muster show job ID --json`", kRun, kElsewhere},
   {Id::kConfig, "config", 0, Arg::kRequired, Kind::kPath, "FILE", "configuration file (default: $MUSTER_CONFIG, /etc/muster/muster.toml)", kOnline, kPlain},
   {Id::kKey, "key", 0, Arg::kRequired, Kind::kPath, "FILE", "the caller's key file (default: $MUSTER_KEY, [cluster] key)", kOnline, kPlain},
   {Id::kTimeout, "timeout", 0, Arg::kRequired, Kind::kSeconds, "TIME", "how long to try to reach the controller (default 10s, or as configured; seconds when bare)", kOnline, kPlain},

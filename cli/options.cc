@@ -137,6 +137,9 @@ Status check_all(const std::vector<Given>& given) {
     if ((one.option->flags & kLater) != 0) {
       return invalid_argument(one.source + " is not supported yet: leave it out");
     }
+    if ((one.option->flags & kElsewhere) != 0) {
+      return invalid_argument(one.source + ": " + one.option->meaning);
+    }
     MUSTER_TRY(check_value(one));
   }
   return ok_status();

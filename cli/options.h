@@ -205,6 +205,7 @@ enum OptionFlags : std::uint8_t {
   kIgnored = 1U << 4,      // accepted and without effect (said in `meaning`)
   kJobVariable = 1U << 5,  // inside a job MUSTER_<NAME> describes that job, so it is no input there
   kRepeats = 1U << 6,      // may be given several times, all count; otherwise the last one does
+  kElsewhere = 1U << 7,    // known, refused: `meaning` says what to do instead
 };
 
 struct OptionInfo {

@@ -126,6 +126,7 @@ class StepRun {
   void send_signal(int number);
   void credit();
   void report_ends();
+  void report_write_failures();
   void drain();
   bool fail(const std::string& message, int status = kExitRefused);
   [[nodiscard]] std::string node_name() const;
@@ -158,6 +159,7 @@ class StepRun {
   Duration lost_since_;
   Duration resume_at_;  // when to ask again; 0: not
   bool reader_gone_ = false;
+  bool output_lost_ = false;
   int redirects_ = 0;
   int status_ = 0;
 };
@@ -172,6 +174,14 @@ void StepRun::drain() {
   ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   if (output_) {
     output_->drain();
+  }
+  report_write_failures();
+}
+
+void StepRun::report_write_failures() {
+  for (std::string why; output_ && !(why = output_->take_failure()).empty();) {
+    output_lost_ = true;
+    error_line((options_.srun_style ? "error: " : "") + why + ": the rest of that output is lost");
   }
 }
 
@@ -449,6 +459,9 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
       drain();
       report_ends();
       status_ = std::min(reply.ended().exit_code(), 255);
+      if (status_ == 0 && output_lost_) {
+        status_ = kExitRefused;
+      }
       if (!reply.ended().detail().empty() && interrupts_ == 0) {
         error_line((options_.srun_style ? "error: " : "") +
                    (started_ ? "step " + std::to_string(access_.job) + "." + std::to_string(step_)
@@ -584,6 +597,7 @@ void StepRun::credit() {
   }
   if (!output_->flush() && !reader_gone_) {
     reader_gone_ = true;  // as a program at a closed pipe would be told
+    report_write_failures();
     send_signal(SIGPIPE);
   }
   if (const std::uint64_t bytes = output_->take_credit(); bytes > 0) {

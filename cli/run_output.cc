@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "lib/model/patterns.h"
 
@@ -26,6 +27,8 @@ constexpr std::size_t kFileWrite = 1U << 20U;
 struct OutputRouter::Sink {
   int fd = -1;
   io::Fd owned;
+  std::string name;  // for errors
+  int error = 0;     // errno of a write that failed, until it was told
   bool pollable = true;
   bool failed = false;
   std::string waiting;
@@ -69,6 +72,7 @@ struct OutputRouter::Sink {
         return false;
       }
       failed = true;
+      error = errno;
       waiting.clear();
       begin = 0;
       return false;
@@ -103,6 +107,7 @@ Result<std::unique_ptr<OutputRouter>> OutputRouter::make(const OutputOptions& op
       return io::errno_error("open the output file", path, errno);
     }
     sink->fd = sink->owned.get();
+    sink->name = path;
     struct stat status {};
     sink->pollable = ::fstat(sink->fd, &status) == 0 && !S_ISREG(status.st_mode);
     router->sinks_.push_back(std::move(sink));
@@ -115,6 +120,7 @@ Result<std::unique_ptr<OutputRouter>> OutputRouter::make(const OutputOptions& op
     if (index == SIZE_MAX) {
       auto sink = std::make_unique<Sink>();
       sink->fd = stream;
+      sink->name = stream == STDOUT_FILENO ? "standard output" : "standard error";
       struct stat status {};
       sink->pollable = ::fstat(stream, &status) == 0 && !S_ISREG(status.st_mode);
       router->sinks_.push_back(std::move(sink));
@@ -258,6 +264,16 @@ bool OutputRouter::flush() {
     all_there = all_there && !sink->failed;
   }
   return all_there;
+}
+
+std::string OutputRouter::take_failure() {
+  for (const auto& sink : sinks_) {
+    const int error = std::exchange(sink->error, 0);
+    if (error != 0 && error != EPIPE) {
+      return "cannot write to " + sink->name + ": " + ::strerror(error);
+    }
+  }
+  return "";
 }
 
 void OutputRouter::drain() {

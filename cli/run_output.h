@@ -46,8 +46,11 @@ class OutputRouter {
   void idle();
   [[nodiscard]] bool has_incomplete_lines() const;
 
-  // Writes what the descriptors take now. False: a reader is gone (the output of that descriptor is thrown away).
+  // Writes what the descriptors take now. False: a write failed (the output of that descriptor is thrown away).
   bool flush();
+  // Why writing failed, once for each descriptor: "cannot write to FILE: No space left on device". Empty: nothing to
+  // tell; a reader that went away is none of the user's worries.
+  std::string take_failure();
   // Writes all, waiting as long as it takes.
   void drain();
   // Adds what poll(2) should wait for.

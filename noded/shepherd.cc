@@ -15,6 +15,7 @@
 #include <iterator>
 #include <utility>
 
+#include "lib/base/text.h"
 #include "noded/shepherd_util.h"
 
 namespace muster::noded {
@@ -279,6 +280,9 @@ void Shepherd::reap() {
       task.wait_status = status;
       if (!task.failed) {
         task.outcome = outcome_of(status);
+        if (task.step != ProcessTree::kNoStep) {
+          blame_time_limit(task.outcome);
+        }
       }
       close_input(task);
       if (task.step == ProcessTree::kNoStep) {
@@ -362,6 +366,15 @@ void Shepherd::begin_end(EndCause cause, std::int64_t grace_us) {
   tree_->signal_all(SIGCONT);  // a stopped process sees TERM only when it goes on
   kill_at_us_ = now_us() + grace_us;
   arm_timer();
+}
+
+// Signal 15 alone would leave the step's user guessing who sent it.
+void Shepherd::blame_time_limit(Outcome& outcome) const {
+  if (stopping_ && end_cause_ == EndCause::kTimeLimit && (outcome.signal != 0 || outcome.exit_code != 0)) {
+    outcome.cause = EndCause::kTimeLimit;
+    outcome.detail = "job " + launch_->name.substr(0, launch_->name.find('.')) + " reached its time limit of " +
+                     format_duration(Duration::from_us(launch_->time_limit_us));
+  }
 }
 
 void Shepherd::settle() {

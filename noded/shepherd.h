@@ -101,6 +101,7 @@ class Shepherd {
 
   // The end.
   void begin_end(EndCause cause, std::int64_t grace_us);
+  void blame_time_limit(Outcome& outcome) const;
   void decide(const Outcome& outcome);
   void settle();
   void settle_task(Task& task);

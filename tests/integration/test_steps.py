@@ -58,6 +58,22 @@ class Steps(ClusterTest):
         self.assertEqual(result.code, 137)
         self.assertIn("signal 9", result.err)
 
+    def test_a_step_that_reaches_the_jobs_time_limit_says_so(self):
+        result = self.cluster.run("run", "-t", "1s", "sleep", 1000)
+        self.assertEqual(result.code, 128 + signal.SIGTERM)
+        self.assertRegex(result.err, r"signal 15 \(Terminated\): job \d+ reached its time limit of 00:00:01")
+        job = self.cluster.json("history", "--limit", 1)["jobs"][0]
+        self.assertEqual((job["name"], job["state"]), ("sleep", "timeout"))
+
+    def test_output_onto_a_full_disk_names_the_reason(self):
+        for where, name in (("/dev/full", "/dev/full"), (None, "standard output")):
+            with open("/dev/full", "w") as full:
+                args = ["run"] + (["-o", where] if where else []) + ["sh", "-c", "echo word; exit 0"]
+                process = self.cluster.popen(*args, stdout=full, stderr=subprocess.PIPE, text=True)
+                err = process.communicate(timeout=60)[1]
+            self.assertNotEqual(process.returncode, 0, err)
+            self.assertIn("muster: cannot write to %s: No space left on device" % name, err)
+
     def test_a_missing_program_is_named_with_its_node(self):
         for program in ("/no/such/program", "no-such-program"):
             result = self.cluster.run("run", program)

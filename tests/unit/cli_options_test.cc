@@ -18,6 +18,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 std::string error_of(Command command, const std::vector<std::string>& words) {
   const auto parsed = parse_command_line(command, words);
@@ -145,7 +146,7 @@ TEST(OptionTable, HelpNamesEveryOptionThatIsAccepted) {
   for (const CommandInfo& command : command_table()) {
     const std::string help = help_text(command.command);
     for (const OptionInfo& row : option_table()) {
-      if ((row.commands & command.command) == 0 || (row.flags & kAlias) != 0) continue;
+      if ((row.commands & command.command) == 0 || (row.flags & (kAlias | kElsewhere)) != 0) continue;
       EXPECT_THAT(help, HasSubstr(std::string("--") + row.name)) << command.name;
     }
     EXPECT_FALSE(man_page(command.name).empty());
@@ -463,6 +464,12 @@ TEST(Run, InputAndOutput) {
   EXPECT_EQ(run(kSrun, {"-o", "all"}).output_path, "");
   EXPECT_EQ(run(kRun, {"-N2", "-n4"}).job.kind, JobKind::kRun);
   EXPECT_EQ(run(kRun, {"-N2", "-n4"}).job.ntasks, 4U);
+}
+
+TEST(Run, JsonIsRefusedWithWhatToUseInstead) {
+  EXPECT_THAT(error_of(kRun, {"--json", "true"}), HasSubstr("--json: run prints what its command prints"));
+  EXPECT_EQ(parse_command_line(kRun, {"true", "--json"})->operands, (std::vector<std::string>{"true", "--json"}));
+  EXPECT_THAT(help_text(kRun), Not(HasSubstr("--json")));
 }
 
 TEST(Run, NeedsACommand) {
