@@ -216,10 +216,15 @@ class Decide {
 
   Result<Decision> set_held(const JobSelector& selector, const Caller& caller, bool held) {
     std::set<JobId> seen;
+    std::set<JobId> told;
     for (const Selected& sel : selected(selector, caller)) {
       const Job& job = sel.array != nullptr ? *sel.array : *sel.job;
+      // An array that waits is one record, which is held or not; its single tasks have no such mark.
       if (sel.array != nullptr && !sel.whole_array) {
-        note_id(sel.array->id, "is an array: hold and release apply to all its waiting tasks, give the array's id");
+        if (told.insert(job.id).second) {
+          note_id(job.id, held ? "single tasks of an array cannot be held: hold the array by its id, or cancel them"
+                               : "single tasks of an array cannot be released: release the array by its id");
+        }
         continue;
       }
       if (job.is_active()) {

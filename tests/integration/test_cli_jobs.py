@@ -57,6 +57,16 @@ class Jobs(ClusterTest):
         self.assertEqual(self.cluster.wait(job)["state"], "completed")
         self.assertEqual(self.cluster.run("hold", job).code, 1)
 
+    def test_hold_and_release_of_single_array_tasks_are_refused_once(self):
+        array = self.cluster.submit("-H", "-a", "1-9", "--wrap", "true")
+        for verb, tasks in (("hold", "%d_7" % array), ("hold", "%d_[1-5]" % array), ("release", "%d_[1-5]" % array)):
+            result = self.cluster.run(verb, tasks)
+            self.assertEqual(result.code, 1, result)
+            self.assertRegex(result.err, r"\Amuster: job %d: single tasks of an array cannot be .* by its id.*\n\Z" % array)
+        self.assertTrue(self.cluster.job(array)["held"])
+        self.cluster.ok("release", array)
+        self.assertEqual({job["state"] for job in self.cluster.wait_all(array)}, {"completed"})
+
     def test_two_that_do_not_fit_together_never_overlap(self):
         script = "echo start >>order; sleep 0.3; echo end >>order"
         jobs = [self.cluster.submit("-N2", "--exclusive", "-o", "/dev/null", "--wrap", script) for _ in range(3)]
