@@ -78,8 +78,9 @@ Status check_bytes(std::string_view text, std::string_view name) {
   if (text.empty())
     return invalid_argument(who + ": the script is empty: write a first line such as #!/bin/sh and commands below");
   if (text.size() > kScriptBytesMax) {
-    return invalid_argument(who + ": the script is larger than 10 MiB, and clusters take 4 MiB unless configured otherwise: put data into a file that "
-                                  "the script reads");
+    return invalid_argument(who + ": the script is larger than the limit of " + std::to_string(kScriptBytesMax >> 20U) +
+                            " MiB (" + std::to_string(kScriptBytesMax) +
+                            " bytes): put data into a file that the script reads");
   }
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
     return invalid_argument(

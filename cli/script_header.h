@@ -11,11 +11,12 @@
 #include <vector>
 
 #include "lib/base/result.h"
+#include "lib/wire/codec.h"
 
 namespace muster::cli {
 
-// The size of the largest script: what is larger is data and belongs in a file of its own.
-inline constexpr std::size_t kScriptBytesMax = 10U << 20U;
+// The size of the largest script, as the controller's.
+inline constexpr std::size_t kScriptBytesMax = wire::kScriptBytesMax;
 // Words of one directive line and directive lines of a script: far above what people write.
 inline constexpr std::size_t kDirectiveWordsMax = 1'000;
 inline constexpr std::size_t kDirectivesMax = 10'000;

@@ -79,7 +79,7 @@ std::vector<Row> make_table() {
       {"controller", "message_bytes_max", ValueType::kCount, "bytes", "67108864", 1'048'576, 1'073'741'824, "",
        count([](C c, Q) -> N { return c.controller.message_bytes_max; }), "ctld,noded", false,
        "Who sends a larger message is disconnected."},
-      {"controller", "script_bytes_max", ValueType::kCount, "bytes", "4194304", 1'024, 67'108'864, "",
+      {"controller", "script_bytes_max", ValueType::kCount, "bytes", "4194304", 1'024, 4'194'304, "",
        count([](C c, Q) -> N { return c.controller.script_bytes_max; }), "ctld", true,
        "Larger job scripts are refused."},
 

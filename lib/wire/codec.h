@@ -97,9 +97,10 @@ std::string header(MessageKind kind);
 // kCorrupt when it is not one of Muster's headers; says which version was met when only that differs.
 Result<MessageKind> parse_header(std::string_view frame);
 
-// Largest body accepted on any socket: a 10 MiB script, an environment of 2 MiB, and the rest.
+// Largest body accepted on any socket: a script, an environment, arguments, and the rest.
 inline constexpr std::size_t kMessageBytesMax = 16U << 20U;
-inline constexpr std::size_t kScriptBytesMax = 10U << 20U;
+// What is larger is data and belongs in a file of its own. controller.script_bytes_max may ask for less.
+inline constexpr std::size_t kScriptBytesMax = 4U << 20U;
 inline constexpr std::size_t kEnvironmentBytesMax = 2U << 20U;
 // Arguments of one script: what fits Linux's 2 MiB of arguments, each with its pointer and its end.
 inline constexpr std::size_t kArgumentsMax = 200'000;

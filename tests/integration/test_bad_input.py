@@ -61,15 +61,17 @@ class BadInput(ClusterTest):
         self.refused(("submit", self.cluster.script("dos.sh", "#!/bin/sh\r\necho hello\r\n")), 1, "CR")
         self.refused(("submit", self.cluster.script("nul.sh", "#!/bin/sh\necho \0\n")), 1, "NUL")
         self.refused(("submit", self.cluster.script("empty.sh", "")), 1, "empty.sh")
-        self.refused(("submit", big), 1, "bytes")
+        self.refused(("submit", big), 1, ("big.sh", "4 MiB", "4194304 bytes"))
         self.refused(("submit", self.cluster.script("option.sh", "#!/bin/sh\n#MUSTER --ntaks 3\ntrue\n")), 2,
                      ("option.sh:2", "--ntasks"))
 
-    def test_a_script_of_three_mebibytes_runs(self):
+    def test_a_script_as_large_as_the_limit_runs(self):
         script = self.cluster.script("large.sh", "#!/bin/sh\nexit 0\n")
         with open(script, "a") as file:
             for _ in range(3):
                 file.write("#" + "z" * ((1 << 20) - 2) + "\n")
+            file.write("#" * ((4 << 20) - file.tell()))
+        self.assertEqual(os.path.getsize(script), 4 << 20)
         self.assertEqual(self.cluster.wait(self.cluster.submit(script))["state"], "completed")
 
     def ports(self):

@@ -103,7 +103,7 @@ class Submit(ClusterTest):
         self.fails(1, "submit", "/tmp", mentions=["/tmp"])
         with open(os.path.join(self.cluster.work, "big.sh"), "w") as script:
             script.write("#!/bin/sh\n" + "#" * (10 << 20))
-        self.fails(1, "submit", "big.sh", mentions=["big.sh", "10 MiB"])
+        self.fails(1, "submit", "big.sh", mentions=["big.sh", "4 MiB"])
         self.cluster.script("bad-option.sh", "#!/bin/sh\n#MUSTER -N 1\n#MUSTER --tme=5\n")
         self.fails(2, "submit", "bad-option.sh", mentions=["bad-option.sh:3", "--tme"])
 
