@@ -27,6 +27,7 @@ class Client {
  public:
   // Reads the configuration and the user's key; does not wait for the controller.
   static Result<std::unique_ptr<Client>> open(const ConnectOptions& options);
+  // Leaves the connection to the end of the process, which the program brings about at once.
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;

@@ -84,7 +84,7 @@ class LocalCluster {
   Status start_nodes(std::uint32_t first, std::uint32_t count, Duration deadline);
   // Until the controller hears these nodes (with the boot ids they have now).
   Status wait_connected(const std::vector<std::uint32_t>& indices, Duration deadline);
-  Status fix_port(std::uint32_t index);
+  Status fix_port(Client& connection, std::uint32_t index);
   Result<std::unique_ptr<Client>> client(Duration timeout);
   Result<std::uint32_t> index_of(const std::string& daemon) const;
   Result<pid_t> spawn_daemon(const std::vector<std::string>& argv, const std::string& log);
@@ -345,9 +345,8 @@ Status LocalCluster::wait_connected(const std::vector<std::uint32_t>& indices, D
 }
 
 // The port that the node's daemon found free becomes its port, so that a restart comes back on the same one.
-Status LocalCluster::fix_port(std::uint32_t index) {
-  MUSTER_ASSIGN(std::unique_ptr<Client> connection, client(Duration::from_s(5)));
-  MUSTER_ASSIGN(const auto views, fetch_nodes(*connection, {node_name(index)}));
+Status LocalCluster::fix_port(Client& connection, std::uint32_t index) {
+  MUSTER_ASSIGN(const auto views, fetch_nodes(connection, {node_name(index)}));
   const std::string endpoint = views.front().endpoint();
   const std::size_t colon = endpoint.rfind(':');
   if (colon == std::string::npos || endpoint.find('*') != std::string::npos) return ok_status();
@@ -376,7 +375,8 @@ Status LocalCluster::start_nodes(std::uint32_t first, std::uint32_t count, Durat
     indices.push_back(i);
   }
   MUSTER_TRY(wait_connected(indices, deadline));
-  for (const std::uint32_t i : indices) MUSTER_TRY(fix_port(i));
+  MUSTER_ASSIGN(std::unique_ptr<Client> connection, client(Duration::from_s(5)));
+  for (const std::uint32_t i : indices) MUSTER_TRY(fix_port(*connection, i));
   return ok_status();
 }
 

@@ -1,5 +1,6 @@
 // The program `muster`, which answers to the name srun too.
 #include <signal.h>
+#include <unistd.h>
 
 #include <exception>
 #include <string>
@@ -106,7 +107,8 @@ int main(int argc, char** argv) {
     const std::string_view name = path.substr(path.find_last_of('/') + 1);
     const bool as_srun = name == "srun";
     if (as_srun) muster::cli::set_program_name("srun");
-    return muster::cli::run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc), as_srun);
+    // Not by return: what was to be said is said, and threads of ZeroMQ may still run.
+    _exit(muster::cli::run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc), as_srun));
   } catch (const std::exception& failure) {
     muster::cli::error_line(std::string("internal error: ") + failure.what());
     return muster::cli::kExitRefused;

@@ -71,7 +71,7 @@ class User : public Peer {
         }
       }
     }
-    ADD_FAILURE() << "no answer to " << request.ShortDebugString();
+    ADD_FAILURE() << "no answer to request " << request.body_case();
     return {};
   }
   std::optional<pb::Reply> receive(Duration timeout) {
@@ -262,7 +262,7 @@ TEST_F(CtldTest, AJobGoesFromSubmissionOverANodeToHistory) {
   ASSERT_TRUE(n1->expect(pb::ControllerMessage::kRegistered));
 
   const auto submitted = client->ask(submission(1, "#!/bin/sh\necho hello\n"));
-  ASSERT_TRUE(submitted.has_submit()) << submitted.ShortDebugString();
+  ASSERT_TRUE(submitted.has_submit()) << submitted.error().message();
   EXPECT_EQ(submitted.submit().job(), 1U);
   const auto launched = n1->expect(pb::ControllerMessage::kLaunches);
   ASSERT_TRUE(launched);
@@ -279,14 +279,14 @@ TEST_F(CtldTest, AJobGoesFromSubmissionOverANodeToHistory) {
   wait.mutable_wait()->set_job(1);
   n1->report(launch.order().key(), false);
   auto reply = client->ask(wait);
-  ASSERT_EQ(reply.jobs().jobs_size(), 1) << reply.ShortDebugString();
+  ASSERT_EQ(reply.jobs().jobs_size(), 1) << reply.error().message();
   EXPECT_EQ(reply.jobs().jobs(0).state(), static_cast<std::uint32_t>(JobState::kRunning));
 
   pb::Request ask_ticket;
   ask_ticket.mutable_ticket()->set_job(1);
   ask_ticket.mutable_ticket()->set_client_key(user_key_.pub.curve_public);
   reply = client->ask(ask_ticket);
-  ASSERT_TRUE(reply.has_ticket()) << reply.ShortDebugString();
+  ASSERT_TRUE(reply.has_ticket()) << reply.error().message();
   EXPECT_EQ(reply.ticket().endpoint(), "tcp://127.0.0.1:9");
   ASSERT_TRUE(ticket.ParseFromString(reply.ticket().ticket().body()));
   EXPECT_EQ(ticket.client_key(), user_key_.pub.curve_public);
@@ -297,7 +297,7 @@ TEST_F(CtldTest, AJobGoesFromSubmissionOverANodeToHistory) {
   EXPECT_EQ(acked->acks().keys(0).job(), 1U);
   wait.mutable_wait()->set_until_ended(true);
   reply = client->ask(wait);
-  ASSERT_EQ(reply.jobs().jobs_size(), 1) << reply.ShortDebugString();
+  ASSERT_EQ(reply.jobs().jobs_size(), 1) << reply.error().message();
   EXPECT_EQ(reply.jobs().jobs(0).exit_code(), 7);
 
   pb::Request history;
@@ -373,7 +373,7 @@ TEST_F(CtldTest, WhatWasAcknowledgedInAStormSurvivesKills) {
     for (std::uint64_t got = 0; got < enough;) {
       const auto reply = client->receive(Duration::from_s(20));
       ASSERT_TRUE(reply) << "round " << round << " got " << got << " of " << enough << "\n" << log_text();
-      ASSERT_TRUE(reply->has_submit()) << reply->ShortDebugString();
+      ASSERT_TRUE(reply->has_submit()) << reply->error().message();
       const auto [known, is_new] = acknowledged.emplace(reply->correlation(), reply->submit().job());
       ASSERT_EQ(known->second, reply->submit().job());
       ++got;
@@ -456,7 +456,7 @@ TEST_F(CtldTest, BadSubmissionsAreRefusedWithTheReason) {
   const auto client = user();
   const auto refused = [&](const pb::Request& request) {
     const auto reply = client->ask(request);
-    EXPECT_TRUE(reply.has_error()) << reply.ShortDebugString();
+    EXPECT_TRUE(reply.has_error()) << reply.error().message();
     return reply.error().message();
   };
   EXPECT_NE(refused(submission(1, "")).find("no script"), std::string::npos);

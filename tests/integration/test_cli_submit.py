@@ -26,6 +26,14 @@ class Submit(ClusterTest):
             self.assertIn(text, result.err, result)
         return result
 
+    @unittest.skipIf(os.environ.get("MUSTER_SANITIZE"), "sanitizers keep the shared libraries")
+    def test_the_command_loads_the_c_library_alone(self):
+        env = dict(self.cluster.env, LD_TRACE_LOADED_OBJECTS="1")
+        loaded = subprocess.run([MUSTER], env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+        libraries = {line.split()[0].split("/")[-1].split(".so")[0] for line in loaded.splitlines()}
+        # Each library more costs every start of the command a part of its 8 ms.
+        self.assertLessEqual(libraries, {"linux-vdso", "ld-linux-x86-64", "libc", "libm", "libdl", "libpthread"})
+
     def test_prints_the_id(self):
         out = self.cluster.ok("submit", "--wrap", "true")
         self.assertRegex(out, r"\ASubmitted job \d+\n\Z")

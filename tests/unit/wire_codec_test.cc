@@ -261,10 +261,12 @@ TEST(Codec, ABatchWithOneWrongFactIsRefusedAsAWhole) {
 TEST(Codec, FieldsOfALaterReleaseAreIgnored) {
   pb::Fact fact;
   fact.mutable_job_held()->set_job(7);
-  fact.mutable_job_held()->GetReflection()->MutableUnknownFields(fact.mutable_job_held())->AddVarint(77, 1);
-  fact.GetReflection()->MutableUnknownFields(&fact)->AddLengthDelimited(900, "later");
+  // Field 77 with the number 1, inside; field 900 with a text, outside.
+  const std::string inner = fact.job_held().SerializeAsString() + "\xe8\x04\x01";
+  ASSERT_TRUE(fact.mutable_job_held()->ParseFromString(inner));
+  ASSERT_EQ(fact.job_held().SerializeAsString(), inner);
   pb::Fact parsed;
-  ASSERT_TRUE(parsed.ParseFromString(fact.SerializeAsString()));
+  ASSERT_TRUE(parsed.ParseFromString(fact.SerializeAsString() + "\xa2\x38\x05later"));
   const auto read = from_pb(parsed);
   ASSERT_TRUE(read.ok());
   EXPECT_TRUE(*read == (Fact{{}, JobHeld{JobId(7)}}));
