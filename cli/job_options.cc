@@ -22,7 +22,9 @@ constexpr std::size_t kEnvironmentBytesMax = 2U << 20U;
 // Applies options to a JobSpec, from the weakest source to the strongest.
 class JobBuilder {
  public:
-  JobBuilder(JobSpec& spec, const Surroundings& around) : spec_(spec), around_(around) {}
+  // `more_letters`: patterns of output files beside those that all know.
+  JobBuilder(JobSpec& spec, const Surroundings& around, std::string_view more_letters = {})
+      : spec_(spec), around_(around), more_letters_(more_letters) {}
 
   // All options of one source. Options that say the same thing in two ways exclude each other within a source; a
   // stronger source that gives one of them replaces what a weaker one gave.
@@ -143,10 +145,10 @@ class JobBuilder {
         break;
       case OptionId::kOutput:
         spec_.stdout_path = text;
-        break;
+        return check_pattern(one);
       case OptionId::kError:
         spec_.stderr_path = text;
-        break;
+        return check_pattern(one);
       case OptionId::kInput:
         input_text_ = text;
         break;
@@ -179,6 +181,16 @@ class JobBuilder {
     return ok_status();
   }
 
+  // A letter that is not filled in would make a file that nobody finds.
+  [[nodiscard]] Status check_pattern(const Given& one) const {
+    const std::string_view unknown = unknown_pattern(*one.value, more_letters_);
+    if (unknown.empty()) return ok_status();
+    std::string letters = "%j %A %a %x %u %N %n %t";
+    for (const char letter : more_letters_) letters += std::string(" %") + letter;
+    return invalid_argument(one.source + ": \"" + printable(one.value->substr(0, 60)) + "\": " + printable(unknown) +
+                            " stands for nothing: use " + letters + ", or %% for a percent sign");
+  }
+
   static Status set_count(const Given& one, std::uint32_t& field) {
     MUSTER_ASSIGN(const std::uint64_t count, parse_count(*one.value, one.source, {1, kCountMax}));
     field = static_cast<std::uint32_t>(count);
@@ -201,6 +213,7 @@ class JobBuilder {
   std::string export_source_ = "--export";
   std::string input_text_;
   bool has_open_mode_ = false;
+  std::string_view more_letters_;
 };
 
 std::string base_name(std::string_view path) {
@@ -395,7 +408,7 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
   options.job_id = job_around;
   if (options.argv.empty()) return invalid_argument("no command to run: write it after the options");
   JobSpec& spec = options.job;
-  JobBuilder builder(spec, around);
+  JobBuilder builder(spec, around, "sJ");  // run_output.cc fills these in
   MUSTER_TRY(builder.apply(variables));
   MUSTER_TRY(builder.apply(command_line.given));
   std::vector<Given> all = variables;

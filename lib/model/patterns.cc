@@ -72,6 +72,21 @@ std::string expand_pattern(std::string_view pattern, const PatternValues& values
   return text;
 }
 
+std::string_view unknown_pattern(std::string_view pattern, std::string_view more_letters) {
+  constexpr std::string_view kLetters = "jAaxuNnt%";
+  for (std::size_t at = pattern.find('%'); at != std::string_view::npos; at = pattern.find('%', at)) {
+    const std::size_t begin = at++;
+    while (at < pattern.size() && pattern[at] >= '0' && pattern[at] <= '9') ++at;
+    const bool known = at < pattern.size() && (kLetters.find(pattern[at]) != std::string_view::npos ||
+                                               more_letters.find(pattern[at]) != std::string_view::npos);
+    if (!known) {
+      return pattern.substr(begin, at + 1 - begin);
+    }
+    ++at;
+  }
+  return {};
+}
+
 std::string resolve_path(std::string_view dir, std::string_view path) {
   if (path.starts_with('/')) return std::string(path);
   std::string whole(dir);

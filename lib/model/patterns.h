@@ -25,6 +25,9 @@ struct PatternValues {
 // Expands a pattern. '/' in a job's name becomes '_', so that a name cannot leave its directory. Unknown letters and
 // a trailing '%' stay as they are.
 std::string expand_pattern(std::string_view pattern, const PatternValues& values);
+// The first '%' with its letter that stands for nothing ("%q", or "%" at the end), neither here nor among more_letters;
+// empty: there is none.
+std::string_view unknown_pattern(std::string_view pattern, std::string_view more_letters = {});
 // `path` as absolute path below `dir` when it is relative.
 std::string resolve_path(std::string_view dir, std::string_view path);
 

@@ -466,6 +466,22 @@ TEST(Run, InputAndOutput) {
   EXPECT_EQ(run(kRun, {"-N2", "-n4"}).job.ntasks, 4U);
 }
 
+TEST(Submit, PatternLettersThatStandForNothingAreNamed) {
+  for (const char* option : {"-o", "-e"}) {
+    const auto refused = submit({option, "x%q.out", "job.sh"});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_THAT(refused.error().message, AllOf(HasSubstr("%q stands for nothing"), HasSubstr("%j")));
+  }
+  EXPECT_THAT(submit({"-o", "x%04", "job.sh"}).error().message, HasSubstr("%04 stands"));
+  EXPECT_THAT(submit({"job.sh"}, "#!/bin/sh\n#SBATCH -o a%z\n").error().message,
+              AllOf(HasSubstr("job.sh:2"), HasSubstr("%z")));
+  EXPECT_FALSE(submit({"-o", "%s", "job.sh"}).ok());
+  EXPECT_TRUE(submit({"-o", "%j%A%a%x%u%N%n%t%%%4j", "job.sh"}).ok());
+  const auto run = parse_command_line(kRun, {"-o", "%s-%J-%t", "true"});
+  ASSERT_TRUE(run.ok());
+  EXPECT_TRUE(build_run(kRun, *run, {}, 0, surroundings()).ok());
+}
+
 TEST(Run, JsonIsRefusedWithWhatToUseInstead) {
   EXPECT_THAT(error_of(kRun, {"--json", "true"}), HasSubstr("--json: run prints what its command prints"));
   EXPECT_EQ(parse_command_line(kRun, {"true", "--json"})->operands, (std::vector<std::string>{"true", "--json"}));
