@@ -212,6 +212,25 @@ std::string config_json(const pb::ConfigReply& reply) {
   return dump({{"config", std::move(list)}});
 }
 
+std::string queues_json(const std::vector<QueueView>& queues) {
+  Json list = Json::array();
+  for (const QueueView& queue : queues) {
+    Json one;
+    one["name"] = queue.name;
+    one["state"] = queue.state;
+    one["jobs_pending"] = queue.jobs_pending;
+    one["jobs_active"] = queue.jobs_active;
+    one["nodes"] = queue.nodes;
+    one["node_count"] = queue.nodes.size();
+    one["priority"] = queue.priority;
+    // No key: no limit, or the cluster's default.
+    if (queue.max_time.us > 0 && !queue.max_time.is_infinite()) one["max_time_s"] = seconds(queue.max_time.us);
+    if (queue.default_time.us > 0) one["default_time_s"] = seconds(queue.default_time.us);
+    list.push_back(std::move(one));
+  }
+  return dump({{"queues", std::move(list)}});
+}
+
 std::string ping_json(const pb::PingReply& reply) {
   Json out;
   out["version"] = reply.version();

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/base/time.h"
+
 namespace muster::pb {
 class ConfigReply;
 class JobView;
@@ -22,6 +24,18 @@ std::string why_json(const pb::JobView& job);
 std::string nodes_json(const std::vector<pb::NodeView>& nodes);
 std::string operation_json(const pb::OperationReply& reply);
 std::string config_json(const pb::ConfigReply& reply);
+
+struct QueueView {
+  std::string name;
+  std::string state;  // open, closed, stopped
+  std::int64_t priority = 0;
+  Duration max_time;      // zero or infinite: no limit
+  Duration default_time;  // zero: the cluster's
+  std::uint64_t jobs_pending = 0;
+  std::uint64_t jobs_active = 0;
+  std::vector<std::string> nodes;
+};
+std::string queues_json(const std::vector<QueueView>& queues);
 std::string ping_json(const pb::PingReply& reply);
 std::string submitted_json(std::uint64_t job, std::uint64_t tasks, bool test_only);
 std::string version_json(std::string_view version);

@@ -80,14 +80,35 @@ std::string Table::text(std::size_t width, bool with_titles) const {
 }
 
 std::size_t output_width() {
-  if (isatty(STDOUT_FILENO) == 0) return 0;
   if (const char* columns = getenv("COLUMNS"); columns != nullptr) {
     const auto width = parse_count(columns, "COLUMNS", {20, 10'000});
     if (width.ok()) return *width;
   }
+  if (isatty(STDOUT_FILENO) == 0) return 0;
   winsize size{};
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20) return size.ws_col;
   return 80;
+}
+
+std::string folded(std::string_view text, std::size_t width, std::size_t indent) {
+  if (width == 0) return std::string(text);
+  const std::size_t room = width > indent + 20 ? width - indent : 20;
+  std::string out;
+  while (display_width(text) > room) {
+    std::size_t end = 0;  // of what fits
+    for (std::size_t used = 0; end < text.size(); ++end) {
+      const bool starts_character = (static_cast<unsigned char>(text[end]) & 0xC0U) != 0x80U;
+      if (starts_character && used++ == room) break;
+    }
+    // At a blank or after a comma, unless that would leave half of the line empty.
+    std::size_t cut = text.find_last_of(" ,", end - 1);
+    cut = cut == std::string_view::npos || cut < end / 2 ? end : cut + 1;
+    out += text.substr(0, cut);
+    out.erase(out.find_last_not_of(' ') + 1);
+    out += '\n' + std::string(indent, ' ');
+    text.remove_prefix(cut);
+  }
+  return out.append(text);
 }
 
 std::string format_time(std::int64_t us) {

@@ -1,5 +1,5 @@
 // Tables for people: columns as wide as their content, the terminal's width respected by shortening the columns that
-// may be shortened. Not a terminal: nothing is shortened.
+// may be shortened. Neither a terminal nor COLUMNS: nothing is shortened.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,12 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// The width to fit on standard output: COLUMNS, else the terminal's; 0 when it is no terminal.
+// The width to fit on standard output: COLUMNS, else the terminal's; 0: neither, so there is no limit.
 std::size_t output_width();
+
+// The text in lines of at most `width` characters (0: no limit), each but the first indented; the first has room for
+// width - indent characters, because something stands before it.
+std::string folded(std::string_view text, std::size_t width, std::size_t indent);
 
 // "2026-11-23T15:16:16" in local time; "-" when unset.
 std::string format_time(std::int64_t us);

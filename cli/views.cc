@@ -11,6 +11,7 @@
 #include "cli/query.h"
 #include "cli/report.h"
 #include "cli/table.h"
+#include "cli/views.h"
 #include "lib/base/text.h"
 #include "lib/io/clock.h"
 #include "lib/model/outcome.h"
@@ -128,9 +129,19 @@ int watch_queue(Client& client, pb::Request& request, const Parsed& parsed) {
   return kExitOk;
 }
 
-void add_line(std::string& out, std::string_view key, const std::string& value) {
-  if (value.empty()) return;
-  out += std::string(key) + ":" + std::string(key.size() < 15 ? 15 - key.size() : 1, ' ') + printable(value) + "\n";
+// The script and its arguments, as far as somebody reads them: a job may have megabytes of them.
+std::string command_text(const pb::JobView& job) {
+  constexpr std::size_t kShownMax = 1'000;
+  std::string text = job.script_name();
+  for (const std::string& argument : job.args()) {
+    if (text.size() > kShownMax) break;
+    text += " " + argument.substr(0, kShownMax);
+  }
+  if (text.size() <= kShownMax) return text;
+  std::size_t end = kShownMax;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;  // not inside of a character
+  text.resize(end);
+  return text + "... (" + std::to_string(job.args_size()) + " arguments: --json shows them whole)";
 }
 
 std::string size_text(const pb::JobView& job) {
@@ -173,9 +184,7 @@ std::string job_text(const pb::JobView& job) {
     if (!placement.phase().empty()) line += ", " + placement.phase();
     add_line(out, "Placement", line);
   }
-  std::string command = job.script_name();
-  for (const std::string& argument : job.args()) command += " " + argument;
-  add_line(out, "Script", command);
+  add_line(out, "Script", command_text(job));
   add_line(out, "Directory", job.work_dir());
   add_line(out, "Output", job.stdout_path());
   add_line(out, "Error", job.stderr_path());
@@ -268,27 +277,22 @@ int show_nodes(Client& client, const Parsed& parsed) {
   return kExitOk;
 }
 
-// The controller's configuration: all of it, or the keys of one kind ("queue." and a name).
-int show_config(Client& client, const Parsed& parsed, const std::string& prefix) {
+// The controller's configuration: all of it, or the named keys and those below them.
+int show_config(Client& client, const Parsed& parsed) {
   pb::Request request;
   request.mutable_config();
   auto reply = client.call(request);
   if (!reply.ok()) return report_error(reply.error());
   pb::ConfigReply shown;
   for (const pb::ConfigValue& value : reply->config().values()) {
-    bool wanted = prefix.empty() || value.key().starts_with(prefix);
-    if (wanted && parsed.operands.size() > 1) {
-      wanted = std::any_of(parsed.operands.begin() + 1, parsed.operands.end(), [&](const std::string& name) {
-        const std::string full = prefix + name;
-        return value.key() == full || value.key().starts_with(full + ".");
-      });
-    }
+    const bool wanted = parsed.operands.size() == 1 ||
+                        std::any_of(parsed.operands.begin() + 1, parsed.operands.end(), [&](const std::string& name) {
+                          return value.key() == name || value.key().starts_with(name + ".");
+                        });
     if (wanted) *shown.add_values() = value;
   }
   if (shown.values_size() == 0 && parsed.operands.size() > 1) {
-    const std::string kind = prefix.empty() ? "key" : "queue";
-    error_line(kind + " " + parsed.operands[1] + ": no such " + kind + ": see `muster show " + parsed.operands[0] +
-               "`");
+    error_line("key " + parsed.operands[1] + ": no such key: see `muster show config`");
     return kExitRefused;
   }
   if (parsed.has(OptionId::kJson)) {
@@ -302,6 +306,13 @@ int show_config(Client& client, const Parsed& parsed, const std::string& prefix)
 }
 
 }  // namespace
+
+void add_line(std::string& out, std::string_view key, const std::string& value) {
+  constexpr std::size_t kColumn = 16;
+  if (value.empty()) return;
+  out += std::string(key) + ":" + std::string(key.size() + 1 < kColumn ? kColumn - 1 - key.size() : 1, ' ') +
+         folded(printable(value), output_width(), kColumn) + "\n";
+}
 
 std::string display_id(const pb::JobView& job) {
   const std::string array = std::to_string(job.array());
@@ -414,7 +425,8 @@ int command_show(const Parsed& parsed) {
   if (!client.ok()) return report_error(client.error());
   if (kind == "job") return show_jobs(**client, parsed);
   if (kind == "node") return show_nodes(**client, parsed);
-  return show_config(**client, parsed, kind == "queue" ? "queue." : "");
+  if (kind == "queue") return show_queues(**client, parsed);
+  return show_config(**client, parsed);
 }
 
 int command_why(const Parsed& parsed) {

@@ -152,6 +152,37 @@ class Jobs(ClusterTest):
         os.close(leader)
         self.assertLessEqual(max(len(line) for line in shown.splitlines()), 100, shown)
 
+    def test_what_does_not_go_to_a_terminal_is_not_cut(self):
+        name = "a-very-long-name-" * 10
+        job = self.cluster.submit("-H", "-J", name, "--wrap", "true")
+        self.assertIn(name, self.cluster.ok("queue"))
+        self.assertIn(name, self.cluster.ok("show", "job", job))
+        narrow = self.cluster.ok("queue", env={"COLUMNS": "90"})
+        self.assertLessEqual(max(len(line) for line in narrow.splitlines()), 90, narrow)
+        narrow = self.cluster.ok("show", "job", job, env={"COLUMNS": "90"})
+        self.assertLessEqual(max(len(line) for line in narrow.splitlines()), 90, narrow)
+
+    def test_show_job_cuts_a_very_long_command(self):
+        job = self.cluster.submit("-H", self.cluster.script("args.sh", "#!/bin/sh\n"), *["argument-%d" % i for i in range(5000)])
+        text = self.cluster.ok("show", "job", job)
+        self.assertLess(len(text), 4000)
+        self.assertIn("args.sh argument-0 argument-1 ", text)
+        self.assertIn("(5000 arguments: --json shows them whole)", text)
+        self.assertEqual(len(self.cluster.job(job)["args"]), 5000)
+
+    def test_show_queue_counts_jobs_and_nodes(self):
+        array = self.cluster.submit("-H", "-a", "1-20", "--wrap", "true")
+        job = self.cluster.submit("--wrap", "sleep 100")
+        self.cluster.wait_state(job, "running")
+        queue = self.cluster.json("show", "queue", "main")["queues"]
+        self.assertEqual(len(queue), 1)
+        self.assertEqual({k: queue[0][k] for k in ("name", "state", "jobs_pending", "jobs_active", "nodes", "node_count")},
+                         {"name": "main", "state": "open", "jobs_pending": 20, "jobs_active": 1, "nodes": ["n1", "n2"], "node_count": 2})
+        text = self.cluster.ok("show", "queue")
+        self.assertRegex(text, r"Jobs: +20 pending, 1 running\n")
+        self.assertRegex(text, r"Nodes: +2: n\[1-2\]\n")
+        self.cluster.ok("cancel", array)
+
     def test_watch_ends_when_interrupted(self):
         watch = self.cluster.popen("queue", "--watch=1", stdout=subprocess.PIPE)
         self.assertIn(b"JOB", watch.stdout.readline())

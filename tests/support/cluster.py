@@ -44,7 +44,7 @@ def until(condition, timeout=30.0, what="the condition", pause=0.02):
 
 def clean_environment():
     """The caller's environment without what would make a command talk to another cluster or believe it is in a job."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("MUSTER_", "SLURM", "XDG_RUNTIME_DIR"))}
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MUSTER_", "SLURM", "XDG_RUNTIME_DIR", "COLUMNS"))}
 
 
 class CommandFailed(AssertionError):

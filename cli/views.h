@@ -1,0 +1,18 @@
+// What the commands that show things share.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace muster::cli {
+
+class Client;
+struct Parsed;
+
+// "Key:            value" and a new line, the value folded to the terminal; nothing for an empty value.
+void add_line(std::string& out, std::string_view key, const std::string& value);
+
+// muster show queue [NAME...]; returns the exit status.
+int show_queues(Client& client, const Parsed& parsed);
+
+}  // namespace muster::cli
