@@ -57,7 +57,7 @@ class LocalCluster {
   Status load();
   // One command at a time changes a cluster.
   Status lock();
-  [[nodiscard]] std::string config_path() const { return dir_ + "/muster.toml"; }
+  [[nodiscard]] std::string config_path() const { return dir_ + "/" + std::string(kLocalConfigName); }
   [[nodiscard]] const LocalRecord& record() const { return record_; }
 
  private:
@@ -67,7 +67,7 @@ class LocalCluster {
   [[nodiscard]] std::string init_socket(std::uint32_t index) const {
     return record_.run_base + "/" + node_name(index) + ".init";
   }
-  [[nodiscard]] std::string record_path() const { return dir_ + "/cluster"; }
+  [[nodiscard]] std::string record_path() const { return dir_ + "/" + std::string(kLocalRecordName); }
   [[nodiscard]] bool anything_running();
 
   Status make_own_folder();
@@ -643,6 +643,28 @@ int start_command(LocalCluster& cluster, const Parsed& parsed) {
   return kExitOk;
 }
 
+// The cluster that the command is about: the one that is named, else that of MUSTER_CONFIG unless a new one is to be
+// started, else the one called local.
+Result<LocalCluster> cluster_of(const Parsed& parsed, bool is_start) {
+  std::string name = parsed.value(OptionId::kClusterName, "local");
+  if (!is_valid_node_name(name))
+    return invalid_argument("--name: \"" + name + "\" is no name: use letters, digits, - and _");
+  char here[4'096];
+  const std::string work_dir = getcwd(here, sizeof here) != nullptr ? here : "/";
+  std::string dir = parsed.value(OptionId::kDir, default_local_dir(name));
+  if (const char* config = getenv("MUSTER_CONFIG"); config != nullptr && *config != '\0' && !is_start &&
+                                                    !parsed.has(OptionId::kDir) &&
+                                                    !parsed.has(OptionId::kClusterName)) {
+    if (const std::string named = local_dir_of_config(io::absolute_path(work_dir, config)); !named.empty()) {
+      dir = named;
+      name = "of MUSTER_CONFIG";  // until its record says how it is called
+    }
+  }
+  dir = io::absolute_path(work_dir, dir);
+  while (dir.size() > 1 && dir.back() == '/') dir.pop_back();
+  return LocalCluster(std::move(name), std::move(dir));
+}
+
 }  // namespace
 
 int command_local(const Parsed& parsed) {
@@ -658,14 +680,9 @@ int command_local(const Parsed& parsed) {
             ? "local " + verb + " needs one operand: " + (verb == "add" ? "how many nodes" : "ctld or a node's name")
             : "local " + verb + ": \"" + parsed.operands[1] + "\" is no option: see `muster local --help`");
   }
-  std::string name = parsed.value(OptionId::kClusterName, "local");
-  if (!is_valid_node_name(name))
-    return usage_error("--name: \"" + name + "\" is no name: use letters, digits, - and _");
-  std::string dir = parsed.value(OptionId::kDir, default_local_dir(name));
-  char here[4'096];
-  if (!dir.starts_with("/") && getcwd(here, sizeof here) != nullptr) dir = io::absolute_path(here, dir);
-  while (dir.size() > 1 && dir.back() == '/') dir.pop_back();
-  LocalCluster cluster(name, dir);
+  auto named = cluster_of(parsed, verb == "start");
+  if (!named.ok()) return usage_error(named.error());
+  LocalCluster& cluster = *named;
   if (verb == "start") return start_command(cluster, parsed);
 
   if (auto loaded = cluster.load(); !loaded.ok()) {

@@ -150,6 +150,15 @@ std::string default_local_dir(const std::string& name) {
   return "/tmp/muster-local-" + std::to_string(geteuid()) + "/" + name;
 }
 
+std::string local_dir_of_config(const std::string& config_path) {
+  const std::size_t slash = config_path.rfind('/');
+  if (slash == std::string::npos || slash == 0 || config_path.substr(slash + 1) != kLocalConfigName) return "";
+  std::string dir = config_path.substr(0, slash);
+  const auto record = io::read_file(dir + "/" + std::string(kLocalRecordName), 4U << 20U);
+  if (record.ok() ? record->starts_with(kRecordHead) : !io::path_exists(config_path)) return dir;
+  return "";
+}
+
 std::string choose_run_base(const std::string& dir) {
   if (dir.size() + 4 <= kRunBaseMax) return dir + "/run";
   const io::Hash hash = io::blake2b_256(dir);

@@ -44,6 +44,9 @@ Result<LocalRecord> parse_record(std::string_view text, const std::string& file)
 
 // Where the cluster of that name lives by default.
 std::string default_local_dir(const std::string& name);
+// The folder of the local cluster whose configuration MUSTER_CONFIG names (`config_path`, absolute), also when it has
+// been stopped meanwhile: nobody who exported it means another one. Empty: it is the configuration of something else.
+std::string local_dir_of_config(const std::string& config_path);
 // A short folder for sockets, because a Unix socket's path has at most 107 characters.
 std::string choose_run_base(const std::string& dir);
 // The last lines of a log, for an error message.
@@ -62,6 +65,9 @@ Result<std::string> ask_init(const std::string& socket_path, const std::string& 
 
 inline constexpr std::string_view kDefaultTopology = "package:2 core:16 pu:1";
 inline constexpr std::string_view kDefaultMemory = "64G";
+// In a cluster's folder: its configuration, and the record of its processes, without which it is none of ours.
+inline constexpr std::string_view kLocalConfigName = "muster.toml";
+inline constexpr std::string_view kLocalRecordName = "cluster";
 inline constexpr std::uint32_t kLocalNodesMax = 1'000;  // processes of one machine, two and more for a node
 
 }  // namespace muster::cli

@@ -106,10 +106,10 @@ constexpr OptionInfo kOptions[] = {
   // keygen and local.
   {Id::kOut, "out", 'o', Arg::kRequired, Kind::kPath, "FILE", "where to write the secret key; FILE.pub gets the public one", kKeygen, kPlain},
   {Id::kCount, "nodes", 'N', Arg::kRequired, Kind::kCount, "N", "number of nodes to pretend", kLocal, kPlain},
-  {Id::kClusterName, "name", 0, Arg::kRequired, Kind::kName, "CLUSTER", "which local cluster (default: local)", kLocal, kPlain},
+  {Id::kClusterName, "name", 0, Arg::kRequired, Kind::kName, "CLUSTER", "which local cluster (default: that of $MUSTER_CONFIG, else local; start: local)", kLocal, kPlain},
   {Id::kTopology, "topology", 0, Arg::kRequired, Kind::kText, "SPEC", "an hwloc XML file or synthetic text, with +gpu:K for GPUs; repeat for n1, n2, ...", kLocal, kRepeats},
   {Id::kSet, "set", 0, Arg::kRequired, Kind::kKeyValue, "KEY=VALUE", "set a key of the configuration (section.key=value)", kLocal, kRepeats},
-  {Id::kDir, "dir", 0, Arg::kRequired, Kind::kPath, "DIR", "where the cluster keeps its files (default: a folder of its own)", kLocal, kPlain},
+  {Id::kDir, "dir", 0, Arg::kRequired, Kind::kPath, "DIR", "where the cluster keeps its files (default: that of $MUSTER_CONFIG, else by its name)", kLocal, kPlain},
 
   // Of a job, not there yet. They are known so that they are refused by name and not taken for something else.
   {Id::kTimeMin, "time-min", 0, Arg::kRequired, Kind::kText, "TIME", "the shortest time limit that will do", kJobMakers, kLaterScript},

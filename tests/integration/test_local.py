@@ -45,6 +45,19 @@ class Life(ClusterTest):
             self.assertEqual(lines, ["n1", "n1", "n2", "n2"])
             self.assertFalse(os.path.exists("/dev/shm/n1"))
 
+    def test_muster_config_names_the_cluster(self):
+        self.assertEqual(set(d["name"] for d in self.cluster.json("local", "status")["daemons"]), {"ctld", "n1", "n2"})
+        before = self.cluster.pid("n2")
+        self.cluster.ok("local", "restart", "n2")
+        self.assertNotEqual(self.cluster.pid("n2"), before)
+        # A name or a folder wins, and the configuration of a cluster that is gone means no other one.
+        self.assertEqual(self.cluster.run("local", "status", "--name", "no-such-cluster").code, 1)
+        gone = os.path.join(self.cluster.dir, "gone", "muster.toml")
+        result = self.cluster.run("local", "status", env={"MUSTER_CONFIG": gone})
+        self.assertEqual(result.code, 1, result)
+        self.assertIn(os.path.dirname(gone), result.err)
+        self.assertEqual(self.cluster.run("local", "stop", env={"MUSTER_CONFIG": gone}).code, 0)
+
     def test_a_killed_daemon_comes_back_on_its_port(self):
         cluster = self.cluster
         for name in ("n1", "ctld"):

@@ -7,6 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "cli/table.h"
 
 namespace muster::cli {
@@ -100,6 +103,31 @@ TEST(Tables, ControlCharactersAreMadePrintable) {
   const std::string text = table.text(0, false);
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
+}
+
+TEST(Folded, BreaksAtBlanksAndIndents) {
+  EXPECT_EQ(folded("one two three", 0, 4), "one two three");
+  EXPECT_EQ(folded("aaaaaaaaaa bbbbbbbbbb cccccccccc", 24, 4), "aaaaaaaaaa\n    bbbbbbbbbb\n    cccccccccc");
+  EXPECT_EQ(folded(std::string(45, 'x'), 24, 4),
+            std::string(20, 'x') + "\n    " + std::string(20, 'x') + "\n    xxxxx");
+  // Characters, not bytes, and never inside of one.
+  std::string accents;
+  for (int i = 0; i < 21; ++i) accents += "\xc3\xa9";
+  EXPECT_EQ(folded(accents, 24, 4), accents.substr(0, 40) + "\n    \xc3\xa9");
+}
+
+TEST(LocalDir, IsThatOfTheConfigurationUnlessItIsNoLocalCluster) {
+  char name[] = "/tmp/muster-test.XXXXXX";
+  ASSERT_NE(mkdtemp(name), nullptr);
+  const std::string dir = name;
+  const std::string config = dir + "/muster.toml";
+  EXPECT_EQ(local_dir_of_config(config), dir) << "a cluster that was stopped";
+  EXPECT_EQ(local_dir_of_config(dir + "/other.toml"), "");
+  std::ofstream(config) << "[cluster]\n";
+  EXPECT_EQ(local_dir_of_config(config), "") << "the configuration of a real cluster";
+  std::ofstream(dir + "/cluster") << format_record(LocalRecord{});
+  EXPECT_EQ(local_dir_of_config(config), dir);
+  std::filesystem::remove_all(dir);
 }
 
 }  // namespace
