@@ -167,10 +167,12 @@ void Pipeline::plan_slice() {
     return;
   }
   auto plan = engine::plan(state_, policy_, sched::WorkBudget{}, now());
-  if (plan.placements.empty()) {
+  const bool complete = plan.complete;
+  auto command = engine::apply_plan(state_, std::move(plan));
+  if (command.placements.empty() && command.promises.empty()) {
     return;
   }
-  auto decision = execute(ApplyPlan{std::move(plan.placements)});
+  auto decision = execute(std::move(command));
   if (!decision.ok()) {
     io::log_error("a plan was refused", {{"error", decision.error().message}});
     return;
@@ -179,7 +181,7 @@ void Pipeline::plan_slice() {
     io::log_warning("a placement was refused", {{"why", note}});
   }
   // The rest in the next batch. Without progress the same plan would come again and again.
-  plan_wanted_ = !plan.complete && decision->matched > 0;
+  plan_wanted_ = !complete && decision->matched > 0;
 }
 
 void Pipeline::close_batch() {

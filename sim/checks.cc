@@ -1,6 +1,8 @@
 #include "sim/checks.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 #include <utility>
 
 #include "sim/random.h"
@@ -28,12 +30,6 @@ const std::vector<std::string>& nodes_of(const sched::Policy& policy, const JobS
 
 bool at_limit(const Job& job) {
   return job.is_array_record && job.spec->array->max_running != 0 && job.array_running >= job.spec->array->max_running;
-}
-
-bool comes_before(const Job& a, const Job& b) {
-  if (a.priority != b.priority) return a.priority > b.priority;
-  if (a.submit_time != b.submit_time) return a.submit_time < b.submit_time;
-  return a.id < b.id;
 }
 
 bool waits(const Job& job) {
@@ -100,20 +96,40 @@ bool Checks::fits(const engine::State& state, const Job& job, sched::Assume assu
   return !sched::place(sched::Draft(state.ledger), *job.spec, nodes_of(policy_, *job.spec), assume).shares.empty();
 }
 
-// Whether what stands behind this job in its queue must wait for it.
-bool Checks::blocks(const engine::State& state, const Job& job, Instant now) const {
-  return waits(job) && !job.held && job.spec->begin <= now && !at_limit(job) &&
-         !fits(state, job, sched::Assume::kFreeNow) && fits(state, job, sched::Assume::kUsableEmpty);
-}
-
-void Checks::check_order(const engine::State& before, const Job& job, Instant now) {
+// Rule 5: what starts does not make a promised start impossible that stands before it in the order.
+void Checks::check_promises(const engine::State& before, const Job& job, const AttemptStarted& fact, Instant now) {
+  const sched::DefaultOrder order(policy_);
+  const auto place = [&](const Job& j) {
+    const sched::QueuePolicy* queue = policy_.find_queue(j.spec->queue);
+    return std::tuple(queue == nullptr ? 0 : -queue->priority, -order.points(*j.spec, j.eligible_time, now), j.eligible_time,
+                      j.id);
+  };
+  // Waiting jobs in order, up to the first one without a promise: what comes behind that one may be delayed by it.
+  std::map<decltype(place(job)), const Job*> line;
   each_waiting(before, [&](const Job& other) {
-    if (other.id == job.id || other.spec->queue != job.spec->queue || !comes_before(other, job)) return;
-    if (other.held || other.spec->begin > now || at_limit(other)) return;
-    if (fits(before, other, sched::Assume::kUsableEmpty)) {
-      fail(name_of(job.id) + " starts although " + name_of(other.id) + " stands before it and could run");
-    }
+    const sched::QueuePolicy* queue = policy_.find_queue(other.spec->queue);
+    if (other.held || other.spec->begin > now || at_limit(other) || queue == nullptr || !queue->starts) return;
+    line.emplace(place(other), &other);
   });
+  sched::Timeline without(before.ledger, before.horizon, now);
+  sched::Timeline with(before.ledger, before.horizon, now);
+  with.start(fact.shares, sched::end_of(now, job.spec->time_limit));
+  for (const auto& [where, other] : line) {
+    if (other->id == job.id) return;
+    const sched::NodeFilter filter = sched::make_filter(before.ledger, *other->spec, nodes_of(policy_, *other->spec));
+    const auto spot_without = sched::earliest_fit(without, *other->spec, filter, now);
+    const auto spot_with = sched::earliest_fit(with, *other->spec, filter, now);
+    const auto promise = before.promised.find(other->id);
+    if (!spot_without) continue;
+    if (promise == before.promised.end()) return;
+    if (spot_without->start <= promise->second.start && (!spot_with || spot_with->start > promise->second.start)) {
+      fail(name_of(job.id) + " starts and delays " + name_of(other->id) +
+           ", which stands before it and was promised a start");
+    }
+    if (!spot_with) return;
+    without.hold(spot_without->slots, spot_without->start, sched::end_of(spot_without->start, other->spec->time_limit));
+    with.hold(spot_with->slots, spot_with->start, sched::end_of(spot_with->start, other->spec->time_limit));
+  }
 }
 
 void Checks::check_start(const engine::State& before, const AttemptStarted& fact, Instant now) {
@@ -149,7 +165,7 @@ void Checks::check_start(const engine::State& before, const AttemptStarted& fact
       fail(name_of(fact.job) + " starts on " + node.name + ", which is drained");
   }
   if (tasks != job->spec->ntasks) fail(name_of(fact.job) + " is given places for another number of tasks");
-  check_order(before, *job, now);
+  check_promises(before, *job, fact, now);
 }
 
 void Checks::fact_comes(const engine::State& before, const Fact& fact) {
@@ -253,11 +269,7 @@ void Checks::check_reason(const engine::State& state, const Job& job, const engi
     if (reason.word == "ReqNodeNotAvail") return !fits(state, job, sched::Assume::kUsableEmpty);
     if (reason.word == "Resources") return !fits(state, job, sched::Assume::kFreeNow);
     if (reason.word != "Priority") return false;
-    bool behind = false;
-    each_waiting(state, [&](const Job& other) {
-      behind = behind || (other.id != job.id && other.spec->queue == job.spec->queue && comes_before(other, job) &&
-                          blocks(state, other, now));
-    });
+    const bool behind = fits(state, job, sched::Assume::kFreeNow) && !state.promised.empty();
     return behind;
   };
   if (!is_true()) fail(name_of(job.id) + " waits for a reason that is not true: " + reason.word + ": " + reason.detail);

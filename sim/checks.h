@@ -58,11 +58,10 @@ class Checks {
     std::uint64_t tasks = 1;
   };
   void check_start(const engine::State& before, const AttemptStarted& fact, Instant now);
-  void check_order(const engine::State& before, const Job& job, Instant now);
+  void check_promises(const engine::State& before, const Job& job, const AttemptStarted& fact, Instant now);
   void check_summary(const JobSummary& summary);
   void check_reason(const engine::State& state, const Job& job, const engine::Explainer& explainer, Instant now);
   [[nodiscard]] bool fits(const engine::State& state, const Job& job, sched::Assume assume) const;
-  [[nodiscard]] bool blocks(const engine::State& state, const Job& job, Instant now) const;
   void remember(std::uint64_t what);
 
   const sched::Policy& policy_;

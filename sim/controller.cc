@@ -113,8 +113,9 @@ void Controller::request(Command command, Reply reply) {
 
 void Controller::plan() {
   const sched::Plan plan = engine::plan(life_->state, options_.policy, options_.budget, wall_clock());
-  if (!plan.placements.empty()) {
-    const Result<engine::Decision> applied = carry_out(ApplyPlan{plan.placements});
+  ApplyPlan command = engine::apply_plan(life_->state, plan);
+  if (!command.placements.empty() || !command.promises.empty()) {
+    const Result<engine::Decision> applied = carry_out(std::move(command));
     if (!applied.ok()) {
       problem("a plan was refused: " + applied.error().message);
     } else if (!applied->notes.empty()) {

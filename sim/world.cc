@@ -448,6 +448,9 @@ class World {
       }
       std::string operator()(const RequestsForgotten& /*f*/) const { return "RequestsForgotten"; }
       std::string operator()(const JobHeld& f) const { return "JobHeld " + id_(f.job); }
+      std::string operator()(const StartPromised& f) const {
+        return "StartPromised " + id_(f.job) + " at " + std::to_string(f.start.us);
+      }
       std::string operator()(const JobReleased& f) const { return "JobReleased " + id_(f.job); }
       std::string operator()(const AttemptStarted& f) const {
         std::string text = "AttemptStarted " + id_(f.job) + "." + std::to_string(f.attempt.value);

@@ -195,6 +195,14 @@ class Decide {
       fact(AttemptStarted{.job = id, .attempt = Attempt{array != nullptr ? 1 : job->attempt.value + 1}, .shares = p.shares});
       ++d_.matched;
     }
+    for (const PromisedStart& p : c.promises) {
+      const Job* array = find_array(s_, p.job);
+      const Job* job = array != nullptr ? array : find_job(s_, p.job);
+      // An earlier start is no new promise: the job keeps the one that it was given, and may be early.
+      if (job != nullptr && !job->is_active() && !job->held && !of_array.contains(p.job) && job->promised_start < p.start) {
+        fact(StartPromised{.job = p.job, .start = p.start});
+      }
+    }
     return done();
   }
 

@@ -13,6 +13,7 @@
 
 #include "core/engine/state.h"
 #include "core/sched/schedule.h"
+#include "core/sched/why.h"
 #include "lib/base/result.h"
 #include "lib/model/command.h"
 #include "lib/model/effect.h"
@@ -50,17 +51,17 @@ bool is_owed(const State& state, NodeIndex node, const LaunchOrder& launch);
 // One slice of planning over the state's pending jobs.
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now);
 
-// Reasons of all pending jobs are relative to the first blocked one of their queue: a cache for one moment.
+// What a command that applies the plan says: its placements, and the promises that are new or later than before.
+ApplyPlan apply_plan(const State& state, sched::Plan plan);
+
+// Why jobs wait, from what a pass would do now: a cache for one moment.
 class Explainer {
  public:
   Explainer(const State& state, const sched::Policy& policy, Instant now);
-  [[nodiscard]] sched::Reason reason(const Job& job) const;
+  [[nodiscard]] sched::Reason reason(const Job& job) const { return why_.reason(job); }
 
  private:
-  const State& state_;
-  const sched::Policy& policy_;
-  Instant now_;
-  std::map<std::string, JobId> first_blocked_;  // by queue
+  sched::Why why_;
 };
 
 // The state of a node as users see it: idle mixed allocated drained draining down unreachable.

@@ -123,6 +123,7 @@ class Evolve {
     activate(task, f);
     unindex_job(s_, array);
     remove_positions(array, {position, position + 1});
+    array.promised_start = {};  // it was of the task that starts
     ++array.array_running;
     index_job(s_, array);
     index_job(s_, task);
@@ -176,6 +177,19 @@ class Evolve {
     }
   }
 
+  void operator()(const StartPromised& f) {
+    auto it = s_.arrays.find(f.job);
+    if (it == s_.arrays.end()) {
+      it = s_.jobs.find(f.job);
+      if (it == s_.jobs.end() || it->second.is_active()) {
+        return;
+      }
+    }
+    unindex_job(s_, it->second);
+    it->second.promised_start = f.start;
+    index_job(s_, it->second);
+  }
+
   void operator()(const ArrayTasksEnded& f) {
     const auto it = s_.arrays.find(f.array);
     if (it == s_.arrays.end()) {
@@ -190,6 +204,7 @@ class Evolve {
  private:
   void activate(Job& job, const AttemptStarted& f) {
     job.attempt = f.attempt;
+    job.promised_start = {};
     Active active;
     active.start_time = at_;
     for (const NodeShare& share : f.shares) {
@@ -216,6 +231,7 @@ class Evolve {
     }
     unindex_job(s_, it->second);
     it->second.held = held;
+    it->second.promised_start = {};
     if (!held) {
       it->second.eligible_time = std::max(at_, it->second.spec->begin);
     }

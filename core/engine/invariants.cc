@@ -106,11 +106,13 @@ class Check {
     State again = s_;
     rebuild_indexes(again);
     require(again.pending == s_.pending, "the index of pending jobs is wrong");
+    require(again.promised == s_.promised, "the index of promised starts is wrong");
     require(again.jobs_on_node == s_.jobs_on_node, "the index of jobs on nodes is wrong");
     require(again.node_by_name == s_.node_by_name, "the index of node names is wrong");
     require(again.waiting_tasks == s_.waiting_tasks, "the count of waiting tasks is wrong");
     require(again.active_jobs == s_.active_jobs, "the count of active jobs is wrong");
     require(again.ledger == s_.ledger, "the ledger is wrong");
+    require(again.horizon == s_.horizon, "the horizon is wrong");
     require(again.requests_by_age.size() == s_.requests_by_age.size(), "the index of requests is wrong");
   }
 

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "core/engine/engine.h"
-#include "core/sched/place.h"
 
 namespace muster::engine {
 namespace {
@@ -12,38 +11,12 @@ const Job& record_of(const State& state, JobId id) {
   return array != state.arrays.end() ? array->second : state.jobs.at(id);
 }
 
-// Merges the queues' orders; a queue that is skipped costs nothing more.
-void walk_pending(const State& state, const sched::PendingVisitor& visitor) {
-  struct Cursor {
-    std::set<PendingKey>::const_iterator at;
-    std::set<PendingKey>::const_iterator end;
-  };
-  std::vector<Cursor> cursors;
-  for (const auto& [queue, keys] : state.pending) {
-    cursors.push_back({keys.begin(), keys.end()});
-  }
-  while (true) {
-    Cursor* first = nullptr;
-    for (Cursor& c : cursors) {
-      if (c.at != c.end && (first == nullptr || *c.at < *first->at)) {
-        first = &c;
-      }
-    }
-    if (first == nullptr) {
-      return;
-    }
-    const Job& job = record_of(state, first->at->id);
-    ++first->at;
-    switch (visitor(job)) {
-      case sched::Visit::kNext:
-        break;
-      case sched::Visit::kSkipQueue:
-        first->at = first->end;
-        break;
-      case sched::Visit::kStop:
-        return;
-    }
-  }
+sched::Cluster cluster_of(const State& state) {
+  return sched::Cluster{.ledger = state.ledger,
+                        .horizon = state.horizon,
+                        .pending = state.pending,
+                        .job = [&state](JobId id) -> const Job& { return record_of(state, id); },
+                        .promised = state.promised};
 }
 
 }  // namespace
@@ -52,41 +25,26 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
   if (state.pending.empty()) {
     return {};
   }
-  return sched::schedule(
-      state.ledger, [&state](const sched::PendingVisitor& visitor) { walk_pending(state, visitor); }, policy, budget, now);
+  return sched::schedule(cluster_of(state), policy, sched::DefaultOrder(policy), budget, now);
+}
+
+// A promise that moves by less is not written again: an attempt that is over its time moves it with every pass.
+constexpr Duration kPromiseStep = Duration::from_s(60);
+
+ApplyPlan apply_plan(const State& state, sched::Plan plan) {
+  ApplyPlan command;
+  command.placements = std::move(plan.placements);
+  for (const sched::Promise& p : plan.promises) {
+    const Instant before = record_of(state, p.job).promised_start;
+    if (!before.is_set() || before + kPromiseStep < p.start) {
+      command.promises.push_back(PromisedStart{p.job, p.start});
+    }
+  }
+  return command;
 }
 
 Explainer::Explainer(const State& state, const sched::Policy& policy, Instant now)
-    : state_(state), policy_(policy), now_(now) {
-  // The pass that would run now tells which job blocks each queue.
-  const sched::Draft draft(state.ledger);
-  walk_pending(state, [this, &draft](const Job& job) {
-    if (job.spec->begin > now_ || sched::at_array_limit(job, 0)) {
-      return sched::Visit::kNext;
-    }
-    const sched::QueuePolicy* q = policy_.find_queue(job.spec->queue);
-    if (q == nullptr || !q->starts) {
-      return sched::Visit::kSkipQueue;
-    }
-    const std::vector<std::string>& allowed = q->nodes;
-    if (sched::place(draft, *job.spec, allowed, sched::Assume::kFreeNow).shares.empty() &&
-        !sched::place(draft, *job.spec, allowed, sched::Assume::kUsableEmpty).shares.empty()) {
-      first_blocked_.emplace(job.spec->queue, job.id);
-      return sched::Visit::kSkipQueue;
-    }
-    return sched::Visit::kNext;
-  });
-}
-
-sched::Reason Explainer::reason(const Job& job) const {
-  const auto blocked = first_blocked_.find(job.spec->queue);
-  const Job* first = blocked == first_blocked_.end() ? nullptr : &record_of(state_, blocked->second);
-  const bool behind = first != nullptr && (std::pair(-first->priority, first->submit_time) <
-                                               std::pair(-job.priority, job.submit_time) ||
-                                           (first->priority == job.priority && first->submit_time == job.submit_time &&
-                                            first->id < job.id));
-  return sched::explain(state_.ledger, job, behind ? first : nullptr, policy_, now_);
-}
+    : why_(cluster_of(state), policy, now) {}
 
 std::string node_state(const State& state, NodeIndex node) {
   const Node& n = state.nodes[node.value];

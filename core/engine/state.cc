@@ -69,19 +69,18 @@ void remove_positions(Job& array, PositionRange gone) {
 }
 
 namespace {
-PendingKey key_of(const Job& job) {
-  return PendingKey{.negated_priority = -job.priority, .submit_time = job.submit_time, .id = job.id};
-}
 bool belongs_to_pending(const Job& job) {
   return !job.held && (job.is_array_record ? !job.waiting.empty() : !job.is_active());
 }
+Instant believed_end(const Job& job, const Active& active) { return sched::end_of(active.start_time, job.spec->time_limit); }
 }  // namespace
 
 void index_job(State& state, const Job& job) {
   if (belongs_to_pending(job)) {
-    // A new job mostly stands behind all others.
-    auto& queue = state.pending[job.spec->queue];
-    queue.insert(queue.end(), key_of(job));
+    state.pending.insert(job);
+    if (job.promised_start.is_set()) {
+      state.promised.emplace(job.id, sched::Promise{.job = job.id, .start = job.promised_start, .slots = {}});
+    }
   }
   if (job.is_array_record) {
     state.waiting_tasks += waiting_count(job);
@@ -90,6 +89,7 @@ void index_job(State& state, const Job& job) {
     for (const AttemptOnNode& on : active->nodes) {
       if (on.phase != NodePhase::kEnded) {
         state.ledger.take(on.share);
+        state.horizon.hold(on.share, believed_end(job, *active));
         state.jobs_on_node[on.share.node.value].insert(job.id);
       }
     }
@@ -99,12 +99,9 @@ void index_job(State& state, const Job& job) {
 }
 
 void unindex_job(State& state, const Job& job) {
-  // Only what index_job put there: the first task of an array has the same key as the array's record.
-  if (const auto it = state.pending.find(job.spec->queue); it != state.pending.end() && belongs_to_pending(job)) {
-    it->second.erase(key_of(job));
-    if (it->second.empty()) {
-      state.pending.erase(it);
-    }
+  if (belongs_to_pending(job)) {
+    state.pending.erase(job);
+    state.promised.erase(job.id);
   }
   if (job.is_array_record) {
     state.waiting_tasks -= waiting_count(job);
@@ -113,6 +110,7 @@ void unindex_job(State& state, const Job& job) {
     for (const AttemptOnNode& on : active->nodes) {
       if (on.phase != NodePhase::kEnded) {
         state.ledger.give_back(on.share);
+        state.horizon.release(on.share, believed_end(job, *active));
         state.jobs_on_node[on.share.node.value].erase(job.id);
       }
     }
@@ -133,9 +131,11 @@ void index_node(State& state, const Node& node) {
 void rebuild_indexes(State& state) {
   state.requests_by_age.clear();
   state.pending.clear();
+  state.promised.clear();
   state.jobs_on_node.clear();
   state.node_by_name.clear();
   state.ledger = {};
+  state.horizon = {};
   state.waiting_tasks = 0;
   state.active_jobs = 0;
   for (const Node& node : state.nodes) {

@@ -12,19 +12,14 @@
 #include <utility>
 #include <vector>
 
+#include "core/sched/horizon.h"
 #include "core/sched/ledger.h"
+#include "core/sched/pending.h"
+#include "core/sched/promise.h"
 #include "lib/model/fact.h"
 #include "lib/model/job.h"
 
 namespace muster::engine {
-
-// Order of pending jobs: priority (larger first), submission, id.
-struct PendingKey {
-  std::int64_t negated_priority = 0;
-  Instant submit_time;
-  JobId id;
-  friend auto operator<=>(const PendingKey&, const PendingKey&) = default;
-};
 
 struct KnownRequest {
   Instant at;
@@ -43,11 +38,12 @@ struct State {
 
   // Indexes: derived from the above.
   std::deque<std::pair<Instant, RequestId>> requests_by_age;
-  // By queue: single jobs that wait and array records with waiting positions; held ones are not in it.
-  std::map<std::string, std::set<PendingKey>> pending;
+  sched::PendingIndex pending;  // single jobs that wait and array records with waiting positions; held ones are not in it
+  std::map<JobId, sched::Promise> promised;  // those of `pending` that have been promised a start
   std::vector<std::set<JobId>> jobs_on_node;  // active jobs, by node index
   std::map<std::string, NodeIndex, std::less<>> node_by_name;
   sched::Ledger ledger;
+  sched::Horizon horizon;
   std::uint64_t waiting_tasks = 0;  // pending single jobs and waiting positions of arrays
   std::uint64_t active_jobs = 0;
 

@@ -1,6 +1,7 @@
 #include "core/sched/ledger.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/check.h"
 #include "lib/base/text.h"
@@ -15,12 +16,69 @@ NodeCapacity& Ledger::at(NodeIndex node) {
   return nodes_[node.value];
 }
 
+namespace {
+
+Amount counted(const IndexSet& cores, const IndexSet& gpus, std::uint64_t mem_mib) {
+  return Amount{static_cast<std::int64_t>(cores.count()), static_cast<std::int64_t>(gpus.count()),
+                static_cast<std::int64_t>(mem_mib)};
+}
+
+FitIndex::Free bucket_of(const NodeCapacity& n) {
+  return FitIndex::Free{static_cast<std::uint32_t>(n.free.gpus), static_cast<std::uint32_t>(n.free.cores)};
+}
+
+}  // namespace
+
+void Ledger::leave_index(std::size_t i) {
+  if (ranked_ && nodes_[i].usable) {
+    fit_index_.erase(ranks_[i], bucket_of(nodes_[i]));
+  }
+}
+
+void Ledger::enter_index(std::size_t i) {
+  if (ranked_ && nodes_[i].usable) {
+    fit_index_.insert(ranks_[i], bucket_of(nodes_[i]));
+  }
+}
+
+const std::vector<std::uint32_t>& Ledger::ranks() const {
+  if (!ranked_) {
+    ranks_.assign(nodes_.size(), 0);
+    fit_index_.clear();
+    for (std::size_t rank = 0; rank < order_.size(); ++rank) {
+      const std::size_t i = order_[rank].value;
+      ranks_[i] = static_cast<std::uint32_t>(rank);
+      if (nodes_[i].usable) {
+        fit_index_.insert(ranks_[i], bucket_of(nodes_[i]));
+      }
+    }
+    ranked_ = true;
+  }
+  return ranks_;
+}
+
+const FitIndex& Ledger::fit_index() const {
+  static_cast<void>(ranks());
+  return fit_index_;
+}
+
+const NodeIndex* Ledger::find(std::string_view name) const {
+  const auto before = [this](NodeIndex other, std::string_view text) {
+    return natural_less(nodes_[other.value].name, text);
+  };
+  const auto it = std::lower_bound(order_.begin(), order_.end(), name, before);
+  return it == order_.end() || nodes_[it->value].name != name ? nullptr : &*it;
+}
+
+// Around it stand leave_index() and enter_index().
 void Ledger::recompute(std::size_t i) {
   NodeCapacity& n = nodes_[i];
   const Held& h = held_[i];
   n.free_cores = n.all_cores - h.cores;
   n.free_gpus = n.all_gpus - h.gpus;
   n.free_mem_mib = n.mem_mib > h.mem_mib ? n.mem_mib - h.mem_mib : 0;
+  n.all = counted(n.all_cores, n.all_gpus, n.mem_mib);
+  n.free = counted(n.free_cores, n.free_gpus, n.free_mem_mib);
 }
 
 void Ledger::set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware) {
@@ -30,16 +88,24 @@ void Ledger::set_hardware(NodeIndex node, const std::string& name, const NodeHar
       return natural_less(nodes_[other.value].name, text);
     };
     order_.insert(std::lower_bound(order_.begin(), order_.end(), name, before), node);
+    ranked_ = false;
   }
+  leave_index(node.value);
   n.name = name;
   n.known = true;
   n.all_cores = IndexSet::range(0, static_cast<std::uint32_t>(hardware.cores.size()));
   n.all_gpus = IndexSet::range(0, static_cast<std::uint32_t>(hardware.gpus.size()));
   n.mem_mib = hardware.mem_mib;
   recompute(node.value);
+  enter_index(node.value);
 }
 
-void Ledger::set_usable(NodeIndex node, bool usable) { at(node).usable = usable; }
+void Ledger::set_usable(NodeIndex node, bool usable) {
+  at(node);
+  leave_index(node.value);
+  nodes_[node.value].usable = usable;
+  enter_index(node.value);
+}
 
 void Ledger::take(const NodeShare& share) {
   at(share.node);
@@ -49,7 +115,9 @@ void Ledger::take(const NodeShare& share) {
   h.cores |= share.cores;
   h.gpus |= share.gpus;
   h.mem_mib += share.mem_mib;
+  leave_index(share.node.value);
   recompute(share.node.value);
+  enter_index(share.node.value);
 }
 
 void Ledger::give_back(const NodeShare& share) {
@@ -61,7 +129,9 @@ void Ledger::give_back(const NodeShare& share) {
   h.cores -= share.cores;
   h.gpus -= share.gpus;
   h.mem_mib -= share.mem_mib;
+  leave_index(share.node.value);
   recompute(share.node.value);
+  enter_index(share.node.value);
 }
 
 const NodeCapacity& Draft::node(std::size_t i) const {
@@ -81,10 +151,17 @@ bool Draft::can_take(const NodeShare& share) const {
 void Draft::take(const NodeShare& share) {
   MUSTER_CHECK(can_take(share));
   const std::size_t i = share.node.value;
+  if (!std::exchange(taken_, true)) {
+    fit_index_ = base_->fit_index();
+  }
   NodeCapacity& n = changed_.try_emplace(i, base_->nodes()[i]).first->second;
+  const std::uint32_t rank = base_->rank(share.node);
+  fit_index_.erase(rank, bucket_of(n));
   n.free_cores -= share.cores;
   n.free_gpus -= share.gpus;
   n.free_mem_mib -= share.mem_mib;
+  n.free -= amount_of(share);
+  fit_index_.insert(rank, bucket_of(n));
 }
 
 }  // namespace muster::sched

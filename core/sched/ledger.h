@@ -6,8 +6,11 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "core/sched/fit_index.h"
+#include "core/sched/horizon.h"
 #include "lib/model/hardware.h"
 
 namespace muster::sched {
@@ -22,6 +25,9 @@ struct NodeCapacity {
   IndexSet free_gpus;
   std::uint64_t mem_mib = 0;
   std::uint64_t free_mem_mib = 0;
+  // Counts of the above.
+  Amount all;
+  Amount free;
   friend bool operator==(const NodeCapacity&, const NodeCapacity&) = default;
 };
 
@@ -38,7 +44,15 @@ class Ledger {
   [[nodiscard]] const std::vector<NodeCapacity>& nodes() const { return nodes_; }
   // The known nodes in the order in which they are filled and listed: by name, as people count.
   [[nodiscard]] const std::vector<NodeIndex>& order() const { return order_; }
-  friend bool operator==(const Ledger&, const Ledger&) = default;
+  // A node's place in order(); the node must be known.
+  [[nodiscard]] std::uint32_t rank(NodeIndex node) const { return ranks()[node.value]; }
+  // Null when no node of this name is known.
+  [[nodiscard]] const NodeIndex* find(std::string_view name) const;
+  // The usable nodes by what is free on them.
+  [[nodiscard]] const FitIndex& fit_index() const;
+  friend bool operator==(const Ledger& a, const Ledger& b) {
+    return a.nodes_ == b.nodes_ && a.order_ == b.order_ && a.held_ == b.held_;
+  }
 
  private:
   NodeCapacity& at(NodeIndex node);
@@ -49,9 +63,17 @@ class Ledger {
     friend bool operator==(const Held&, const Held&) = default;
   };
   void recompute(std::size_t i);
+  void leave_index(std::size_t i);
+  void enter_index(std::size_t i);
+  [[nodiscard]] const std::vector<std::uint32_t>& ranks() const;
   std::vector<NodeCapacity> nodes_;
   std::vector<NodeIndex> order_;
   std::vector<Held> held_;
+  // Made again when it is asked for after a new node came, because that moves the ranks of others: ten thousand nodes
+  // register one after the other.
+  mutable FitIndex fit_index_;
+  mutable std::vector<std::uint32_t> ranks_;  // by node index
+  mutable bool ranked_ = false;
 };
 
 // A ledger with more taken from it than the journal says: what a plan uses up while it is made. Costs only what differs
@@ -60,9 +82,11 @@ class Draft {
  public:
   explicit Draft(const Ledger& base) : base_(&base) {}
 
+  [[nodiscard]] const Ledger& base() const { return *base_; }
   [[nodiscard]] std::size_t size() const { return base_->nodes().size(); }
   [[nodiscard]] const std::vector<NodeIndex>& order() const { return base_->order(); }
   [[nodiscard]] const NodeCapacity& node(std::size_t i) const;
+  [[nodiscard]] const FitIndex& fit_index() const { return taken_ ? fit_index_ : base_->fit_index(); }
   // Whether the share is free now on a usable node.
   [[nodiscard]] bool can_take(const NodeShare& share) const;
   // Takes a share for which can_take() is true.
@@ -71,6 +95,8 @@ class Draft {
  private:
   const Ledger* base_;
   std::map<std::size_t, NodeCapacity> changed_;
+  FitIndex fit_index_;  // of its own from the first take() on
+  bool taken_ = false;
 };
 
 }  // namespace muster::sched

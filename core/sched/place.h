@@ -1,4 +1,5 @@
-// Placement of one job: which nodes, cores, GPUs and how much memory, first fit in node order.
+// Placement of one job: on which nodes, with how many of its tasks on each. Counts first (cores, GPUs, memory); which
+// cores and GPUs they are is chosen when it starts.
 #pragma once
 
 #include <optional>
@@ -6,16 +7,36 @@
 #include <vector>
 
 #include "core/sched/ledger.h"
+#include "core/sched/timeline.h"
 #include "lib/model/job_spec.h"
 
 namespace muster::sched {
 
-// What a job's request means on one node with `tasks` tasks there.
-struct NodeNeed {
-  std::uint32_t cores = 0;
-  std::uint32_t gpus = 0;
-  std::uint64_t mem_mib = 0;
+// The nodes that a job may use, by their rank in the ledger's order.
+struct NodeFilter {
+  bool all = true;  // `ranks` counts only when not
+  IndexSet ranks;
+  [[nodiscard]] bool allows(std::uint32_t rank) const { return all || ranks.contains(rank); }
 };
+// `allowed` lists the names of nodes that the job's queue has; empty means all.
+NodeFilter make_filter(const Ledger& ledger, const JobSpec& spec, const std::vector<std::string>& allowed);
+
+// Where the job fits now until the time at which its limit ends it; empty when it does not. The tightest fit: the nodes
+// with the fewest free GPUs and cores that suffice, as few nodes as hold it. The spec must be normalised
+// (engine/normalise.h).
+std::vector<Slot> fit_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter);
+
+// The earliest time, not before `not_before`, at which the job fits for its whole time limit, and where; nothing when it
+// does not fit the usable nodes at any time.
+struct Spot {
+  Instant start;
+  std::vector<Slot> slots;
+};
+std::optional<Spot> earliest_fit(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
+                                 Instant not_before);
+
+// The cores and GPUs for slots that fit_now() gave.
+std::vector<NodeShare> shares_for(const Draft& draft, const std::vector<Slot>& slots);
 
 // Why a request cannot be placed.
 enum class Obstacle {
@@ -41,7 +62,7 @@ enum class Assume {
   kAllEmpty,      // every node that ever registered, as if nothing ran and none were drained or away
 };
 
-// `allowed` lists the names of nodes that may be used; empty means all. The spec must be normalised (engine/normalise.h).
+// Places the job without regard to time, or says what is missing. Looks at every node.
 PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume);
 
 }  // namespace muster::sched

@@ -1,16 +1,29 @@
 #include "core/sched/schedule.h"
 
 #include <algorithm>
+#include <optional>
+#include <queue>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "core/sched/place.h"
+#include "core/sched/request.h"
+#include "lib/base/check.h"
 
 namespace muster::sched {
 
 const QueuePolicy* Policy::find_queue(const std::string& name) const {
   const auto it = std::find_if(queues.begin(), queues.end(), [&](const QueuePolicy& q) { return q.name == name; });
   return it == queues.end() ? nullptr : &*it;
+}
+
+std::int64_t DefaultOrder::points(const JobSpec& spec, Instant since, Instant now) const {
+  return age_points(now - since, spec.time_limit, cpus_of(spec), exponent_) + standing(spec);
+}
+
+std::int64_t DefaultOrder::standing(const JobSpec& spec) const {
+  return -std::int64_t{spec.nice} * (std::int64_t{exponent_} << 16U) / 100;
 }
 
 bool at_array_limit(const Job& job, std::uint64_t more) {
@@ -20,160 +33,324 @@ bool at_array_limit(const Job& job, std::uint64_t more) {
 
 namespace {
 
-// Requests of equal shape get equal answers within one pass, because free resources only shrink in it.
-using Shape = std::tuple<std::string, std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t,
-                         std::uint64_t, std::uint64_t, std::uint64_t, std::uint32_t, std::uint32_t, std::uint32_t, bool,
-                         std::vector<std::string>, std::vector<std::string>>;
+// The jobs of one group that are still to be looked at, and where the pass stands in an array.
+class Cursor {
+ public:
+  Cursor(const Cluster& cluster, const JobSpec& spec, const PendingIndex::Group& group, const QueuePolicy& queue)
+      : cluster_(&cluster), spec_(&spec), queue_(&queue), at_(group.begin()), end_(group.end()) {
+    load();
+  }
 
-Shape shape_of(const JobSpec& s) {
-  return {s.queue, s.nodes_min, s.nodes_max, s.ntasks, s.ntasks_per_node, s.cpus_per_task, s.mem_per_node_mib,
-          s.mem_per_cpu_mib, s.mem_per_gpu_mib, s.gpus, s.gpus_per_node, s.gpus_per_task, s.exclusive, s.nodelist,
-          s.exclude};
-}
+  [[nodiscard]] bool done() const { return at_ == end_; }
+  [[nodiscard]] const JobSpec& spec() const { return *spec_; }
+  [[nodiscard]] const QueuePolicy& queue() const { return *queue_; }
+  [[nodiscard]] const PendingEntry& entry() const { return *at_; }
+  [[nodiscard]] JobId id() const { return at_->id; }
+  [[nodiscard]] std::uint64_t position() const { return position_; }
 
-const std::vector<std::string>& nodes_of(const Policy& policy, const JobSpec& spec) {
-  static const std::vector<std::string> kAll;
-  const QueuePolicy* q = policy.find_queue(spec.queue);
-  return q == nullptr ? kAll : q->nodes;
+  // The task was placed: on to the next one.
+  void placed() {
+    ++placed_;
+    if (!job_->is_array_record || at_array_limit(*job_, placed_)) {
+      next_job();
+      return;
+    }
+    if (++position_ == job_->waiting[range_].end) {
+      if (++range_ == job_->waiting.size()) {
+        next_job();
+        return;
+      }
+      position_ = job_->waiting[range_].begin;
+    }
+  }
+  void next_job() {
+    ++at_;
+    load();
+  }
+
+ private:
+  void load() {
+    for (; at_ != end_; ++at_) {
+      job_ = &cluster_->job(at_->id);
+      placed_ = 0;
+      range_ = 0;
+      position_ = job_->is_array_record ? job_->waiting.front().begin : 0;
+      if (!at_array_limit(*job_, 0)) {
+        return;
+      }
+    }
+  }
+
+  const Cluster* cluster_;
+  const JobSpec* spec_;
+  const QueuePolicy* queue_;
+  PendingIndex::Group::const_iterator at_;
+  PendingIndex::Group::const_iterator end_;
+  const Job* job_ = nullptr;
+  std::uint64_t placed_ = 0;
+  std::size_t range_ = 0;
+  std::uint64_t position_ = 0;
+};
+
+// The groups' first jobs in the order in which they are to be looked at.
+class Line {
+ public:
+  struct Place {
+    std::int64_t queue_priority = 0;
+    std::int64_t key = 0;  // more is earlier
+    PendingEntry entry;
+    std::size_t cursor = 0;
+    // Of a heap whose top is the largest.
+    friend bool operator<(const Place& a, const Place& b) {
+      return std::tie(a.queue_priority, a.key, b.entry, b.cursor) < std::tie(b.queue_priority, b.key, a.entry, a.cursor);
+    }
+  };
+  void push(Place place) { heap_.push(place); }
+  [[nodiscard]] bool empty() const { return heap_.empty(); }
+  std::size_t pop() {
+    const std::size_t cursor = heap_.top().cursor;
+    heap_.pop();
+    return cursor;
+  }
+
+ private:
+  std::priority_queue<Place> heap_;
+};
+
+// What is served first when gaps are filled has more of these points. One doubling of the size weighs as much as one of
+// the age does in the order.
+std::int64_t gap_points(const JobSpec& spec, BackfillOrder order) {
+  const std::int64_t limit = log2_q16(static_cast<std::uint64_t>(std::max<std::int64_t>(1, spec.time_limit.us)));
+  return order == BackfillOrder::kShortest ? -limit : -(limit + log2_q16(cpus_of(spec)));
 }
 
 class Pass {
  public:
-  Pass(const Ledger& ledger, const Policy& policy, WorkBudget budget, Instant now)
-      : draft_(ledger), policy_(policy), budget_(budget), now_(now) {}
-
-  Visit visit(const Job& job) {
-    const QueuePolicy* queue = policy_.find_queue(job.spec->queue);
-    if (queue == nullptr || !queue->starts) {
-      return Visit::kSkipQueue;
+  Pass(const Cluster& cluster, const Policy& policy, const Order& order, WorkBudget budget, Instant now)
+      : cluster_(cluster), policy_(policy), order_(order), budget_(budget), now_(now),
+        timeline_(cluster.ledger, cluster.horizon, now) {
+    for (const auto& [spec, group] : cluster.pending.groups()) {
+      const QueuePolicy* queue = policy.find_queue(spec->queue);
+      if (queue == nullptr || !queue->starts || spec->begin > now) {
+        continue;
+      }
+      Cursor cursor(cluster, *spec, group, *queue);
+      if (!cursor.done()) {
+        cursors_.push_back(cursor);
+      }
     }
-    if (job.spec->begin > now_) {
-      return Visit::kNext;
-    }
-    return job.is_array_record ? visit_array(job) : visit_single(job);
   }
-  Plan take_plan() { return std::move(plan_); }
+
+  Outlook run_on(std::uint32_t depth) {
+    Plan plan = run();
+    std::vector<Promise> expected;
+    line_ = {};
+    for (const std::size_t i : left_) {
+      enqueue(i);
+    }
+    while (!line_.empty() && expected.size() < depth) {
+      const std::size_t i = line_.pop();
+      Cursor& c = cursors_[i];
+      if (auto spot = earliest_fit(timeline_, c.spec(), filter(c), now_)) {
+        timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
+        expected.push_back(Promise{c.id(), spot->start, std::move(spot->slots)});
+        c.next_job();
+        enqueue(i);
+      }
+    }
+    return Outlook{std::move(plan), std::move(timeline_), std::move(expected)};
+  }
+
+  Plan run() {
+    if (policy_.rules.backfill == Backfill::kConservative) {
+      run_conservative();
+    } else {
+      serve_in_order();
+      fill_gaps();
+    }
+    plan_.complete = !out_of_budget_ && (plan_.placements.empty() || cluster_.ledger.order().size() <= 1);
+    return std::move(plan_);
+  }
 
  private:
-  enum class Answer { kPlaced, kBlocked, kNeverNow };
-
-  Visit visit_single(const Job& job) {
-    switch (try_place(job, 0)) {
-      case Answer::kPlaced:
-        return within_budget();
-      case Answer::kBlocked:
-        return Visit::kSkipQueue;
-      case Answer::kNeverNow:
-        return Visit::kNext;
+  void enqueue(std::size_t i) {
+    const Cursor& c = cursors_[i];
+    if (!c.done()) {
+      line_.push({c.queue().priority, order_.points(c.spec(), c.entry().since, now_), c.entry(), i});
     }
-    return Visit::kStop;
+  }
+  void enqueue_gap_filler(std::size_t i) {
+    const Cursor& c = cursors_[i];
+    if (c.done()) {
+      return;
+    }
+    const bool by_points = policy_.rules.backfill_order == BackfillOrder::kPoints;
+    const std::int64_t key = by_points ? order_.points(c.spec(), c.entry().since, now_)
+                                       : gap_points(c.spec(), policy_.rules.backfill_order) + order_.standing(c.spec());
+    line_.push({c.queue().priority, key, c.entry(), i});
   }
 
-  Visit visit_array(const Job& job) {
-    std::uint64_t placed = 0;
-    for (const PositionRange& range : job.waiting) {
-      for (std::uint64_t p = range.begin; p < range.end; ++p) {
-        if (at_array_limit(job, placed)) {
-          return Visit::kNext;
+  // Starts what fits and promises a start to the first jobs that do not, queue by queue; the rest is left for the gaps.
+  void serve_in_order() {
+    for (std::size_t i = 0; i < cursors_.size(); ++i) {
+      enqueue(i);
+    }
+    while (!line_.empty() && !out_of_budget_) {
+      const std::size_t i = line_.pop();
+      Cursor& c = cursors_[i];
+      std::uint32_t& given = promises_given_[&c.queue()];
+      const bool claims = policy_.rules.keep_promises && cluster_.promised.contains(c.id());
+      if (given >= policy_.rules.promises && !claims) {
+        left_.push_back(i);
+        continue;
+      }
+      if (start(c)) {
+        enqueue(i);
+        continue;
+      }
+      if (policy_.rules.backfill == Backfill::kNone) {
+        if (earliest_fit(timeline_, c.spec(), filter(c), now_)) {
+          given = UINT32_MAX;  // it blocks its queue
         }
-        switch (try_place(job, p)) {
-          case Answer::kPlaced:
-            ++placed;
-            if (within_budget() == Visit::kStop) {
-              return Visit::kStop;
-            }
-            break;
-          case Answer::kBlocked:
-            return Visit::kSkipQueue;
-          case Answer::kNeverNow:
-            return Visit::kNext;
-        }
+        continue;
+      }
+      const JobId job = c.id();
+      if (auto spot = earliest_fit(timeline_, c.spec(), filter(c), now_)) {
+        timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
+        plan_.promises.push_back(Promise{job, spot->start, std::move(spot->slots)});
+        ++given;
+        c.next_job();
+        enqueue(i);
+      }
+      // One that fits no usable node at any time neither starts nor blocks, and neither do those that are like it.
+    }
+  }
+
+  void fill_gaps() {
+    if (policy_.rules.backfill == Backfill::kNone) {
+      return;
+    }
+    for (const std::size_t i : left_) {
+      enqueue_gap_filler(i);
+    }
+    while (!line_.empty() && !out_of_budget_) {
+      const std::size_t i = line_.pop();
+      if (start(cursors_[i])) {
+        enqueue_gap_filler(i);
+      }
+      // What a request was refused now is refused to all that are like it, because a pass only takes.
+    }
+  }
+
+  bool start(Cursor& c) {
+    const std::vector<Slot> slots = fit_now(timeline_, c.spec(), filter(c));
+    if (slots.empty()) {
+      return false;
+    }
+    start_on(c, slots);
+    c.placed();
+    return true;
+  }
+
+  void start_on(const Cursor& c, const std::vector<Slot>& slots) {
+    std::vector<NodeShare> shares = shares_for(timeline_.draft(), slots);
+    timeline_.start(shares, end_of(now_, c.spec().time_limit));
+    plan_.placements.push_back(Placement{.job = c.id(), .position = c.position(), .shares = std::move(shares)});
+    out_of_budget_ = plan_.placements.size() >= budget_.placements_made;
+  }
+
+  // Every job has a place in the profile. What came new gets the earliest one; when something became free, each job in
+  // order moves to its earliest one, which is never later.
+  void run_conservative() {
+    for (std::size_t i = 0; i < cursors_.size(); ++i) {
+      enqueue(i);
+    }
+    struct Standing {
+      Cursor cursor;
+      std::optional<Promise> promise;
+    };
+    std::vector<Standing> jobs;
+    while (!line_.empty()) {
+      const std::size_t i = line_.pop();
+      const auto it = cluster_.promised.find(cursors_[i].id());
+      jobs.push_back({cursors_[i], it == cluster_.promised.end() ? std::nullopt : std::optional(it->second)});
+      cursors_[i].next_job();
+      enqueue(i);
+    }
+    const auto end = [](const Standing& s, Instant start) { return end_of(start, s.cursor.spec().time_limit); };
+    for (const Standing& s : jobs) {
+      if (s.promise) {
+        timeline_.hold(s.promise->slots, s.promise->start, end(s, s.promise->start));
       }
     }
-    return Visit::kNext;
-  }
-
-  Answer try_place(const Job& job, std::uint64_t position) {
-    Shape shape = shape_of(*job.spec);
-    if (never_now_.contains(shape)) {
-      return Answer::kNeverNow;
-    }
-    const std::vector<std::string>& allowed = nodes_of(policy_, *job.spec);
-    PlaceResult r = place(draft_, *job.spec, allowed, Assume::kFreeNow);
-    if (!r.shares.empty()) {
-      for (const NodeShare& s : r.shares) {
-        draft_.take(s);
+    for (Standing& s : jobs) {
+      if (s.promise && cluster_.released) {
+        timeline_.drop(s.promise->slots, s.promise->start, end(s, s.promise->start));
+        promise_earliest(s.cursor, s.promise);
       }
-      plan_.placements.push_back(Placement{.job = job.id, .position = position, .shares = std::move(r.shares)});
-      return Answer::kPlaced;
     }
-    if (!place(draft_, *job.spec, allowed, Assume::kUsableEmpty).shares.empty()) {
-      return Answer::kBlocked;
+    for (Standing& s : jobs) {
+      if (!s.promise) {
+        promise_earliest(s.cursor, s.promise);
+      }
     }
-    never_now_.insert(std::move(shape));
-    return Answer::kNeverNow;
+    for (Standing& s : jobs) {
+      if (!s.promise || out_of_budget_) {
+        continue;
+      }
+      if (s.promise->start > now_) {
+        plan_.promises.push_back(*s.promise);
+        continue;
+      }
+      timeline_.drop(s.promise->slots, s.promise->start, end(s, s.promise->start));
+      const std::vector<Slot> slots = fit_now(timeline_, s.cursor.spec(), filter(s.cursor));
+      if (!slots.empty()) {
+        start_on(s.cursor, slots);
+      }
+    }
   }
 
-  Visit within_budget() {
-    if (plan_.placements.size() < budget_.placements_made) {
-      return Visit::kNext;
+  void promise_earliest(const Cursor& c, std::optional<Promise>& promise) {
+    promise.reset();
+    if (auto spot = earliest_fit(timeline_, c.spec(), filter(c), now_)) {
+      timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
+      promise = Promise{c.id(), spot->start, std::move(spot->slots)};
     }
-    plan_.complete = false;
-    return Visit::kStop;
   }
 
-  Draft draft_;
+  // Most jobs of a queue may use the same nodes.
+  const NodeFilter& filter(const Cursor& c) {
+    const auto key = std::pair(&c.queue(), c.spec().exclude);
+    auto it = filters_.find(key);
+    if (it == filters_.end()) {
+      it = filters_.emplace(key, make_filter(cluster_.ledger, c.spec(), c.queue().nodes)).first;
+    }
+    return it->second;
+  }
+
+  const Cluster& cluster_;
   const Policy& policy_;
+  const Order& order_;
   WorkBudget budget_;
   Instant now_;
+  Timeline timeline_;
   Plan plan_;
-  std::set<Shape> never_now_;
+  bool out_of_budget_ = false;
+  std::vector<Cursor> cursors_;
+  Line line_;
+  std::vector<std::size_t> left_;
+  std::map<const QueuePolicy*, std::uint32_t> promises_given_;
+  std::map<std::pair<const QueuePolicy*, std::vector<std::string>>, NodeFilter> filters_;
 };
 
 }  // namespace
 
-Plan schedule(const Ledger& ledger, const PendingWalk& pending, const Policy& policy, WorkBudget budget, Instant now) {
-  Pass pass(ledger, policy, budget, now);
-  pending([&pass](const Job& job) { return pass.visit(job); });
-  return pass.take_plan();
+Outlook look_ahead(const Cluster& cluster, const Policy& policy, const Order& order, std::uint32_t depth, Instant now) {
+  return Pass(cluster, policy, order, WorkBudget{.placements_made = UINT32_MAX}, now).run_on(depth);
 }
 
-Reason explain(const Ledger& ledger, const Job& job, const Job* first_blocked, const Policy& policy, Instant now) {
-  if (job.held) {
-    return {"JobHeldUser", "held by its user: muster release " + std::to_string(job.id.value)};
-  }
-  const QueuePolicy* queue = policy.find_queue(job.spec->queue);
-  if (queue == nullptr) {
-    return {"QueueGone", "queue " + job.spec->queue + " is not in the configuration any more"};
-  }
-  if (!queue->starts) {
-    return {"QueueStopped", "queue " + job.spec->queue + " is stopped: its jobs wait until an administrator opens it"};
-  }
-  if (job.spec->begin > now) {
-    return {"BeginTime", "may not start before the time given with --begin"};
-  }
-  if (at_array_limit(job, 0)) {
-    return {"JobArrayTaskLimit", std::to_string(job.array_running) + " tasks of the array run, its limit is " +
-                                     std::to_string(job.spec->array->max_running)};
-  }
-  const std::vector<std::string>& allowed = nodes_of(policy, *job.spec);
-  const Draft draft(ledger);
-  const PlaceResult now_result = place(draft, *job.spec, allowed, Assume::kFreeNow);
-  std::string ahead;
-  if (first_blocked != nullptr && first_blocked->id != job.id) {
-    ahead = "job " + std::to_string(first_blocked->id.value) + " stands before it in queue " + job.spec->queue +
-            " and waits for resources";
-  }
-  if (now_result.shares.empty() && place(draft, *job.spec, allowed, Assume::kUsableEmpty).shares.empty()) {
-    return {"ReqNodeNotAvail", now_result.detail + ". The nodes that it needs are down, drained or unreachable"};
-  }
-  if (!ahead.empty()) {
-    return {"Priority", now_result.shares.empty() ? ahead + ". It also " + now_result.detail : ahead};
-  }
-  if (now_result.shares.empty()) {
-    return {"Resources", now_result.detail};
-  }
-  return {"None", "starts in the next planning pass"};
+Plan schedule(const Cluster& cluster, const Policy& policy, const Order& order, WorkBudget budget, Instant now) {
+  return Pass(cluster, policy, order, budget, now).run();
 }
 
 }  // namespace muster::sched

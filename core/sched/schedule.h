@@ -1,13 +1,27 @@
-// schedule(): turns the order of pending jobs and the free resources into a plan. The seat of the real policy: what is
-// here is strict order (priority, then submission) with first fit.
+// schedule(): turns the pending jobs, the free resources and what is believed to become free into a plan: which jobs
+// start now, and which are promised a start. The policy:
+//
+//   1. Jobs are looked at in order (queue priority, then points, then age). One that fits now without touching a promise
+//      starts.
+//   2. The first jobs of each queue that do not fit get a promise: the earliest time at which they fit when every running
+//      job uses its whole time limit. A job that was promised once keeps its claim in every later pass, so nothing that
+//      stands behind it can delay it. Jobs that stand before it may.
+//   3. All others are backfilled, the smallest for their standing first: what fits now and ends before a promise needs its place, or leaves
+//      enough for it, starts.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "core/sched/horizon.h"
 #include "core/sched/ledger.h"
+#include "core/sched/order.h"
+#include "core/sched/pending.h"
+#include "core/sched/promise.h"
+#include "core/sched/timeline.h"
 #include "lib/base/time.h"
 #include "lib/model/command.h"
 #include "lib/model/job.h"
@@ -17,7 +31,7 @@ namespace muster::sched {
 // A queue's part of the policy; from the configuration.
 struct QueuePolicy {
   std::string name;
-  std::int64_t priority = 0;
+  std::int64_t priority = 0;       // all jobs of a higher queue are served before those of a lower one
   std::vector<std::string> nodes;  // empty: all
   Duration time_default;
   Duration time_max = Duration::infinite();
@@ -26,13 +40,46 @@ struct QueuePolicy {
   friend bool operator==(const QueuePolicy&, const QueuePolicy&) = default;
 };
 
+enum class Backfill : std::uint8_t {
+  kNone,          // the first blocked job of a queue blocks the queue
+  kEasy,          // the first `promises` blocked jobs of each queue have promises
+  kConservative,  // every job has one, made when it comes
+};
+enum class BackfillOrder : std::uint8_t {
+  kPoints,    // as they stand in the queue
+  kShortest,  // by time limit
+  kSmallest,  // by time limit times CPUs
+};
+
+struct PlanRules {
+  Backfill backfill = Backfill::kEasy;
+  BackfillOrder backfill_order = BackfillOrder::kSmallest;
+  std::uint32_t promises = 1;  // for each queue
+  bool keep_promises = true;   // a job that was promised once keeps its claim in later passes
+};
+
 struct Policy {
   std::vector<QueuePolicy> queues;
   std::string default_queue;
   std::uint64_t jobs_max = 10'000'000;       // jobs that have not ended; the waiting tasks of an array are one
   Duration request_memory = Duration::from_s(86'400);  // how long request ids are remembered
+  PlanRules rules;
+  // Exponent of waiting time against time limit in the points of age; 3 is WFP3's. A larger one lets jobs that waited
+  // long for their size pass others sooner, and small jobs wait less.
+  std::uint32_t age_exponent = 4;
 
   [[nodiscard]] const QueuePolicy* find_queue(const std::string& name) const;
+};
+
+// Muster's own order: age (order.h) and standing, which is nice. A nice of 100 is made up for by waiting twice as long.
+class DefaultOrder final : public Order {
+ public:
+  explicit DefaultOrder(const Policy& policy) : exponent_(policy.age_exponent) {}
+  [[nodiscard]] std::int64_t points(const JobSpec& spec, Instant since, Instant now) const override;
+  [[nodiscard]] std::int64_t standing(const JobSpec& spec) const override;
+
+ private:
+  std::uint32_t exponent_;
 };
 
 // Counted work of one slice; a slice ends when it is used up, and the next one begins after its plan is applied.
@@ -40,29 +87,43 @@ struct WorkBudget {
   std::uint32_t placements_made = 1'000;
 };
 
+
 struct Plan {
   std::vector<Placement> placements;
-  bool complete = true;  // false: the budget ran out, call again
+  std::vector<Promise> promises;  // in the order in which they were made
+  // Whether a pass over the state with this plan applied would start nothing more. False when the budget ran out, and
+  // whenever something starts on one of several nodes: what is promised may then be moved to another one, which leaves
+  // room for others.
+  bool complete = true;
 };
 
-enum class Visit { kNext, kSkipQueue, kStop };
-// Called for each pending job (single ones and array records with waiting tasks) in order.
-using PendingVisitor = std::function<Visit(const Job&)>;
-using PendingWalk = std::function<void(const PendingVisitor&)>;
+// What a pass reads.
+struct Cluster {
+  const Ledger& ledger;
+  const Horizon& horizon;
+  const PendingIndex& pending;
+  // The record of an id in `pending`.
+  std::function<const Job&(JobId)> job;
+  // Promises that hold: with Backfill::kConservative where every job stands, else whose claims are kept.
+  const std::map<JobId, Promise>& promised;
+  // Whether something became free since the last pass; a conservative plan moves its promises then.
+  bool released = true;
+};
 
-// A job that could start on the usable nodes if they were empty, but not
-// now, blocks everything behind it in its queue; one that cannot (its nodes are away) does not.
-Plan schedule(const Ledger& ledger, const PendingWalk& pending, const Policy& policy, WorkBudget budget, Instant now);
+// What a pass would do now, and what comes after it.
+struct Outlook {
+  Plan plan;
+  // With what the plan starts, promises and expects taken away.
+  Timeline timeline;
+  // Starts of the next jobs in order behind the promised ones, each at the earliest time that those before it leave.
+  std::vector<Promise> expected;
+};
+// `depth` bounds how many starts are expected beyond the promises.
+Outlook look_ahead(const Cluster& cluster, const Policy& policy, const Order& order, std::uint32_t depth, Instant now);
+
+Plan schedule(const Cluster& cluster, const Policy& policy, const Order& order, WorkBudget budget, Instant now);
 
 // Whether `more` tasks beyond those that run bring an array to its own limit of running tasks. Never for a single job.
 bool at_array_limit(const Job& job, std::uint64_t more);
-
-// Why a pending job waits: Slurm's reason words and a sentence.
-struct Reason {
-  std::string word;    // "Priority", "Resources", "JobHeldUser", "BeginTime", "ReqNodeNotAvail", "JobArrayTaskLimit"
-  std::string detail;
-};
-// `first_blocked` is the job that blocks the queue of `job`; null when none does.
-Reason explain(const Ledger& ledger, const Job& job, const Job* first_blocked, const Policy& policy, Instant now);
 
 }  // namespace muster::sched

@@ -85,8 +85,15 @@ struct Placement {
   std::vector<NodeShare> shares;
   friend bool operator==(const Placement&, const Placement&) = default;
 };
+// A start that a plan promises to a job that waits.
+struct PromisedStart {
+  JobId job;  // an array record, or a single job
+  Instant start;
+  friend bool operator==(const PromisedStart&, const PromisedStart&) = default;
+};
 struct ApplyPlan {
   std::vector<Placement> placements;
+  std::vector<PromisedStart> promises = {};
 };
 
 using Command = std::variant<SubmitJob, CancelJobs, HoldJobs, ReleaseJobs, DrainNodes, ResumeNodes, RegisterNode,

@@ -105,10 +105,18 @@ struct ArrayTasksEnded {
   friend bool operator==(const ArrayTasksEnded&, const ArrayTasksEnded&) = default;
 };
 
+// A job that waits has been told when it starts at the latest, unless jobs that stand before it come. From now on nothing
+// that stands behind it may delay it.
+struct StartPromised {
+  JobId job;
+  Instant start;
+  friend bool operator==(const StartPromised&, const StartPromised&) = default;
+};
+
 using FactBody =
     std::variant<TermStarted, NodeRegistered, NodeBecameUnreachable, NodeDrained, NodeResumed, JobSubmitted,
                  RequestsForgotten, JobHeld, JobReleased, AttemptStarted, AttemptConfirmed, AttemptEndedOnNode,
-                 StopRequested, JobEnded, ArrayTasksEnded>;
+                 StopRequested, JobEnded, ArrayTasksEnded, StartPromised>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

@@ -58,6 +58,7 @@ struct Job {
   Instant eligible_time;
   std::int64_t priority = 0;  // larger first
   bool held = false;
+  Instant promised_start;                 // pending: the latest start that was promised; unset: none was
   Attempt attempt;                        // of the last start; 0: never started
   JobId array;                            // of a task: the array's id (== id for position 0). 0: no array
   std::uint64_t array_position = 0;       // of a task

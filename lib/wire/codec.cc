@@ -246,6 +246,11 @@ struct FactWriter {
   }
   void operator()(const RequestsForgotten& in) const { out.mutable_requests_forgotten()->set_before_us(in.before.us); }
   void operator()(const JobHeld& in) const { out.mutable_job_held()->set_job(in.job.value); }
+  void operator()(const StartPromised& in) const {
+    pb::StartPromised& to = *out.mutable_start_promised();
+    to.set_job(in.job.value);
+    to.set_start_us(in.start.us);
+  }
   void operator()(const JobReleased& in) const { out.mutable_job_released()->set_job(in.job.value); }
   void operator()(const AttemptStarted& in) const {
     pb::AttemptStarted& to = *out.mutable_attempt_started();
@@ -366,6 +371,8 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
     }
     case pb::Fact::kJobHeld:
       return FactBody(JobHeld{JobId(in.job_held().job())});
+    case pb::Fact::kStartPromised:
+      return FactBody(StartPromised{JobId(in.start_promised().job()), Instant{in.start_promised().start_us()}});
     case pb::Fact::kJobReleased:
       return FactBody(JobReleased{JobId(in.job_released().job())});
     case pb::Fact::kAttemptStarted:
@@ -807,6 +814,7 @@ void to_pb(const Job& in, bool with_spec, pb::Job& out) {
   out.set_is_array_record(in.is_array_record);
   write_list(in.waiting, *out.mutable_waiting());
   out.set_array_running(in.array_running);
+  out.set_promised_start_us(in.promised_start.us);
   if (const auto* active = std::get_if<Active>(&in.phase)) write_active(*active, *out.mutable_active());
 }
 Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
@@ -828,6 +836,7 @@ Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
   out.is_array_record = in.is_array_record();
   MUSTER_TRY(read_list(in.waiting(), INT_MAX, "Job.waiting", out.waiting));
   out.array_running = in.array_running();
+  out.promised_start = Instant{in.promised_start_us()};
   if (in.has_active()) {
     MUSTER_ASSIGN(out.phase, read_active(in.active()));
   }

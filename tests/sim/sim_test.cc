@@ -92,6 +92,7 @@ TEST(SimWorld, TheSeedsShowWhatTheyAreFor) {
                            " array ",
                            "JobHeld",
                            "JobReleased",
+                           "StartPromised",
                            "NodeDrained",
                            "NodeResumed",
                            "NodeBecameUnreachable",

@@ -172,6 +172,7 @@ class RandomModel {
     j.is_array_record = coin();
     j.waiting = list(3, [this] { return positions(); });
     j.array_running = u64();
+    j.promised_start = Instant{i64()};
     if (coin()) j.phase = active();
     return j;
   }
@@ -230,6 +231,8 @@ class RandomModel {
         return StopRequested{key(), stop_cause(), i32(), text()};
       case 13:
         return JobEnded{JobId(u64()), state(), text(), i32(), i32()};
+      case 14:
+        return StartPromised{JobId(u64()), instant()};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }

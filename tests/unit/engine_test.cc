@@ -43,16 +43,24 @@ TEST(Engine, JobsStartInOrderOfPriorityThenSubmission) {
   s.drop_effects();
 }
 
-TEST(Engine, ABlockedHeadHoldsBackSmallerOnesBehindIt) {
+TEST(Engine, APromisedStartIsNotDelayedByWhatStandsBehindIt) {
   Scenario s;
   s.node("n1", 4);
   s.submit(job(1, 1, 3));
   const JobId big = s.submit(job(1, 1, 4));
-  const JobId small = s.submit(job(1, 1, 1));
+  JobSpec longer = job(1, 1, 1);
+  longer.time_limit = Duration::from_s(7200);
+  const JobId small = s.submit(longer);
   EXPECT_EQ(s.schedule(), 1U);
   const engine::Explainer explain(s.state, s.rules, s.state.now);
   EXPECT_EQ(explain.reason(*engine::find_job(s.state, big)).word, "Resources");
   EXPECT_EQ(explain.reason(*engine::find_job(s.state, small)).word, "Priority");
+  // One that is over before the promised start fills the gap.
+  JobSpec shorter = job(1, 1, 1);
+  shorter.time_limit = Duration::from_s(600);
+  const JobId fills = s.submit(shorter);
+  EXPECT_EQ(s.schedule(), 1U);
+  EXPECT_TRUE(engine::find_job(s.state, fills)->is_active());
   s.drop_effects();
 }
 

@@ -119,6 +119,7 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"StopRequested", StopRequested{key, StopCause::kCancelled, 0, "ann"}},
       {"JobEnded", JobEnded{JobId(42), JobState::kFailed, "exit code 7", 7, 0}},
       {"ArrayTasksEnded", ArrayTasksEnded{JobId(100), {3, 10}, JobState::kCancelled, "cancelled by ann"}},
+      {"StartPromised", StartPromised{JobId(42), Instant::from_s(1'700'003'600)}},
   };
 }
 

@@ -1,0 +1,81 @@
+#include "core/sched/horizon.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "lib/base/check.h"
+
+namespace muster::sched {
+
+Amount& Amount::operator+=(const Amount& o) {
+  cores += o.cores;
+  gpus += o.gpus;
+  mem_mib += o.mem_mib;
+  return *this;
+}
+
+Amount& Amount::operator-=(const Amount& o) {
+  cores -= o.cores;
+  gpus -= o.gpus;
+  mem_mib -= o.mem_mib;
+  return *this;
+}
+
+Amount amount_of(const NodeShare& share) {
+  return Amount{static_cast<std::int64_t>(share.cores.count()), static_cast<std::int64_t>(share.gpus.count()),
+                static_cast<std::int64_t>(share.mem_mib)};
+}
+
+Amount least(const Amount& a, const Amount& b) {
+  return Amount{std::min(a.cores, b.cores), std::min(a.gpus, b.gpus), std::min(a.mem_mib, b.mem_mib)};
+}
+
+void Horizon::hold(const NodeShare& share, Instant until) {
+  if (share.node.value >= nodes_.size()) {
+    nodes_.resize(share.node.value + 1);
+  }
+  std::vector<Hold>& holds = nodes_[share.node.value];
+  const auto at = std::upper_bound(holds.begin(), holds.end(), until,
+                                   [](Instant t, const Hold& h) { return t < h.until; });
+  holds.insert(at, Hold{until, amount_of(share)});
+}
+
+void Horizon::release(const NodeShare& share, Instant until) {
+  MUSTER_CHECK(share.node.value < nodes_.size());
+  std::vector<Hold>& holds = nodes_[share.node.value];
+  const Hold gone{until, amount_of(share)};
+  auto at = std::lower_bound(holds.begin(), holds.end(), until, [](const Hold& h, Instant t) { return h.until < t; });
+  at = std::find(at, holds.end(), gone);
+  MUSTER_CHECK(at != holds.end());
+  holds.erase(at);
+}
+
+const std::vector<Horizon::Hold>& Horizon::on(NodeIndex node) const {
+  static const std::vector<Hold> kNone;
+  return node.value < nodes_.size() ? nodes_[node.value] : kNone;
+}
+
+// Holds that end at the same instant may stand in any order, and a node that holds nothing may be missing.
+bool operator==(const Horizon& a, const Horizon& b) {
+  const std::size_t n = std::max(a.nodes_.size(), b.nodes_.size());
+  const auto sorted = [](std::vector<Horizon::Hold> holds) {
+    std::sort(holds.begin(), holds.end(), [](const Horizon::Hold& x, const Horizon::Hold& y) {
+      return std::tie(x.until, x.amount.cores, x.amount.gpus, x.amount.mem_mib) <
+             std::tie(y.until, y.amount.cores, y.amount.gpus, y.amount.mem_mib);
+    });
+    return holds;
+  };
+  for (std::size_t i = 0; i < n; ++i) {
+    const NodeIndex node{static_cast<std::uint32_t>(i)};
+    if (sorted(a.on(node)) != sorted(b.on(node))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Instant end_of(Instant start, Duration limit) {
+  return limit.is_infinite() || start.us > INT64_MAX / 2 - limit.us ? Instant{INT64_MAX / 2} : start + limit;
+}
+
+}  // namespace muster::sched

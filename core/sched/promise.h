@@ -1,0 +1,29 @@
+// Planned starts: values.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/sched/horizon.h"
+#include "lib/base/time.h"
+#include "lib/model/ids.h"
+
+namespace muster::sched {
+
+// The part of one node in a planned start.
+struct Slot {
+  NodeIndex node;
+  Amount amount;
+  std::uint32_t tasks = 0;
+  friend bool operator==(const Slot&, const Slot&) = default;
+};
+
+// When a job that waits will start at the latest if no job before it comes, no node is lost and every job keeps its limit.
+struct Promise {
+  JobId job;
+  Instant start;
+  std::vector<Slot> slots;
+  friend bool operator==(const Promise&, const Promise&) = default;
+};
+
+}  // namespace muster::sched

@@ -1,0 +1,77 @@
+// Why: the reasons for which a job waits, when it will start, and what would start it sooner; computed by the planner's
+// own functions, so that what they say is what a pass does.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/sched/place.h"
+#include "core/sched/schedule.h"
+
+namespace muster::sched {
+
+// One word of Slurm's vocabulary and a sentence.
+struct Reason {
+  std::string word;  // "Priority", "Resources", "JobHeldUser", "BeginTime", "ReqNodeNotAvail", "JobArrayTaskLimit"
+  std::string detail;
+};
+
+struct Blocker {
+  std::string kind;  // "held", "queue", "begin", "array_limit", "nodes", "resources", "priority"
+  std::string word;  // Slurm's
+  std::string text;
+  std::vector<std::string> nodes;  // that lack something, where the blocker is about nodes
+};
+
+// With this option changed to this value the job would start then.
+struct SmallerRequest {
+  std::string option;  // "--gpus-per-node"
+  std::string value;   // as the option takes it; empty: leave the option out
+  Instant start;
+};
+
+struct Explanation {
+  std::vector<Blocker> blockers;  // all that hold it back; empty: it starts in the next pass
+  std::vector<JobId> ahead;       // jobs that wait before it and have a start that it may not delay
+  std::optional<Instant> planned_start;
+  std::vector<SmallerRequest> changes;  // each sooner than the planned start; the soonest first
+};
+
+class Why {
+ public:
+  // The parts of `cluster` and the policy must outlive it and not change.
+  Why(Cluster cluster, const Policy& policy, Instant now);
+
+  // The main reason. Jobs of one group have the same one, which is found once.
+  [[nodiscard]] Reason reason(const Job& job) const;
+  // When the job starts at the latest as things stand, if it is among the jobs that are planned ahead; never the present,
+  // because what could start now has started.
+  [[nodiscard]] std::optional<Instant> estimated_start(const Job& job) const;
+  [[nodiscard]] Explanation explain(const Job& job) const;
+
+ private:
+  // What has nothing to do with nodes or other jobs.
+  void own_blockers(const Job& job, std::vector<Blocker>& out) const;
+  void resource_blockers(const JobSpec& spec, std::vector<Blocker>& out) const;
+  [[nodiscard]] std::optional<Blocker> blocker_ahead(const JobSpec& spec, JobId self) const;
+  [[nodiscard]] std::string node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const;
+  [[nodiscard]] std::vector<SmallerRequest> smaller_requests(const Job& job, const Timeline& ahead,
+                                                             std::optional<Instant> planned) const;
+  // What is free when only those that stand before the job have their promised and expected places.
+  [[nodiscard]] Timeline timeline_before(JobId self) const;
+  [[nodiscard]] const std::vector<std::string>& nodes_of(const JobSpec& spec) const;
+
+  Cluster cluster_;
+  const Policy& policy_;
+  Instant now_;
+  DefaultOrder order_;
+  Outlook outlook_;
+  Timeline present_;  // without what is planned
+  std::map<JobId, Instant> starts_;  // promised and expected
+  mutable std::map<JobSpecPtr, Reason, RequestLess> reasons_;  // of what is about nodes and other jobs
+};
+
+}  // namespace muster::sched
