@@ -114,6 +114,7 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   put_time(out, "eligible_time", job.eligible_time_us());
   put_time(out, "start_time", job.start_time_us());
   put_time(out, "end_time", job.end_time_us());
+  put_time(out, "estimated_start", job.estimated_start_us());
   if (job.has_exit()) {
     out["exit_code"] = job.exit_code();
     out["exit_signal"] = job.exit_signal();
@@ -151,16 +152,29 @@ std::string why_json(const pb::JobView& job) {
   out["job"] = job.id();
   out["state"] = state_text(job.state());
   Json blockers = Json::array();
-  if (!job.reason().empty()) {
-    Json blocker;
-    blocker["kind"] = job.reason();
-    blocker["text"] = job.reason_detail().empty() ? job.reason() : job.reason_detail();
-    blocker["nodes"] = texts(job.nodes());
-    blockers.push_back(std::move(blocker));
+  Json ahead = Json::array();
+  Json changes = Json::array();
+  for (const pb::Blocker& in : job.explanation().blockers())
+    blockers.push_back({{"kind", in.kind()}, {"word", in.word()}, {"text", in.text()}, {"nodes", texts(in.nodes())}});
+  for (const std::uint64_t id : job.explanation().ahead()) ahead.push_back(id);
+  for (const pb::SmallerRequest& in : job.explanation().changes()) {
+    Json change = {{"option", in.option()}, {"value", in.value()}};
+    if (in.start_us() == 0) {
+      change["start"] = 0;
+    } else {
+      change["start"] = seconds(in.start_us());
+    }
+    changes.push_back(std::move(change));
   }
+  // A job that does not wait has only what its record says.
+  if (!job.has_explanation() && !job.reason().empty())
+    blockers.push_back({{"kind", job.reason()},
+                        {"text", job.reason_detail().empty() ? job.reason() : job.reason_detail()},
+                        {"nodes", texts(job.nodes())}});
   out["blockers"] = std::move(blockers);
-  out["ahead"] = Json::array();
-  out["changes"] = Json::array();
+  out["ahead"] = std::move(ahead);
+  put_time(out, "planned_start", job.estimated_start_us());
+  out["changes"] = std::move(changes);
   return dump(out);
 }
 
@@ -246,11 +260,19 @@ std::string ping_json(const pb::PingReply& reply) {
   return dump(out);
 }
 
-std::string submitted_json(std::uint64_t job, std::uint64_t tasks, bool test_only) {
+std::string submitted_json(const pb::SubmitReply& reply, bool test_only) {
   Json out;
-  if (!test_only) out["id"] = job;
-  out["tasks"] = tasks;
-  if (test_only) out["test_only"] = true;
+  if (!test_only) out["id"] = reply.job();
+  out["tasks"] = reply.tasks();
+  if (test_only) {
+    out["test_only"] = true;
+    out["nodes"] = texts(reply.planned_nodes());
+    if (reply.starts_now()) {
+      out["planned_start"] = 0;
+    } else {
+      put_time(out, "planned_start", reply.planned_start_us());
+    }
+  }
   return dump(out);
 }
 

@@ -37,7 +37,7 @@ struct QueueView {
 };
 std::string queues_json(const std::vector<QueueView>& queues);
 std::string ping_json(const pb::PingReply& reply);
-std::string submitted_json(std::uint64_t job, std::uint64_t tasks, bool test_only);
+std::string submitted_json(const pb::SubmitReply& reply, bool test_only);
 std::string version_json(std::string_view version);
 
 struct DaemonStatus {

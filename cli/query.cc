@@ -36,7 +36,8 @@ Status fetch_jobs(Client& client, pb::Request& request, std::vector<pb::JobView>
       });
 }
 
-Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Item& item, bool with_placement) {
+Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Item& item, bool with_placement,
+                                          bool with_explanation) {
   pb::Request request;
   pb::JobQuery& query = *request.mutable_jobs();
   JobSelector selector;
@@ -44,6 +45,7 @@ Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Ite
   wire::to_pb(selector, *query.mutable_jobs());
   query.set_with_ended(true);
   query.set_with_placement(with_placement);
+  query.set_with_explanation(with_explanation);
   std::vector<pb::JobView> jobs;
   std::vector<std::string> notes;
   MUSTER_TRY(fetch_jobs(client, request, jobs, notes));

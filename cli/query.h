@@ -22,7 +22,8 @@ namespace muster::cli {
 Status fetch_jobs(Client& client, pb::Request& request, std::vector<pb::JobView>& jobs,
                   std::vector<std::string>& notes);
 // The jobs with this id, also when they have ended: one, or all tasks of an array. kNotFound when there is none.
-Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Item& item, bool with_placement);
+Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Item& item, bool with_placement,
+                                          bool with_explanation = false);
 // Nodes by name; all without names. Unknown names are kNotFound.
 Result<std::vector<pb::NodeView>> fetch_nodes(Client& client, const std::vector<std::string>& names);
 // Prints the notes of an operation, returns the exit status.

@@ -69,6 +69,15 @@ std::uint64_t job_around(bool srun) {
   return 0;
 }
 
+// What --test-only found out.
+std::string test_text(const pb::SubmitReply& reply) {
+  std::string text = "The job would be accepted";
+  if (reply.planned_nodes_size() == 0) return text + "; no node that it may use is in service now\n";
+  std::vector<std::string> nodes(reply.planned_nodes().begin(), reply.planned_nodes().end());
+  text += reply.starts_now() ? " and start now" : " and start at " + format_time(reply.planned_start_us()) + " at the latest";
+  return text + " on " + join_nodes(nodes) + "\n";
+}
+
 int submit(const SubmitOptions& options) {
   auto client = Client::open(options.connect);
   if (!client.ok()) return report_error(client.error());
@@ -77,9 +86,9 @@ int submit(const SubmitOptions& options) {
   const std::string id = std::to_string(reply->job());
   std::string text;
   if (options.json) {
-    text = submitted_json(reply->job(), reply->tasks(), options.test_only);
+    text = submitted_json(*reply, options.test_only);
   } else if (options.test_only) {
-    text = "The job would be accepted\n";
+    text = test_text(*reply);
   } else if (options.parsable) {
     text = id + "\n";
   } else if (!options.quiet) {

@@ -429,13 +429,40 @@ int command_show(const Parsed& parsed) {
   return show_config(**client, parsed);
 }
 
+namespace {
+
+constexpr int kAheadShownMax = 10;
+
+// Everything that holds the job back, one line each, then when it starts and what would start it sooner.
+std::string explanation_text(const pb::JobView& job) {
+  if (!job.has_explanation()) return "";
+  const pb::Explanation& why = job.explanation();
+  std::string text;
+  for (const pb::Blocker& blocker : why.blockers()) text += "  " + blocker.word() + ": " + printable(blocker.text()) + "\n";
+  if (why.blockers_size() == 0) text += "  nothing holds it back: it starts in the next planning pass\n";
+  if (why.ahead_size() != 0) {
+    text += "Jobs before it with a planned start:";
+    for (int i = 0; i < std::min(why.ahead_size(), kAheadShownMax); ++i) text += " " + std::to_string(why.ahead(i));
+    if (why.ahead_size() > kAheadShownMax) text += " and " + std::to_string(why.ahead_size() - kAheadShownMax) + " more";
+    text += "\n";
+  }
+  if (job.estimated_start_us() != 0) text += "Starts at the latest: " + format_time(job.estimated_start_us()) + "\n";
+  for (const pb::SmallerRequest& change : why.changes())
+    text += std::string(change.value().empty() ? "Without " : "With ") + change.option() +
+            (change.value().empty() ? "" : " " + change.value()) + ": " +
+            (change.start_us() == 0 ? "now" : format_time(change.start_us())) + "\n";
+  return text;
+}
+
+}  // namespace
+
 int command_why(const Parsed& parsed) {
   if (parsed.operands.size() != 1) return usage_error("why needs one job: muster why JOB");
   const auto ref = parse_job_ref(parsed.operands.front());
   if (!ref.ok()) return usage_error(ref.error());
   auto client = Client::open(connect_options(parsed));
   if (!client.ok()) return report_error(client.error());
-  const auto jobs = find_job(**client, ref->item, false);
+  const auto jobs = find_job(**client, ref->item, false, true);
   if (!jobs.ok()) return report_error(jobs.error());
   // Of an array the part that waits is what the question is about.
   const auto waiting = std::find_if(jobs->begin(), jobs->end(), [](const pb::JobView& job) {
@@ -447,12 +474,13 @@ int command_why(const Parsed& parsed) {
     return kExitOk;
   }
   std::string text = "Job " + display_id(job) + " is " + std::string(state_text(job.state()));
-  if (!job.reason().empty() || !job.reason_detail().empty()) text += ": " + printable(reason_text(job));
+  if (!job.has_explanation() && (!job.reason().empty() || !job.reason_detail().empty()))
+    text += ": " + printable(reason_text(job));
   if (job.has_exit() && (job.exit_code() != 0 || job.exit_signal() != 0))
     text += job.exit_signal() != 0 ? " (signal " + std::to_string(job.exit_signal()) + ")"
                                    : " (exit code " + std::to_string(job.exit_code()) + ")";
   if (job.nodes_size() != 0) text += ", on " + join_nodes(list_of(job.nodes()));
-  print(text + "\n");
+  print(text + "\n" + explanation_text(job));
   return kExitOk;
 }
 

@@ -267,6 +267,25 @@ Status Requests::check_submission(const Call& call, const pb::Request& request, 
   return ok_status();
 }
 
+// Where the accepted job would go; its spec has the defaults filled in only in the fact.
+void Requests::plan_test(const engine::Decision& decision, pb::SubmitReply& out) {
+  const auto* submitted = std::get_if<JobSubmitted>(&decision.facts.front().body);
+  if (submitted == nullptr) {
+    return;
+  }
+  const Instant now = pipeline_.now();
+  const engine::Explainer explainer(pipeline_.state(), pipeline_.policy(), now);
+  const auto spot = explainer.place_of_new(*submitted->spec);
+  if (!spot) {
+    return;
+  }
+  out.set_starts_now(spot->start <= now);
+  out.set_planned_start_us(spot->start.us);
+  for (const sched::Slot& slot : spot->slots) {
+    out.add_planned_nodes(pipeline_.state().nodes[slot.node.value].name);
+  }
+}
+
 void Requests::submit(const Call& call, const pb::Request& request) {
   const auto& in = request.submit();
   auto parsed = wire::from_pb(in.spec());
@@ -303,6 +322,9 @@ void Requests::submit(const Call& call, const pb::Request& request) {
   auto message = std::make_shared<pb::Reply>();
   message->mutable_submit()->set_job(in.test_only() ? 0 : decision->job.value);
   message->mutable_submit()->set_tasks(command.spec->array ? command.spec->array->size() : 1);
+  if (in.test_only() && !decision->facts.empty()) {
+    plan_test(*decision, *message->mutable_submit());
+  }
   reply_after_commit(call, std::move(message));
 }
 

@@ -29,6 +29,7 @@ namespace muster::pb {
 class JobSelector;
 class Reply;
 class Request;
+class SubmitReply;
 }  // namespace muster::pb
 
 namespace muster::ctld {
@@ -90,6 +91,7 @@ class Requests {
 
   void ping(const Call& call);
   void submit(const Call& call, const pb::Request& request);
+  void plan_test(const engine::Decision& decision, pb::SubmitReply& out);
   Status check_submission(const Call& call, const pb::Request& request, JobSpec& spec);
   void operate(const Call& call, const pb::Request& request);
   void answer_operation(const Call& call, std::uint64_t matched, std::vector<std::string> notes);

@@ -35,6 +35,7 @@ struct Requests::JobWalk {
   JobSelector selector;
   bool with_ended = false;
   bool with_placement = false;
+  bool with_explanation = false;
   // Array records and jobs share ids: records come first.
   JobId next_array;
   JobId next_job;
@@ -53,6 +54,7 @@ void Requests::jobs(const Call& call, const pb::Request& request) {
   walk->selector = std::move(*selector);
   walk->with_ended = request.jobs().with_ended();
   walk->with_placement = request.jobs().with_placement();
+  walk->with_explanation = request.jobs().with_explanation();
   if (walk->selector.items.empty()) {
     jobs_part(walk);
   } else {
@@ -98,13 +100,21 @@ void Requests::jobs_named(const std::shared_ptr<JobWalk>& walk) {
   const auto show = [&](const Job& job, JobId item) {
     walk->shown_items.insert(item);
     if (matches(walk->selector, job) && room() && (job.is_array_record || walk->shown.insert(job.id).second)) {
-      views.job(job, walk->with_placement, *list.add_jobs());
+      pb::JobView& view = *list.add_jobs();
+      views.job(job, walk->with_placement, view);
+      if (walk->with_explanation && !job.is_active()) {
+        views.explain(job, view);
+      }
     }
   };
   const auto show_waiting = [&](const Job& array, std::uint64_t position, JobId item) {
     walk->shown_items.insert(item);
     if (matches(walk->selector, array) && room() && walk->shown.insert(JobId(array.id.value + position)).second) {
-      views.waiting_task(array, position, *list.add_jobs());
+      pb::JobView& view = *list.add_jobs();
+      views.waiting_task(array, position, view);
+      if (walk->with_explanation) {
+        views.explain(array, view);
+      }
     }
   };
   for (const auto& item : walk->selector.items) {

@@ -185,11 +185,41 @@ OutputPaths output_paths(const JobSpec& spec, JobId job, JobId array, std::uint6
   return paths;
 }
 
-void Views::pending_reason(const Job& job, pb::JobView& out) {
+const engine::Explainer& Views::explainer() {
   if (!explainer_) {
     explainer_.emplace(state_, policy_, now_);
   }
-  const auto reason = explainer_->reason(job);
+  return *explainer_;
+}
+
+void Views::explain(const Job& job, pb::JobView& out) {
+  const sched::Explanation why = explainer().explain(job);
+  pb::Explanation& to = *out.mutable_explanation();
+  for (const sched::Blocker& blocker : why.blockers) {
+    pb::Blocker& b = *to.add_blockers();
+    b.set_kind(blocker.kind);
+    b.set_word(blocker.word);
+    b.set_text(blocker.text);
+    for (const std::string& node : blocker.nodes) {
+      b.add_nodes(node);
+    }
+  }
+  for (const JobId id : why.ahead) {
+    to.add_ahead(id.value);
+  }
+  for (const sched::SmallerRequest& change : why.changes) {
+    pb::SmallerRequest& c = *to.add_changes();
+    c.set_option(change.option);
+    c.set_value(change.value);
+    c.set_start_us(change.start <= now_ ? 0 : change.start.us);
+  }
+}
+
+void Views::pending_reason(const Job& job, pb::JobView& out) {
+  const auto reason = explainer().reason(job);
+  if (const auto start = explainer().estimated_start(job)) {
+    out.set_estimated_start_us(start->us);
+  }
   out.set_reason(reason.word);
   out.set_reason_detail(reason.detail);
 }

@@ -33,6 +33,9 @@ class Views {
 
   // A single job, a started task, or an array record (one row for all its waiting tasks).
   void job(const Job& job, bool with_placement, pb::JobView& out);
+  // Everything that holds back a job that waits, and what would start it sooner.
+  void explain(const Job& job, pb::JobView& out);
+  [[nodiscard]] const engine::Explainer& explainer();
   // One task of an array that waits.
   void waiting_task(const Job& array, std::uint64_t position, pb::JobView& out);
   // A job that has ended; its summary must stand for one job.

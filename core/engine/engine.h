@@ -59,6 +59,11 @@ class Explainer {
  public:
   Explainer(const State& state, const sched::Policy& policy, Instant now);
   [[nodiscard]] sched::Reason reason(const Job& job) const { return why_.reason(job); }
+  [[nodiscard]] std::optional<Instant> estimated_start(const Job& job) const { return why_.estimated_start(job); }
+  [[nodiscard]] sched::Explanation explain(const Job& job) const { return why_.explain(job); }
+  // When and where a job would start that were submitted now, behind all that are planned; nothing if it fits no usable
+  // node. The spec must be normalised.
+  [[nodiscard]] std::optional<sched::Spot> place_of_new(const JobSpec& spec) const { return why_.place_of_new(spec); }
 
  private:
   sched::Why why_;

@@ -216,6 +216,11 @@ std::optional<Instant> Why::estimated_start(const Job& job) const {
   return it->second;
 }
 
+std::optional<Spot> Why::place_of_new(const JobSpec& spec) const {
+  const NodeFilter filter = make_filter(cluster_.ledger, spec, nodes_of(spec));
+  return earliest_fit(outlook_.timeline, spec, filter, std::max(now_, spec.begin));
+}
+
 Timeline Why::timeline_before(JobId self) const {
   Timeline t(cluster_.ledger, cluster_.horizon, now_);
   for (const Placement& p : outlook_.plan.placements) {

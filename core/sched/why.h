@@ -51,6 +51,8 @@ class Why {
   // because what could start now has started.
   [[nodiscard]] std::optional<Instant> estimated_start(const Job& job) const;
   [[nodiscard]] Explanation explain(const Job& job) const;
+  // When and where a job would start that came now, behind all that are planned; nothing if it fits no usable node.
+  [[nodiscard]] std::optional<Spot> place_of_new(const JobSpec& spec) const;
 
  private:
   // What has nothing to do with nodes or other jobs.
