@@ -12,6 +12,7 @@
 namespace muster::pb {
 class ConfigReply;
 class JobView;
+class SubmitReply;
 class NodeView;
 class OperationReply;
 class PingReply;

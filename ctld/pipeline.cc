@@ -49,7 +49,8 @@ Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, Pi
       begin_timer_(loop, [this] {
         want_plan();
         arm_begin_timer();
-      }) {
+      }),
+      refresh_timer_(loop, [this] { want_plan(); }) {
   for (const auto* records : {&state_.jobs, &state_.arrays}) {
     for (const auto& [id, job] : *records) {
       if (job.spec->begin.is_set() && !job.is_active()) {
@@ -166,7 +167,10 @@ void Pipeline::plan_slice() {
   if (!std::exchange(plan_wanted_, false)) {
     return;
   }
-  auto plan = engine::plan(state_, policy_, sched::WorkBudget{}, now());
+  auto plan = engine::plan(state_, policy_, sched::WorkBudget{}, now(), plan_memory_);
+  if (plan_memory_.stale && !refresh_timer_.active()) {
+    refresh_timer_.start_once(sched::PlanMemory::kFreshFor);
+  }
   const bool complete = plan.complete;
   auto command = engine::apply_plan(state_, std::move(plan));
   if (command.placements.empty() && command.promises.empty()) {

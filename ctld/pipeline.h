@@ -103,6 +103,7 @@ class Pipeline {
   std::unique_ptr<Open> open_;
   std::unique_ptr<Open> under_way_;
   bool flush_scheduled_ = false;
+  sched::PlanMemory plan_memory_;
   bool plan_wanted_ = true;
   // What after_commit() was given and has not run yet, in all batches.
   std::uint64_t held_ = 0;
@@ -112,6 +113,7 @@ class Pipeline {
   // Times at which jobs may begin, the earliest first.
   std::multiset<Instant> begins_;
   io::Timer begin_timer_;
+  io::Timer refresh_timer_;  // runs while the last plan used promises as they were
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 

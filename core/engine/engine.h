@@ -50,6 +50,9 @@ bool is_owed(const State& state, NodeIndex node, const LaunchOrder& launch);
 
 // One slice of planning over the state's pending jobs.
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now);
+// The same with what earlier passes found out, which it brings up to date.
+sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now,
+                 sched::PlanMemory& memory);
 
 // What a command that applies the plan says: its placements, and the promises that are new or later than before.
 ApplyPlan apply_plan(const State& state, sched::Plan plan);

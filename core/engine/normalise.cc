@@ -200,9 +200,10 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
   if (spec->kind == JobKind::kBatch && spec->stdout_path.empty()) {
     spec->stdout_path = spec->array ? kDefaultArrayOutput : kDefaultOutput;
   }
-  if (!state.nodes.empty()) {
-    const sched::PlaceResult r = sched::place(sched::Draft(state.ledger), *spec, policy.find_queue(spec->queue)->nodes,
-                                              sched::Assume::kAllEmpty);
+  const std::vector<std::string>& allowed = policy.find_queue(spec->queue)->nodes;
+  if (!state.nodes.empty() &&
+      !sched::surely_fits_empty(state.ledger, *spec, sched::make_filter(state.ledger, *spec, allowed))) {
+    const sched::PlaceResult r = sched::place(sched::Draft(state.ledger), *spec, allowed, sched::Assume::kAllEmpty);
     if (r.shares.empty()) {
       return refused("the job can never run in queue " + spec->queue + ": it " + r.detail +
                      ": ask for less, or see `muster nodes`");

@@ -28,6 +28,32 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
   return sched::schedule(cluster_of(state), policy, sched::DefaultOrder(policy), budget, now);
 }
 
+sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now,
+                 sched::PlanMemory& memory) {
+  if (state.pending.empty()) {
+    memory = {};
+    return {};
+  }
+  sched::Cluster cluster = cluster_of(state);
+  const bool fresh = memory.made <= now && now - memory.made < sched::PlanMemory::kFreshFor;
+  if (fresh) {
+    cluster.remembered = &memory;
+  }
+  sched::Plan plan = sched::schedule(cluster, policy, sched::DefaultOrder(policy), budget, now);
+  memory.released = state.ledger.released_count();
+  memory.refused.clear();
+  memory.refused.insert(plan.refused.begin(), plan.refused.end());
+  memory.promises.clear();
+  for (const sched::Promise& p : plan.promises) {
+    memory.promises.emplace(p.job, p);
+  }
+  memory.stale = fresh && !memory.promises.empty();
+  if (!fresh) {
+    memory.made = now;
+  }
+  return plan;
+}
+
 // A promise that moves by less is not written again: an attempt that is over its time moves it with every pass.
 constexpr Duration kPromiseStep = Duration::from_s(60);
 

@@ -36,8 +36,8 @@ void each_tight_offer(const Timeline& timeline, const JobSpec& spec, const NodeF
     if (it->first.cores < least.cores) {
       continue;
     }
-    const IndexSet ranks = filter.all ? IndexSet{} : it->second & filter.ranks;
-    const std::vector<std::uint64_t>& words = filter.all ? it->second.words() : ranks.words();
+    const IndexSet ranks = filter.all ? IndexSet{} : it->second.ranks & filter.ranks;
+    const std::vector<std::uint64_t>& words = filter.all ? it->second.ranks.words() : ranks.words();
     for (std::size_t w = 0; w < words.size(); ++w) {
       for (std::uint64_t bits = words[w]; bits != 0; bits &= bits - 1) {
         const std::size_t rank = w * 64 + static_cast<std::size_t>(std::countr_zero(bits));
@@ -66,10 +66,29 @@ std::vector<Slot> fit_one_node_now(const Timeline& timeline, const JobSpec& spec
   return slots;
 }
 
+// How many nodes have at least so much free, whatever their memory is.
+std::uint64_t nodes_with(const Draft& draft, FitIndex::Free least) {
+  std::uint64_t nodes = 0;
+  const FitIndex::Buckets& buckets = draft.fit_index().buckets();
+  for (auto it = buckets.lower_bound(FitIndex::Free{least.gpus, 0}); it != buckets.end(); ++it) {
+    nodes += it->first.cores < least.cores ? 0 : it->second.nodes;
+  }
+  return nodes;
+}
+
+// Whether every node of the job has the same number of tasks, whichever nodes they are.
+bool is_even(const JobSpec& spec) {
+  return spec.nodes_min == spec.nodes_max && spec.ntasks_per_node != 0 &&
+         std::uint64_t{spec.nodes_min} * spec.ntasks_per_node == spec.ntasks;
+}
+
 // The fewest nodes that the request allows, each with an equal part of the tasks.
 std::vector<Slot> fit_evenly_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter) {
   const std::uint32_t nodes = spec.nodes_min;
   const std::uint32_t each = (spec.ntasks + nodes - 1) / nodes;
+  if (nodes_with(timeline.draft(), least_bucket(spec, each, 0)) < nodes) {
+    return {};
+  }
   std::vector<Offer> picked;
   each_tight_offer(timeline, spec, filter, least_bucket(spec, each, 0), [&](const Offer& o) {
     if (o.capacity >= each) {
@@ -94,13 +113,13 @@ bool too_little_is_free(const Draft& draft, const JobSpec& spec) {
   std::uint64_t nodes = 0;
   std::uint64_t tasks = 0;
   std::uint64_t gpus = 0;
-  for (const auto& [free, ranks] : draft.fit_index().buckets()) {
-    gpus += std::uint64_t{free.gpus} * ranks.count();
+  for (const auto& [free, bucket] : draft.fit_index().buckets()) {
+    gpus += std::uint64_t{free.gpus} * bucket.nodes;
     if (free.gpus < least.gpus || free.cores < least.cores) {
       continue;
     }
-    nodes += ranks.count();
-    tasks += std::uint64_t{free.cores} / std::max<std::uint32_t>(1, spec.cpus_per_task) * ranks.count();
+    nodes += bucket.nodes;
+    tasks += std::uint64_t{free.cores} / std::max<std::uint32_t>(1, spec.cpus_per_task) * bucket.nodes;
     if (nodes >= spec.nodes_min && tasks >= spec.ntasks && gpus >= spec.gpus) {
       return false;
     }
@@ -302,7 +321,7 @@ std::vector<Slot> fit_now(const Timeline& timeline, const JobSpec& spec, const N
   }
   if (spec.nodelist.empty() && spec.nodes_min > 1 && spec.gpus == 0) {
     std::vector<Slot> slots = fit_evenly_now(timeline, spec, filter);
-    if (!slots.empty()) {
+    if (!slots.empty() || is_even(spec)) {
       return slots;
     }
   }

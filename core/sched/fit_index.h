@@ -18,10 +18,17 @@ class FitIndex {
     std::uint32_t cores = 0;
     friend auto operator<=>(const Free&, const Free&) = default;
   };
-  // Nodes by their rank in the ledger's order.
-  using Buckets = std::map<Free, IndexSet>;
+  struct Bucket {
+    IndexSet ranks;  // of nodes in the ledger's order
+    std::uint32_t nodes = 0;
+  };
+  using Buckets = std::map<Free, Bucket>;
 
-  void insert(std::uint32_t rank, Free free) { buckets_[free].insert(rank); }
+  void insert(std::uint32_t rank, Free free) {
+    Bucket& bucket = buckets_[free];
+    bucket.ranks.insert(rank);
+    ++bucket.nodes;
+  }
   void erase(std::uint32_t rank, Free free);
   void clear() { buckets_.clear(); }
   [[nodiscard]] const Buckets& buckets() const { return buckets_; }

@@ -1,6 +1,7 @@
 #include "core/sched/ledger.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "lib/base/check.h"
@@ -45,16 +46,49 @@ const std::vector<std::uint32_t>& Ledger::ranks() const {
   if (!ranked_) {
     ranks_.assign(nodes_.size(), 0);
     fit_index_.clear();
+    classes_.clear();
+    std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, NodeClass> classes;
     for (std::size_t rank = 0; rank < order_.size(); ++rank) {
       const std::size_t i = order_[rank].value;
       ranks_[i] = static_cast<std::uint32_t>(rank);
       if (nodes_[i].usable) {
         fit_index_.insert(ranks_[i], bucket_of(nodes_[i]));
       }
+      const Amount& all = nodes_[i].all;
+      NodeClass& one = classes[{all.cores, all.gpus, all.mem_mib}];
+      one.all = all;
+      one.example = order_[rank];
+      one.ranks.insert(ranks_[i]);
+      ++one.nodes;
+    }
+    for (auto& [amount, one] : classes) {
+      classes_.push_back(std::move(one));
     }
     ranked_ = true;
   }
   return ranks_;
+}
+
+const std::vector<Ledger::NodeClass>& Ledger::classes() const {
+  static_cast<void>(ranks());
+  return classes_;
+}
+
+void Ledger::note_release(NodeIndex node) {
+  // As long as no pass asks for more than this, it is never needed.
+  constexpr std::size_t kKept = 4'096;
+  if (released_.size() >= kKept) {
+    released_dropped_ += released_.size();
+    released_.clear();
+  }
+  released_.push_back(node);
+}
+
+std::optional<std::vector<NodeIndex>> Ledger::released_since(std::uint64_t count) const {
+  if (count < released_dropped_ || count > released_count()) {
+    return std::nullopt;
+  }
+  return std::vector<NodeIndex>(released_.begin() + static_cast<std::ptrdiff_t>(count - released_dropped_), released_.end());
 }
 
 const FitIndex& Ledger::fit_index() const {
@@ -91,6 +125,7 @@ void Ledger::set_hardware(NodeIndex node, const std::string& name, const NodeHar
     ranked_ = false;
   }
   leave_index(node.value);
+  const Amount before = n.all;
   n.name = name;
   n.known = true;
   n.all_cores = IndexSet::range(0, static_cast<std::uint32_t>(hardware.cores.size()));
@@ -98,6 +133,8 @@ void Ledger::set_hardware(NodeIndex node, const std::string& name, const NodeHar
   n.mem_mib = hardware.mem_mib;
   recompute(node.value);
   enter_index(node.value);
+  ranked_ = ranked_ && n.all == before;  // it belongs to another class
+  note_release(node);
 }
 
 void Ledger::set_usable(NodeIndex node, bool usable) {
@@ -105,6 +142,7 @@ void Ledger::set_usable(NodeIndex node, bool usable) {
   leave_index(node.value);
   nodes_[node.value].usable = usable;
   enter_index(node.value);
+  note_release(node);
 }
 
 void Ledger::take(const NodeShare& share) {
@@ -132,6 +170,7 @@ void Ledger::give_back(const NodeShare& share) {
   leave_index(share.node.value);
   recompute(share.node.value);
   enter_index(share.node.value);
+  note_release(share.node);
 }
 
 const NodeCapacity& Draft::node(std::size_t i) const {

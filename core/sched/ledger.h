@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,21 @@ class Ledger {
   [[nodiscard]] std::uint32_t rank(NodeIndex node) const { return ranks()[node.value]; }
   // Null when no node of this name is known.
   [[nodiscard]] const NodeIndex* find(std::string_view name) const;
+  // The known nodes by what they have.
+  struct NodeClass {
+    Amount all;
+    NodeIndex example;
+    IndexSet ranks;
+    std::uint32_t nodes = 0;
+  };
+  [[nodiscard]] const std::vector<NodeClass>& classes() const;
+
+  // The nodes on which something became free or which came into service, in the order in which it happened, as a log
+  // whose first entries are dropped now and then. released_since(n) gives what came after released_count() was n, or
+  // nothing when that is no longer known.
+  [[nodiscard]] std::uint64_t released_count() const { return released_dropped_ + released_.size(); }
+  [[nodiscard]] std::optional<std::vector<NodeIndex>> released_since(std::uint64_t count) const;
+
   // The usable nodes by what is free on them.
   [[nodiscard]] const FitIndex& fit_index() const;
   friend bool operator==(const Ledger& a, const Ledger& b) {
@@ -63,6 +79,7 @@ class Ledger {
     friend bool operator==(const Held&, const Held&) = default;
   };
   void recompute(std::size_t i);
+  void note_release(NodeIndex node);
   void leave_index(std::size_t i);
   void enter_index(std::size_t i);
   [[nodiscard]] const std::vector<std::uint32_t>& ranks() const;
@@ -73,7 +90,10 @@ class Ledger {
   // register one after the other.
   mutable FitIndex fit_index_;
   mutable std::vector<std::uint32_t> ranks_;  // by node index
+  mutable std::vector<NodeClass> classes_;
   mutable bool ranked_ = false;
+  std::vector<NodeIndex> released_;
+  std::uint64_t released_dropped_ = 0;
 };
 
 // A ledger with more taken from it than the journal says: what a plan uses up while it is made. Costs only what differs

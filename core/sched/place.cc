@@ -1,7 +1,9 @@
 #include "core/sched/place.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
+#include <utility>
 
 #include "core/sched/choose.h"
 #include "core/sched/request.h"
@@ -105,6 +107,35 @@ std::vector<NodeShare> shares_for(const Draft& draft, const std::vector<Slot>& s
                                .tasks = slot.tasks});
   }
   return shares;
+}
+
+bool surely_fits_empty(const Ledger& ledger, const JobSpec& spec, const NodeFilter& filter) {
+  if (!spec.nodelist.empty() || (spec.gpus != 0 && spec.nodes_max != 1)) {
+    return false;
+  }
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> capacities;  // tasks on a node, nodes
+  for (const Ledger::NodeClass& c : ledger.classes()) {
+    const std::uint64_t nodes = filter.all ? c.nodes : (c.ranks & filter.ranks).count();
+    const NodeCapacity& example = ledger.nodes()[c.example.value];
+    const std::uint32_t tasks = tasks_that_fit(spec, example, c.all);
+    if (tasks != 0 && nodes != 0) {
+      capacities.emplace_back(tasks, nodes);
+    }
+    if (spec.nodes_min <= 1 && nodes != 0 && c.all.covers(need_of(spec, example, spec.ntasks, spec.gpus))) {
+      return true;
+    }
+  }
+  std::sort(capacities.rbegin(), capacities.rend());
+  std::uint64_t nodes = 0;
+  std::uint64_t tasks = 0;
+  std::uint64_t left = spec.nodes_max == 0 ? UINT64_MAX : spec.nodes_max;
+  for (const auto& [each, count] : capacities) {
+    const std::uint64_t used = std::min(left, count);
+    nodes += count;
+    tasks += each * used;
+    left -= used;
+  }
+  return nodes >= std::max<std::uint64_t>(1, spec.nodes_min) && tasks >= spec.ntasks && spec.gpus == 0;
 }
 
 PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume) {

@@ -62,6 +62,10 @@ enum class Assume {
   kAllEmpty,      // every node that ever registered, as if nothing ran and none were drained or away
 };
 
+// Whether the job would fit if nothing ran and every node that ever registered were in service. Looks at classes of nodes;
+// false may also mean that only place() can tell.
+bool surely_fits_empty(const Ledger& ledger, const JobSpec& spec, const NodeFilter& filter);
+
 // Places the job without regard to time, or says what is missing. Looks at every node.
 PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume);
 

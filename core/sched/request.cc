@@ -9,7 +9,7 @@ namespace {
 constexpr std::uint64_t kAmountMax = std::uint64_t{1} << 50U;
 
 std::uint64_t share_of_memory(const NodeCapacity& node, std::uint64_t cores) {
-  const std::uint64_t all = node.all_cores.count();
+  const std::uint64_t all = static_cast<std::uint64_t>(node.all.cores);
   return all == 0 ? 0 : node.mem_mib / all * cores + node.mem_mib % all * cores / all;
 }
 

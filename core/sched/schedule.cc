@@ -36,14 +36,18 @@ namespace {
 // The jobs of one group that are still to be looked at, and where the pass stands in an array.
 class Cursor {
  public:
-  Cursor(const Cluster& cluster, const JobSpec& spec, const PendingIndex::Group& group, const QueuePolicy& queue)
-      : cluster_(&cluster), spec_(&spec), queue_(&queue), at_(group.begin()), end_(group.end()) {
+  // Whether the request is known not to fit now.
+  bool refused = false;
+
+  Cursor(const Cluster& cluster, const JobSpecPtr& spec, const PendingIndex::Group& group, std::size_t queue)
+      : cluster_(&cluster), spec_(&spec), queue_(queue), at_(group.begin()), end_(group.end()) {
     load();
   }
 
   [[nodiscard]] bool done() const { return at_ == end_; }
-  [[nodiscard]] const JobSpec& spec() const { return *spec_; }
-  [[nodiscard]] const QueuePolicy& queue() const { return *queue_; }
+  [[nodiscard]] const JobSpec& spec() const { return **spec_; }
+  [[nodiscard]] const JobSpecPtr& spec_ptr() const { return *spec_; }
+  [[nodiscard]] std::size_t queue() const { return queue_; }  // its place in the policy
   [[nodiscard]] const PendingEntry& entry() const { return *at_; }
   [[nodiscard]] JobId id() const { return at_->id; }
   [[nodiscard]] std::uint64_t position() const { return position_; }
@@ -82,8 +86,8 @@ class Cursor {
   }
 
   const Cluster* cluster_;
-  const JobSpec* spec_;
-  const QueuePolicy* queue_;
+  const JobSpecPtr* spec_;
+  std::size_t queue_;
   PendingIndex::Group::const_iterator at_;
   PendingIndex::Group::const_iterator end_;
   const Job* job_ = nullptr;
@@ -134,11 +138,13 @@ class Pass {
       if (queue == nullptr || !queue->starts || spec->begin > now) {
         continue;
       }
-      Cursor cursor(cluster, *spec, group, *queue);
+      Cursor cursor(cluster, spec, group, static_cast<std::size_t>(queue - policy.queues.data()));
       if (!cursor.done()) {
         cursors_.push_back(cursor);
       }
     }
+    promises_given_.resize(policy.queues.size());
+    recall_refusals();
   }
 
   Outlook run_on(std::uint32_t depth) {
@@ -168,15 +174,56 @@ class Pass {
       serve_in_order();
       fill_gaps();
     }
+    for (const Cursor& c : cursors_) {
+      if (c.refused) {
+        plan_.refused.push_back(c.spec_ptr());
+      }
+    }
     plan_.complete = !out_of_budget_ && (plan_.placements.empty() || cluster_.ledger.order().size() <= 1);
     return std::move(plan_);
   }
 
  private:
+  const QueuePolicy& queue_of(const Cursor& c) const { return policy_.queues[c.queue()]; }
+
+  // Marks the requests that the last pass refused and that nothing since could have made fit.
+  void recall_refusals() {
+    const PlanMemory* memory = cluster_.remembered;
+    if (memory == nullptr || memory->refused.empty()) {
+      return;
+    }
+    for (const auto& [id, promise] : memory->promises) {
+      if (promise.start <= now_ || !cluster_.promised.contains(id)) {
+        return;
+      }
+    }
+    // More than this many are looked at no faster than everything is.
+    constexpr std::size_t kNodesMax = 64;
+    const auto released = cluster_.ledger.released_since(memory->released);
+    if (!released || released->size() > kNodesMax) {
+      return;
+    }
+    for (Cursor& c : cursors_) {
+      c.refused = memory->refused.contains(c.spec_ptr()) &&
+                  std::none_of(released->begin(), released->end(), [&](NodeIndex node) { return could_help(c.spec(), node); });
+    }
+  }
+
+  bool could_help(const JobSpec& spec, NodeIndex node) const {
+    const NodeCapacity& n = cluster_.ledger.nodes()[node.value];
+    if (!n.usable) {
+      return false;
+    }
+    const bool whole = spec.nodes_max == 1 || spec.ntasks == 1;
+    const bool even = spec.ntasks_per_node != 0 && spec.nodes_min == spec.nodes_max;
+    const std::uint32_t least = whole ? spec.ntasks : even ? spec.ntasks / std::max<std::uint32_t>(1, spec.nodes_min) : 1;
+    return tasks_that_fit(spec, n, n.free) >= std::max<std::uint32_t>(1, least);
+  }
+
   void enqueue(std::size_t i) {
     const Cursor& c = cursors_[i];
     if (!c.done()) {
-      line_.push({c.queue().priority, order_.points(c.spec(), c.entry().since, now_), c.entry(), i});
+      line_.push({queue_of(c).priority, order_.points(c.spec(), c.entry().since, now_), c.entry(), i});
     }
   }
   void enqueue_gap_filler(std::size_t i) {
@@ -187,7 +234,7 @@ class Pass {
     const bool by_points = policy_.rules.backfill_order == BackfillOrder::kPoints;
     const std::int64_t key = by_points ? order_.points(c.spec(), c.entry().since, now_)
                                        : gap_points(c.spec(), policy_.rules.backfill_order) + order_.standing(c.spec());
-    line_.push({c.queue().priority, key, c.entry(), i});
+    line_.push({queue_of(c).priority, key, c.entry(), i});
   }
 
   // Starts what fits and promises a start to the first jobs that do not, queue by queue; the rest is left for the gaps.
@@ -198,7 +245,7 @@ class Pass {
     while (!line_.empty() && !out_of_budget_) {
       const std::size_t i = line_.pop();
       Cursor& c = cursors_[i];
-      std::uint32_t& given = promises_given_[&c.queue()];
+      std::uint32_t& given = promises_given_[c.queue()];
       const bool claims = policy_.rules.keep_promises && cluster_.promised.contains(c.id());
       if (given >= policy_.rules.promises && !claims) {
         left_.push_back(i);
@@ -215,7 +262,7 @@ class Pass {
         continue;
       }
       const JobId job = c.id();
-      if (auto spot = earliest_fit(timeline_, c.spec(), filter(c), now_)) {
+      if (auto spot = promised_spot(c)) {
         timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
         plan_.promises.push_back(Promise{job, spot->start, std::move(spot->slots)});
         ++given;
@@ -231,20 +278,40 @@ class Pass {
       return;
     }
     for (const std::size_t i : left_) {
-      enqueue_gap_filler(i);
+      if (!cursors_[i].refused) {
+        enqueue_gap_filler(i);
+      }
     }
     while (!line_.empty() && !out_of_budget_) {
       const std::size_t i = line_.pop();
       if (start(cursors_[i])) {
         enqueue_gap_filler(i);
       }
-      // What a request was refused now is refused to all that are like it, because a pass only takes.
     }
   }
 
+  std::optional<Spot> promised_spot(const Cursor& c) {
+    if (cluster_.remembered != nullptr) {
+      const auto it = cluster_.remembered->promises.find(c.id());
+      if (it != cluster_.remembered->promises.end() && it->second.start > now_) {
+        const Promise& p = it->second;
+        const Instant end = end_of(p.start, c.spec().time_limit);
+        const bool free = std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
+          return timeline_.free(slot.node, p.start, end).covers(slot.amount);
+        });
+        if (free) {
+          return Spot{.start = p.start, .slots = p.slots};
+        }
+      }
+    }
+    return earliest_fit(timeline_, c.spec(), filter(c), now_);
+  }
+
+  // A pass only takes, so what a request is refused once it is refused to the end.
   bool start(Cursor& c) {
-    const std::vector<Slot> slots = fit_now(timeline_, c.spec(), filter(c));
+    const std::vector<Slot> slots = c.refused ? std::vector<Slot>{} : fit_now(timeline_, c.spec(), filter(c));
     if (slots.empty()) {
+      c.refused = true;
       return false;
     }
     start_on(c, slots);
@@ -320,10 +387,10 @@ class Pass {
 
   // Most jobs of a queue may use the same nodes.
   const NodeFilter& filter(const Cursor& c) {
-    const auto key = std::pair(&c.queue(), c.spec().exclude);
+    const auto key = std::pair(c.queue(), c.spec().exclude);
     auto it = filters_.find(key);
     if (it == filters_.end()) {
-      it = filters_.emplace(key, make_filter(cluster_.ledger, c.spec(), c.queue().nodes)).first;
+      it = filters_.emplace(key, make_filter(cluster_.ledger, c.spec(), queue_of(c).nodes)).first;
     }
     return it->second;
   }
@@ -339,8 +406,8 @@ class Pass {
   std::vector<Cursor> cursors_;
   Line line_;
   std::vector<std::size_t> left_;
-  std::map<const QueuePolicy*, std::uint32_t> promises_given_;
-  std::map<std::pair<const QueuePolicy*, std::vector<std::string>>, NodeFilter> filters_;
+  std::vector<std::uint32_t> promises_given_;  // by queue
+  std::map<std::pair<std::size_t, std::vector<std::string>>, NodeFilter> filters_;
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -91,10 +92,26 @@ struct WorkBudget {
 struct Plan {
   std::vector<Placement> placements;
   std::vector<Promise> promises;  // in the order in which they were made
+  std::vector<JobSpecPtr> refused;  // requests that did not fit
   // Whether a pass over the state with this plan applied would start nothing more. False when the budget ran out, and
   // whenever something starts on one of several nodes: what is promised may then be moved to another one, which leaves
   // room for others.
   bool complete = true;
+};
+
+// What a planner remembers from one pass to the next so that it reacts to one event quickly: the promises with their
+// places. A promise is looked for anew where its place is no longer free or its job is not promised yet, and all of them
+// when `kFreshFor` is over, so one that could be earlier becomes earlier then. Not part of the state: a plan made without it
+// is as good.
+struct PlanMemory {
+  static constexpr Duration kFreshFor = Duration::from_s(1);
+  std::map<JobId, Promise> promises;
+  // Requests that did not fit. They are tried again only when one of the nodes that something became free on since could
+  // take a part of them, or when a promise is gone.
+  std::set<JobSpecPtr, RequestLess> refused;
+  std::uint64_t released = 0;  // the ledger's count when the pass was made
+  Instant made;        // when all of them were looked for
+  bool stale = false;  // some were taken as they were: plan again when kFreshFor is over
 };
 
 // What a pass reads.
@@ -108,6 +125,8 @@ struct Cluster {
   const std::map<JobId, Promise>& promised;
   // Whether something became free since the last pass; a conservative plan moves its promises then.
   bool released = true;
+  // Promises whose places are taken as they are while they are free, and refusals; null: nothing is remembered.
+  const PlanMemory* remembered = nullptr;
 };
 
 // What a pass would do now, and what comes after it.
