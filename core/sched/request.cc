@@ -22,8 +22,11 @@ std::uint64_t cpus_of(const JobSpec& spec) {
 }
 
 Amount need_of(const JobSpec& spec, const NodeCapacity& node, std::uint64_t tasks, std::uint64_t gpus_of_total) {
-  const std::uint64_t cores =
-      spec.exclusive ? static_cast<std::uint64_t>(node.all.cores) : tasks * spec.cpus_per_task;
+  // A whole node must still have a CPU for each of the tasks' CPUs.
+  std::uint64_t cores = tasks * spec.cpus_per_task;
+  if (spec.exclusive) {
+    cores = std::max(cores, static_cast<std::uint64_t>(node.all.cores));
+  }
   const std::uint64_t gpus = spec.gpus_per_node + tasks * spec.gpus_per_task + gpus_of_total;
   std::uint64_t mem_mib = 0;
   if (spec.mem_per_node_mib != 0) {

@@ -24,6 +24,27 @@ TEST(EngineRegress, AnArrayAtItsLimitIsNoReasonForThoseBehindIt) {
   s.drop_effects();
 }
 
+// Seed 2 with 1,000 steps: a whole-node job of two tasks was promised a node that had lost all CPUs but one, for ever, and
+// kept everything behind it waiting.
+TEST(EngineRegress, AWholeNodeWithTooFewCpusIsPromisedToNobody) {
+  Scenario s;
+  s.node("n1", 2);
+  JobSpec whole = job(1, 2);
+  whole.exclusive = true;
+  whole.nodes_max = 1;
+  s.submit(job(1, 2));
+  ASSERT_EQ(s.schedule(), 1U);
+  const JobId waits = s.submit(whole);
+  s.report("n1", JobId{1}, true);
+  s.node("n1", 1);
+  const JobId behind = s.submit(job(1, 1));
+  EXPECT_EQ(s.schedule(), 1U);
+  EXPECT_TRUE(engine::find_job(s.state, behind)->is_active());
+  const engine::Explainer explainer(s.state, s.rules, s.state.now);
+  EXPECT_EQ(explainer.reason(*engine::find_job(s.state, waits)).word, "ReqNodeNotAvail");
+  s.drop_effects();
+}
+
 // Seed 8: the index of request ids by age had another order after a snapshot was loaded.
 TEST(EngineRegress, RequestsOfOneInstantKeepTheirOrderInASnapshot) {
   Scenario s;

@@ -23,6 +23,7 @@
 #include "lib/io/clock.h"
 #include "lib/io/log.h"
 #include "lib/io/process.h"
+#include "lib/wire/muster.pb.h"
 #include "noded/attempt_table.h"
 #include "noded/cgroup.h"
 
@@ -266,6 +267,12 @@ TEST_F(AttemptTableTest, TasksWithOneScriptShareItsFile) {
   EXPECT_EQ(wait_end(3).exit_code, 3);
 }
 
+std::string ticket_bytes(const std::string& body) {
+  pb::Ticket ticket;
+  ticket.set_body(body);
+  return ticket.SerializeAsString();
+}
+
 TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
   crash();
   auto spool = Spool::open(directory_ + "/spool");
@@ -277,7 +284,7 @@ TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
     auto order = std::make_shared<LaunchOrder>(*data.order);
     order->spec = spec;
     data.order = order;
-    data.ticket = ticket;
+    data.ticket = ticket_bytes(ticket);
     return spool->prepare(data, "boot-1").ok();
   };
   const auto names = [&](const std::string& key) {
@@ -304,7 +311,7 @@ TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
   ASSERT_TRUE(prepare(2, "second", me));
   EXPECT_EQ(inode(attempt_dir("2.1")), first);
   EXPECT_EQ(names("2.1"), (std::set<std::string>{"job.sh", "launch", "ticket"}));
-  EXPECT_EQ(read_all(attempt_dir("2.1") + "/ticket"), "second");
+  EXPECT_EQ(read_all(attempt_dir("2.1") + "/ticket"), ticket_bytes("second"));
   EXPECT_EQ(read_all(attempt_dir("2.1") + "/job.sh"), "#!/bin/sh\nexit 2\n");
   std::ofstream(attempt_dir("2.1") + "/outcome") << "x";  // so that scan() finds it
   const auto found = spool->scan();
@@ -316,7 +323,7 @@ TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
   ASSERT_TRUE(prepare(9, "", me));
   spool->remove({JobId{9}, Attempt{1}});
   EXPECT_FALSE(prepare(2, "", me));
-  EXPECT_EQ(read_all(attempt_dir("2.1") + "/ticket"), "second");
+  EXPECT_EQ(read_all(attempt_dir("2.1") + "/ticket"), ticket_bytes("second"));
   // No ticket is left where none is wanted, and a user's file never becomes another user's.
   spool->remove({JobId{2}, Attempt{1}});
   ASSERT_TRUE(prepare(3, "", me));
@@ -329,8 +336,8 @@ TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
   ASSERT_TRUE(prepare(5, "fifth", me + 1));
   EXPECT_NE(inode(attempt_dir("5.1") + "/ticket"), fourth_ticket);
   char text[16] = {};
-  EXPECT_EQ(pread(held, text, sizeof(text), 0), 6);
-  EXPECT_STREQ(text, "fourth");
+  EXPECT_EQ(pread(held, text, sizeof(text), 0), static_cast<ssize_t>(ticket_bytes("fourth").size()));
+  EXPECT_STREQ(text, ticket_bytes("fourth").c_str());
   close(held);
 }
 
