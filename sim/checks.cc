@@ -5,6 +5,7 @@
 #include <tuple>
 #include <utility>
 
+#include "core/engine/dependency.h"
 #include "sim/random.h"
 
 namespace muster::sim {
@@ -34,6 +35,15 @@ bool at_limit(const Job& job) {
 
 bool waits(const Job& job) {
   return job.is_array_record ? !job.waiting.empty() : !job.is_active();
+}
+
+// Single jobs and arrays.
+template <typename Visit>
+void each_record(const engine::State& state, Visit visit) {
+  for (const auto& [id, job] : state.arrays) visit(job);
+  for (const auto& [id, job] : state.jobs) {
+    if (job.array == JobId{}) visit(job);
+  }
 }
 
 template <typename Visit>
@@ -108,7 +118,7 @@ void Checks::check_promises(const engine::State& before, const Job& job, const A
   std::map<decltype(place(job)), const Job*> line;
   each_waiting(before, [&](const Job& other) {
     const sched::QueuePolicy* queue = policy_.find_queue(other.spec->queue);
-    if (other.held || other.spec->begin > now || at_limit(other) || queue == nullptr || !queue->starts) return;
+    if (other.held || !other.open.empty() || other.spec->begin > now || at_limit(other) || queue == nullptr || !queue->starts) return;
     line.emplace(place(other), &other);
   });
   sched::Timeline without(before.ledger, before.horizon, now);
@@ -132,6 +142,83 @@ void Checks::check_promises(const engine::State& before, const Job& job, const A
   }
 }
 
+// From what the simulation saw start and end, not from what the state says is open.
+void Checks::check_dependency(const engine::State& before, const Job& job, Instant now) {
+  const Dependency& dependency = job.spec->dependency;
+  if (!job.open.empty()) fail(name_of(job.id) + " starts before its dependency is met");
+  bool all = true;
+  bool one = dependency.terms.empty();
+  for (const DependencyTerm& term : dependency.terms) {
+    bool met = true;
+    if (term.kind == DependencyKind::kSingleton) {
+      each_record(before, [&](const Job& other) {
+        met = met && !(other.id < job.id && other.spec->user == job.spec->user && other.spec->name == job.spec->name);
+      });
+    } else {
+      met = is_met(term, now);
+    }
+    all = all && met;
+    one = one || met;
+  }
+  if (dependency.any ? !one : !all) {
+    fail(name_of(job.id) + " starts although its dependency " + format_dependency(dependency) + " does not hold");
+  }
+}
+
+void Checks::forget(JobId first, std::uint64_t tasks) {
+  const JobId end{first.value + tasks};
+  started_.erase(started_.lower_bound(first), started_.lower_bound(end));
+  ends_.erase(ends_.lower_bound(first), ends_.lower_bound(end));
+  sizes_.erase(sizes_.lower_bound(first), sizes_.lower_bound(end));
+}
+
+void Checks::forget_undone(const engine::State& state) {
+  const auto waits_again = [&](JobId id) {
+    const Job* job = engine::find_job(state, id);
+    return (job != nullptr && !job->is_active()) || engine::find_array_of(state, id) != nullptr;
+  };
+  std::erase_if(started_, [&](const auto& start) { return waits_again(start.first); });
+  std::erase_if(ends_, [&](const auto& end) {
+    return engine::find_job(state, end.first) != nullptr || waits_again(end.first);
+  });
+}
+
+bool Checks::is_met(const DependencyTerm& term, Instant now) const {
+  const auto array = sizes_.find(term.target.job);
+  JobId first = term.target.job;
+  std::uint64_t tasks = 1;
+  if (array != sizes_.end() && !term.target.has_task) {
+    tasks = array->second->size();
+  } else if (array != sizes_.end()) {
+    first = JobId{first.value + array->second->position_of(term.target.task).value_or(0)};
+  }
+  bool started = true;
+  bool ended = true;
+  bool completed = true;
+  Instant last;
+  for (std::uint64_t i = 0; i < tasks; ++i) {
+    const JobId id{first.value + i};
+    const auto start = started_.find(id);
+    const auto end = ends_.find(id);
+    started = started && (start != started_.end() || end != ends_.end());
+    ended = ended && end != ends_.end();
+    completed = completed && end != ends_.end() && end->second == JobState::kCompleted;
+    if (start != started_.end()) last = std::max(last, start->second);
+  }
+  switch (term.kind) {
+    case DependencyKind::kAfter:
+      return started && (!last.is_set() || last + term.delay <= now);
+    case DependencyKind::kAfterOk:
+      return completed;
+    case DependencyKind::kAfterNotOk:
+      return ended && !completed;
+    case DependencyKind::kAfterAny:
+    case DependencyKind::kSingleton:
+      break;
+  }
+  return ended;
+}
+
 void Checks::check_start(const engine::State& before, const AttemptStarted& fact, Instant now) {
   const Job* single = engine::find_job(before, fact.job);
   const Job* array = engine::find_array_of(before, fact.job);
@@ -141,6 +228,7 @@ void Checks::check_start(const engine::State& before, const AttemptStarted& fact
     return;
   }
   if (job->held) fail(name_of(fact.job) + " starts while it is held");
+  check_dependency(before, *job, now);
   if (job->spec->begin > now) fail(name_of(fact.job) + " starts before its time");
   if (at_limit(*job)) fail(name_of(fact.job) + " starts beyond its array's limit");
   if (fact.attempt.value != (array != nullptr ? 1 : job->attempt.value + 1)) {
@@ -172,6 +260,7 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
   remember(fact.body.index() * 31 + static_cast<std::uint64_t>(fact.at.us));
   if (const auto* started = std::get_if<AttemptStarted>(&fact.body)) {
     check_start(before, *started, fact.at);
+    started_[started->job] = fact.at;
   } else if (const auto* ended = std::get_if<AttemptEndedOnNode>(&fact.body)) {
     // The share on that node becomes free: nothing of the attempt may be left there.
     const std::size_t node = place_of(before.nodes.at(ended->node.value).name);
@@ -183,8 +272,18 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
   } else if (const auto* over = std::get_if<JobEnded>(&fact.body)) {
     if (alive_.contains(over->job)) fail(name_of(over->job) + " is over for the controller while it still runs");
     if (!is_terminal(over->state)) fail(name_of(over->job) + " ends in a state that is no end");
+    ends_[over->job] = over->state;
+  } else if (const auto* tasks = std::get_if<ArrayTasksEnded>(&fact.body)) {
+    for (std::uint64_t i = tasks->positions.begin; i < tasks->positions.end; ++i) {
+      const JobId id{tasks->array.value + i};
+      if (engine::find_array_of(before, id) != nullptr) ends_[id] = tasks->state;
+    }
+  } else if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
+    forget(submitted->id, submitted->spec->array ? submitted->spec->array->size() : 1);
+    if (submitted->spec->array) sizes_[submitted->id] = submitted->spec->array;
   } else if (const auto* term = std::get_if<TermStarted>(&fact.body)) {
     if (term->term <= before.term) fail("the term does not rise");
+    forget_undone(before);
   }
 }
 
@@ -264,6 +363,8 @@ void Checks::check_reason(const engine::State& state, const Job& job, const engi
   const sched::Reason reason = explainer.reason(job);
   const auto is_true = [&] {
     if (reason.word == "JobHeldUser") return job.held;
+    if (reason.word == "Dependency") return !job.open.empty() && !engine::is_never_satisfied(job);
+    if (reason.word == "DependencyNeverSatisfied") return engine::is_never_satisfied(job);
     if (reason.word == "BeginTime") return job.spec->begin > now;
     if (reason.word == "JobArrayTaskLimit") return at_limit(job);
     if (reason.word == "ReqNodeNotAvail") return !fits(state, job, sched::Assume::kUsableEmpty);
@@ -274,7 +375,7 @@ void Checks::check_reason(const engine::State& state, const Job& job, const engi
   };
   if (!is_true()) fail(name_of(job.id) + " waits for a reason that is not true: " + reason.word + ": " + reason.detail);
   // A job that is not held and whose time has come waits only for something that takes what it needs.
-  if (job.held || job.spec->begin > now || at_limit(job) || !fits(state, job, sched::Assume::kFreeNow)) return;
+  if (job.held || !job.open.empty() || job.spec->begin > now || at_limit(job) || !fits(state, job, sched::Assume::kFreeNow)) return;
   if (reason.word != "Priority") fail(name_of(job.id) + " waits although it could start: " + reason.word);
 }
 

@@ -58,6 +58,12 @@ class Checks {
     std::uint64_t tasks = 1;
   };
   void check_start(const engine::State& before, const AttemptStarted& fact, Instant now);
+  void check_dependency(const engine::State& before, const Job& job, Instant now);
+  [[nodiscard]] bool is_met(const DependencyTerm& term, Instant now) const;
+  // The ids of a submission that a crash has undone are given again.
+  void forget(JobId first, std::uint64_t tasks);
+  // What the facts of a batch said that a crash has undone.
+  void forget_undone(const engine::State& state);
   void check_promises(const engine::State& before, const Job& job, const AttemptStarted& fact, Instant now);
   void check_summary(const JobSummary& summary);
   void check_reason(const engine::State& state, const Job& job, const engine::Explainer& explainer, Instant now);
@@ -75,6 +81,10 @@ class Checks {
   std::map<RequestId, JobId> told_;        // to clients
   std::set<JobId> ended_;                  // in history: jobs and tasks
   std::set<JobId> cancelled_;
+  // What the controller's facts said, for dependencies.
+  std::map<JobId, Instant> started_;
+  std::map<JobId, JobState> ends_;
+  std::map<JobId, std::optional<ArraySpec>> sizes_;  // of arrays
   std::map<std::string, bool> drained_;  // as the administrator was told; absent: under way
   Term term_;
   std::uint64_t starts_ = 0;

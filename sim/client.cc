@@ -67,6 +67,7 @@ void Client::act() {
 
 void Client::submit() {
   options_.specs.now = timeline_.now();
+  options_.specs.jobs = jobs_;
   SubmitJob submit;
   submit.caller = Caller{options_.user, false};
   submit.request = RequestId{random_.next() | 1U, random_.next()};

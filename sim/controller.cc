@@ -102,7 +102,37 @@ Result<engine::Decision> Controller::carry_out(const Command& command) {
   return decision;
 }
 
+// As the daemon does it: what the state does not know of the jobs that a dependency names, history does.
+void Controller::look_up_ended(SubmitJob& submit) const {
+  std::vector<JobSummary> rows = store_.history;
+  for (const Batch* batch : {life_->writing ? &*life_->writing : nullptr, &life_->open}) {
+    for (const Effect& effect : batch != nullptr ? batch->effects : Effects{}) {
+      if (const auto* record = std::get_if<RecordHistory>(&effect)) rows.push_back(record->summary);
+    }
+  }
+  for (const DependencyTerm& term : submit.spec->dependency.terms) {
+    const DependencyTarget& target = term.target;
+    EndedJob ended{.target = target, .completed = true, .start = {}};
+    bool found = false;
+    for (const JobSummary& row : rows) {
+      const bool array = row.array == target.job && row.array != JobId{};
+      const bool single = row.id == target.job && row.array != row.id;
+      bool meant = array || single;
+      if (target.has_task) {
+        const auto position = array ? row.spec->array->position_of(target.task) : std::nullopt;
+        meant = position && *position >= row.array_position && *position < row.array_position + row.count;
+      }
+      if (!meant) continue;
+      found = true;
+      ended.completed = ended.completed && row.state == JobState::kCompleted;
+      ended.start = std::max(ended.start, row.start_time);
+    }
+    if (found) submit.ended.push_back(ended);
+  }
+}
+
 void Controller::request(Command command, Reply reply) {
+  if (auto* submit = std::get_if<SubmitJob>(&command)) look_up_ended(*submit);
   Result<engine::Decision> decision = carry_out(command);
   if (reply) {
     // Also an answer that changed nothing waits, so that nobody sees what a crash could undo.
@@ -114,6 +144,7 @@ void Controller::request(Command command, Reply reply) {
 void Controller::plan() {
   const sched::Plan plan = engine::plan(life_->state, options_.policy, options_.budget, wall_clock());
   ApplyPlan command = engine::apply_plan(life_->state, plan);
+  const std::size_t effects_before = life_->open.effects.size();
   if (!command.placements.empty() || !command.promises.empty()) {
     const Result<engine::Decision> applied = carry_out(std::move(command));
     if (!applied.ok()) {
@@ -123,8 +154,12 @@ void Controller::plan() {
       problem("a placement of a fresh plan was refused: " + applied->notes.front());
     }
   }
-  life_->more_to_plan = !plan.complete;
-  if (!plan.complete) {
+  // What starts may be what others wait for.
+  const bool met = std::any_of(life_->open.effects.begin() + static_cast<std::ptrdiff_t>(effects_before),
+                               life_->open.effects.end(),
+                               [](const Effect& effect) { return std::holds_alternative<DependencyMet>(effect); });
+  life_->more_to_plan = !plan.complete || met;
+  if (life_->more_to_plan) {
     if (plan.placements.empty()) problem("a plan is neither complete nor does it start anything");
   } else if (watch.on_planned) {
     watch.on_planned(life_->state);

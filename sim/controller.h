@@ -89,6 +89,7 @@ class Controller {
   };
 
   Result<engine::Decision> carry_out(const Command& command);
+  void look_up_ended(SubmitJob& submit) const;
   void plan();
   void open_batch();
   void close_batch();

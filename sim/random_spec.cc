@@ -53,6 +53,27 @@ void draw_gpus(Random& random, JobSpec& spec) {
   }
 }
 
+void draw_dependency(Random& random, const SpecOptions& options, JobSpec& spec) {
+  spec.dependency.any = random.permille(300);
+  for (std::uint64_t i = random.between(1, 3); i > 0; --i) {
+    DependencyTerm term;
+    term.kind = static_cast<DependencyKind>(random.below(5));
+    if (term.kind != DependencyKind::kSingleton) {
+      if (options.jobs.empty()) continue;
+      // Mostly recent ones, which have not ended.
+      const std::size_t recent = options.jobs.size() > 6 ? options.jobs.size() - 6 : 0;
+      term.target.job = options.jobs[random.between(recent, options.jobs.size() - 1)];
+      term.target.has_task = random.permille(150);
+      if (term.target.has_task) term.target.task = random.below(8);
+    }
+    if (term.kind == DependencyKind::kAfter && !spec.dependency.any && random.permille(300)) {
+      term.delay = Duration::from_s(60);
+    }
+    spec.dependency.terms.push_back(term);
+  }
+  if (spec.dependency.terms.empty()) spec.dependency = {};
+}
+
 }  // namespace
 
 JobSpec random_spec(Random& random, const SpecOptions& options) {
@@ -81,6 +102,7 @@ JobSpec random_spec(Random& random, const SpecOptions& options) {
   spec.hold = random.permille(80);
   spec.requeue = random.permille(300);
   if (random.permille(200)) spec.array = random_array(random, options.array_tasks_max);
+  if (random.permille(250)) draw_dependency(random, options, spec);
   spec.work_dir = "/work";
   spec.submit_host = "login";
   spec.script_name = "job.sh";

@@ -13,6 +13,7 @@ struct SpecOptions {
   Instant now;                  // --begin is drawn relative to it
   std::uint64_t array_tasks_max = 12;
   std::string user = "u1";
+  std::vector<JobId> jobs;  // that a dependency may name
 };
 JobSpec random_spec(Random& random, const SpecOptions& options);
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/engine/dependency.h"
 #include "sim/checks.h"
 #include "sim/client.h"
 #include "sim/controller.h"
@@ -355,9 +356,27 @@ class World {
         released_ = true;
       });
     });
-    if (!step_until([this] { return released_ && quiet(); }, kCalmStepsMax, "it never comes to rest")) return;
+    const auto at_rest = [this, &client, admin] {
+      if (released_ && client.idle()) cancel_hopeless(client, admin);
+      return released_ && client.idle() && quiet();
+    };
+    if (!step_until(at_rest, kCalmStepsMax, "it never comes to rest")) return;
     checks_.nothing_left(controller_->state());
     replay_everything();
+  }
+
+  // What waits for something that can never be leaves by its user's hand alone.
+  void cancel_hopeless(Client& client, const Caller& admin) {
+    JobSelector hopeless;
+    for (const auto* records : {&controller_->state().jobs, &controller_->state().arrays}) {
+      for (const auto& [id, job] : *records) {
+        if (engine::is_never_satisfied(job)) hopeless.items.push_back({id, false, {}});
+      }
+    }
+    if (hopeless.items.empty()) return;
+    client.ask(CancelJobs{admin, std::move(hopeless), 0}, [this](const Result<engine::Decision>& cancelled) {
+      if (!cancelled.ok()) checks_.fail("a cancel was refused: " + cancelled.error().message);
+    });
   }
 
   void repair(std::size_t i) {
@@ -450,6 +469,14 @@ class World {
       std::string operator()(const JobHeld& f) const { return "JobHeld " + id_(f.job); }
       std::string operator()(const StartPromised& f) const {
         return "StartPromised " + id_(f.job) + " at " + std::to_string(f.start.us);
+      }
+      std::string operator()(const DependencySet& f) const {
+        std::string text = "DependencySet " + id_(f.job);
+        for (const OpenDependency& open : f.open) {
+          text += " " + std::string(to_string(open.kind)) + ":" + id_(open.job) + (open.whole_array ? "[]" : "") +
+                  (open.never ? " never" : "");
+        }
+        return text;
       }
       std::string operator()(const JobReleased& f) const { return "JobReleased " + id_(f.job); }
       std::string operator()(const AttemptStarted& f) const {

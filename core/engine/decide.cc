@@ -3,6 +3,7 @@
 #include <set>
 #include <variant>
 
+#include "core/engine/dependency.h"
 #include "core/engine/engine.h"
 #include "core/engine/index.h"
 #include "core/engine/normalise.h"
@@ -38,12 +39,21 @@ class Decide {
                             std::to_string(policy_.jobs_max) +
                             " (controller.queue_max_jobs): try again when some have ended, or raise the limit");
     }
+    MUSTER_ASSIGN(ResolvedDependency dependency, resolve_dependency(s_, spec->dependency, c.ended));
+    if (spec->begin < dependency.begin) {
+      auto later = std::make_shared<JobSpec>(*spec);
+      later->begin = dependency.begin;
+      spec = std::move(later);
+    }
     const sched::QueuePolicy* queue = policy_.find_queue(spec->queue);
     d_.job = s_.next_job;
     fact(JobSubmitted{.id = s_.next_job,
                       .request = c.request,
                       .spec = spec,
                       .priority = queue->priority * kQueuePriorityWeight - spec->nice});
+    if (!dependency.open.empty()) {
+      fact(DependencySet{.job = s_.next_job, .open = std::move(dependency.open)});
+    }
     return done();
   }
 
@@ -199,7 +209,7 @@ class Decide {
       const Job* array = find_array(s_, p.job);
       const Job* job = array != nullptr ? array : find_job(s_, p.job);
       // An earlier start is no new promise: the job keeps the one that it was given, and may be early.
-      if (job != nullptr && !job->is_active() && !job->held && !of_array.contains(p.job) && job->promised_start < p.start) {
+      if (job != nullptr && !job->is_active() && !job->held && !is_dependent(*job) && !of_array.contains(p.job) && job->promised_start < p.start) {
         fact(StartPromised{.job = p.job, .start = p.start});
       }
     }
@@ -331,6 +341,9 @@ class Decide {
     }
     if (job->held || job->spec->begin > now_) {
       return "may not start now";
+    }
+    if (is_dependent(*job)) {
+      return "waits for other jobs";
     }
     const auto already = of_array.find(p.job);
     const std::uint64_t limit = array != nullptr ? array->spec->array->max_running : 0;

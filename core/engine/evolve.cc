@@ -3,6 +3,7 @@
 #include <memory>
 #include <variant>
 
+#include "core/engine/dependency.h"
 #include "core/engine/engine.h"
 #include "core/engine/index.h"
 
@@ -85,8 +86,26 @@ class Evolve {
       s_.requests_by_age.emplace_back(at_, f.request);
     }
     index_job(s_, job);
+    index_name(s_, job);
     auto& records = job.is_array_record ? s_.arrays : s_.jobs;
     records.insert_or_assign(records.end(), f.id, std::move(job));  // ids rise
+  }
+
+  void operator()(const DependencySet& f) {
+    auto it = s_.arrays.find(f.job);
+    if (it == s_.arrays.end()) {
+      it = s_.jobs.find(f.job);
+      if (it == s_.jobs.end() || it->second.is_active()) {
+        return;
+      }
+    }
+    unindex_job(s_, it->second);
+    it->second.open = f.open;
+    index_job(s_, it->second);
+    const auto named = s_.by_name.find({it->second.spec->user, it->second.spec->name});
+    if (named != s_.by_name.end() && *named->second.begin() == f.job) {
+      Dependents(s_, at_).name_freed(*it->second.spec);  // it is alone
+    }
   }
 
   void operator()(const RequestsForgotten& f) {
@@ -104,6 +123,7 @@ class Evolve {
       unindex_job(s_, it->second);
       activate(it->second, f);
       index_job(s_, it->second);
+      Dependents(s_, at_).started(f.job, {});
       return;
     }
     const Job* found = find_array_of(s_, f.job);
@@ -125,9 +145,12 @@ class Evolve {
     remove_positions(array, {position, position + 1});
     array.promised_start = {};  // it was of the task that starts
     ++array.array_running;
+    array.array_started = at_;
     index_job(s_, array);
     index_job(s_, task);
+    const JobId of = array.id;
     s_.jobs.insert_or_assign(task.id, std::move(task));
+    Dependents(s_, at_).started(f.job, of);
   }
 
   void operator()(const AttemptConfirmed& f) {
@@ -170,10 +193,18 @@ class Evolve {
     }
     unindex_job(s_, it->second);
     const JobId array = it->second.array;
+    const JobSpecPtr spec = it->second.spec;
+    if (array == JobId{}) {
+      unindex_name(s_, it->second);
+    }
     s_.jobs.erase(it);
-    if (const auto record = s_.arrays.find(array); record != s_.arrays.end() && array != JobId{}) {
+    Dependents(s_, at_).ended(f.job, f.state);
+    if (array == JobId{}) {
+      Dependents(s_, at_).name_freed(*spec);
+    } else if (const auto record = s_.arrays.find(array); record != s_.arrays.end()) {
       --record->second.array_running;
-      drop_if_done(record->first);
+      record->second.array_failed = record->second.array_failed || f.state != JobState::kCompleted;
+      tasks_ended(array);
     }
   }
 
@@ -195,10 +226,13 @@ class Evolve {
     if (it == s_.arrays.end()) {
       return;
     }
+    const std::vector<PositionRange> gone = waiting_of(it->second, f.positions);
     unindex_job(s_, it->second);
     remove_positions(it->second, f.positions);
+    it->second.array_failed = it->second.array_failed || (!gone.empty() && f.state != JobState::kCompleted);
     index_job(s_, it->second);
-    drop_if_done(f.array);
+    Dependents(s_, at_).positions_ended(f.array, gone, f.state);
+    tasks_ended(f.array);
   }
 
  private:
@@ -213,12 +247,23 @@ class Evolve {
     job.phase = std::move(active);
   }
 
-  void drop_if_done(JobId array) {
+  // Drops the record if nothing is left of the array.
+  void tasks_ended(JobId array) {
     const auto it = s_.arrays.find(array);
-    if (it != s_.arrays.end() && it->second.waiting.empty() && it->second.array_running == 0) {
-      unindex_job(s_, it->second);
-      s_.arrays.erase(it);
+    if (it == s_.arrays.end()) {
+      return;
     }
+    const bool failed = it->second.array_failed;
+    if (!it->second.waiting.empty() || it->second.array_running != 0) {
+      Dependents(s_, at_).array_changed(array, failed, it->second.waiting.empty(), false);
+      return;
+    }
+    const JobSpecPtr spec = it->second.spec;
+    unindex_job(s_, it->second);
+    unindex_name(s_, it->second);
+    s_.arrays.erase(it);
+    Dependents(s_, at_).array_changed(array, failed, true, true);
+    Dependents(s_, at_).name_freed(*spec);
   }
 
   void set_held(JobId id, bool held) {

@@ -8,6 +8,9 @@ namespace muster::engine {
 // Adds what a record means to the indexes, or takes it away again. A record is changed between the two calls.
 void index_job(State& state, const Job& job);
 void unindex_job(State& state, const Job& job);
+// Its place among the jobs of its user and name; of a single job or an array record, from its submission to its end.
+void index_name(State& state, const Job& job);
+void unindex_name(State& state, const Job& job);
 // (Re)places a node's entries.
 void index_node(State& state, const Node& node);
 
@@ -15,5 +18,7 @@ void index_node(State& state, const Node& node);
 [[nodiscard]] bool is_waiting(const Job& array, std::uint64_t position);
 [[nodiscard]] std::uint64_t waiting_count(const Job& array);
 void remove_positions(Job& array, PositionRange gone);
+// Those of the range that wait.
+[[nodiscard]] std::vector<PositionRange> waiting_of(const Job& array, PositionRange range);
 
 }  // namespace muster::engine

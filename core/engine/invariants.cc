@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/engine/dependency.h"
 #include "core/engine/index.h"
 #include "core/engine/state.h"
 
@@ -31,7 +32,34 @@ class Check {
     }
   }
 
+  // What a job waits for has not happened yet, and can happen.
+  void check_open(const Job& job) {
+    require(job.open.empty() || !job.is_active(), job_text(job) + " runs before its dependency is met");
+    require(job.open.size() <= job.spec->dependency.terms.size(), job_text(job) + " waits for more than it was given");
+    for (const OpenDependency& open : job.open) {
+      if (open.kind == DependencyKind::kSingleton) {
+        const auto named = s_.by_name.find({job.spec->user, job.spec->name});
+        require(named != s_.by_name.end() && *named->second.begin() < job.id,
+                job_text(job) + " is the first of its name and waits for another one");
+        continue;
+      }
+      if (open.never) {
+        continue;
+      }
+      const Job* array = find_array(s_, open.job);
+      const Job* single = find_job(s_, open.job);
+      const bool lives =
+          open.whole_array ? array != nullptr : single != nullptr || find_array_of(s_, open.job) != nullptr;
+      require(lives, job_text(job) + " waits for job " + std::to_string(open.job.value) + ", which is over");
+      if (open.kind == DependencyKind::kAfter && lives) {
+        require(open.whole_array ? !array->waiting.empty() : single == nullptr || !single->is_active(),
+                job_text(job) + " waits for the start of job " + std::to_string(open.job.value) + ", which has started");
+      }
+    }
+  }
+
   void check_job(JobId id, const Job& job) {
+    check_open(job);
     require(job.id == id, job_text(job) + " is stored under another id");
     require(!job.is_array_record, job_text(job) + ": an array record among the jobs");
     require(id < s_.next_job, job_text(job) + ": its id is not below next_job");
@@ -52,6 +80,8 @@ class Check {
   }
 
   void check_array(JobId id, const Job& array) {
+    check_open(array);
+    require(array.open.empty() || array.array_running == 0, job_text(array) + " runs tasks before its dependency is met");
     require(array.id == id && array.is_array_record && array.array == id, job_text(array) + ": a broken array record");
     require(array.spec != nullptr && array.spec->array.has_value(), job_text(array) + ": an array without its spec");
     std::uint64_t end = 0;
@@ -107,6 +137,8 @@ class Check {
     rebuild_indexes(again);
     require(again.pending == s_.pending, "the index of pending jobs is wrong");
     require(again.promised == s_.promised, "the index of promised starts is wrong");
+    require(again.dependents == s_.dependents, "the index of dependent jobs is wrong");
+    require(again.by_name == s_.by_name, "the index of jobs by name is wrong");
     require(again.jobs_on_node == s_.jobs_on_node, "the index of jobs on nodes is wrong");
     require(again.node_by_name == s_.node_by_name, "the index of node names is wrong");
     require(again.waiting_tasks == s_.waiting_tasks, "the count of waiting tasks is wrong");

@@ -1,6 +1,7 @@
 // The planner's and the users' view of the pending jobs.
 #include <algorithm>
 
+#include "core/engine/dependency.h"
 #include "core/engine/engine.h"
 
 namespace muster::engine {
@@ -16,7 +17,10 @@ sched::Cluster cluster_of(const State& state) {
                         .horizon = state.horizon,
                         .pending = state.pending,
                         .job = [&state](JobId id) -> const Job& { return record_of(state, id); },
-                        .promised = state.promised};
+                        .promised = state.promised,
+                        .describe = [&state](const Job& job, const OpenDependency& open) {
+                          return engine::describe(state, job, open);
+                        }};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <variant>
 
+#include "core/engine/dependency.h"
 #include "core/engine/engine.h"
 #include "core/engine/index.h"
 #include "core/engine/launch.h"
@@ -147,6 +148,17 @@ void record_tasks(const State& before, const ArrayTasksEnded& f, Instant at, Eff
   }
 }
 
+// Those of `dependents` that wait for no other job any more.
+void announce_met(const State& state, const std::vector<JobId>& dependents, Effects& out) {
+  for (const JobId id : dependents) {
+    const Job* array = find_array(state, id);
+    const Job* job = array != nullptr ? array : find_job(state, id);
+    if (job != nullptr && !job->is_active() && !job->spec->dependency.terms.empty() && !is_dependent(*job)) {
+      out.emplace_back(DependencyMet{id, job->spec->begin});
+    }
+  }
+}
+
 }  // namespace
 
 void apply(State& state, const Fact& fact, Effects& effects) {
@@ -160,10 +172,12 @@ void apply(State& state, const Fact& fact, Effects& effects) {
     array = tasks->array;
     record_tasks(state, *tasks, fact.at, effects);
   }
+  const std::vector<JobId> dependents = dependents_of(state, fact);
   const bool was_there = array != JobId{} && find_array(state, array) != nullptr;
   evolve(state, fact);
   std::visit(React(state, effects), fact.body);
   announce_array_end(state, array, was_there, effects);
+  announce_met(state, dependents, effects);
 }
 
 Effects outstanding(const State& state, NodeIndex node) {

@@ -68,14 +68,45 @@ void remove_positions(Job& array, PositionRange gone) {
   array.waiting = std::move(left);
 }
 
+std::vector<PositionRange> waiting_of(const Job& array, PositionRange range) {
+  std::vector<PositionRange> out;
+  for (const PositionRange& r : array.waiting) {
+    const PositionRange common{std::max(r.begin, range.begin), std::min(r.end, range.end)};
+    if (common.begin < common.end) {
+      out.push_back(common);
+    }
+  }
+  return out;
+}
+
 namespace {
 bool belongs_to_pending(const Job& job) {
-  return !job.held && (job.is_array_record ? !job.waiting.empty() : !job.is_active());
+  return !job.held && job.open.empty() && (job.is_array_record ? !job.waiting.empty() : !job.is_active());
 }
 Instant believed_end(const Job& job, const Active& active) { return sched::end_of(active.start_time, job.spec->time_limit); }
 }  // namespace
 
+void index_name(State& state, const Job& job) {
+  std::set<JobId>& named = state.by_name[{job.spec->user, job.spec->name}];
+  named.insert(named.end(), job.id);  // ids rise
+}
+
+void unindex_name(State& state, const Job& job) {
+  const auto named = state.by_name.find({job.spec->user, job.spec->name});
+  if (named != state.by_name.end()) {
+    named->second.erase(job.id);
+    if (named->second.empty()) {
+      state.by_name.erase(named);
+    }
+  }
+}
+
 void index_job(State& state, const Job& job) {
+  for (const OpenDependency& open : job.open) {
+    if (!open.never && open.kind != DependencyKind::kSingleton) {
+      state.dependents[open.job].insert(job.id);
+    }
+  }
   if (belongs_to_pending(job)) {
     state.pending.insert(job);
     if (job.promised_start.is_set()) {
@@ -99,6 +130,14 @@ void index_job(State& state, const Job& job) {
 }
 
 void unindex_job(State& state, const Job& job) {
+  for (const OpenDependency& open : job.open) {
+    if (const auto waiting = state.dependents.find(open.job); waiting != state.dependents.end()) {
+      waiting->second.erase(job.id);
+      if (waiting->second.empty()) {
+        state.dependents.erase(waiting);
+      }
+    }
+  }
   if (belongs_to_pending(job)) {
     state.pending.erase(job);
     state.promised.erase(job.id);
@@ -132,6 +171,8 @@ void rebuild_indexes(State& state) {
   state.requests_by_age.clear();
   state.pending.clear();
   state.promised.clear();
+  state.dependents.clear();
+  state.by_name.clear();
   state.jobs_on_node.clear();
   state.node_by_name.clear();
   state.ledger = {};
@@ -143,9 +184,13 @@ void rebuild_indexes(State& state) {
   }
   for (const auto& [id, job] : state.arrays) {
     index_job(state, job);
+    index_name(state, job);
   }
   for (const auto& [id, job] : state.jobs) {
     index_job(state, job);
+    if (job.array == JobId{}) {
+      index_name(state, job);
+    }
   }
   // In the order of submission, which is that of the jobs' ids: many have the same time.
   using Entry = std::map<RequestId, KnownRequest>::const_pointer;

@@ -40,6 +40,10 @@ struct State {
   std::deque<std::pair<Instant, RequestId>> requests_by_age;
   sched::PendingIndex pending;  // single jobs that wait and array records with waiting positions; held ones are not in it
   std::map<JobId, sched::Promise> promised;  // those of `pending` that have been promised a start
+  // Records whose open dependencies name the job, task or array with this id and may still be met.
+  std::map<JobId, std::set<JobId>> dependents;
+  // Single jobs and array records by user and name, for singletons.
+  std::map<std::pair<std::string, std::string>, std::set<JobId>> by_name;
   std::vector<std::set<JobId>> jobs_on_node;  // active jobs, by node index
   std::map<std::string, NodeIndex, std::less<>> node_by_name;
   sched::Ledger ledger;

@@ -127,6 +127,8 @@ struct Cluster {
   bool released = true;
   // Promises whose places are taken as they are while they are free, and refusals; null: nothing is remembered.
   const PlanMemory* remembered = nullptr;
+  // What the job of an open dependency of `job` does: "afterok:42 (job 42 is running)". For explanations alone.
+  std::function<std::string(const Job& job, const OpenDependency& open)> describe = {};
 };
 
 // What a pass would do now, and what comes after it.

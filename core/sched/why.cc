@@ -17,6 +17,9 @@ namespace {
 constexpr std::uint32_t kExpectedMax = 200;
 constexpr std::uint32_t kNodesLookedAtMax = 500'000;
 
+// Of one job's open dependencies, those that an explanation names.
+constexpr std::size_t kDependenciesNamedMax = 20;
+
 std::uint32_t depth_for(std::size_t nodes) {
   return std::min<std::uint32_t>(kExpectedMax, kNodesLookedAtMax / static_cast<std::uint32_t>(std::max<std::size_t>(1, nodes)));
 }
@@ -54,6 +57,9 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
   if (job.held) {
     out.push_back({"held", "JobHeldUser", "held by its user: muster release " + std::to_string(job.id.value), {}});
   }
+  if (!job.open.empty()) {
+    dependency_blocker(job, out);
+  }
   const std::string& name = job.spec->queue;
   const QueuePolicy* queue = policy_.find_queue(name);
   if (queue == nullptr) {
@@ -71,6 +77,31 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
                    std::to_string(job.array_running) + " tasks of the array run, its limit is " +
                        std::to_string(job.spec->array->max_running),
                    {}});
+  }
+}
+
+void Why::dependency_blocker(const Job& job, std::vector<Blocker>& out) const {
+  const bool any = job.spec->dependency.any;
+  std::size_t never = 0;
+  std::string text;
+  std::size_t named = 0;
+  for (const OpenDependency& open : job.open) {
+    never += open.never ? 1 : 0;
+    if (named < kDependenciesNamedMax) {
+      text += (text.empty() ? "" : any ? " or " : ", ") + cluster_.describe(job, open);
+      ++named;
+    }
+  }
+  if (named < job.open.size()) {
+    text += " and " + std::to_string(job.open.size() - named) + " more";
+  }
+  if (any ? never == job.open.size() : never != 0) {
+    out.push_back({"dependency", "DependencyNeverSatisfied",
+                   "its dependency can never be satisfied: " + text + ": cancel it with muster cancel " +
+                       std::to_string(job.id.value) + ", or submit it again without --dependency",
+                   {}});
+  } else {
+    out.push_back({"dependency", "Dependency", "waits for " + text, {}});
   }
 }
 
@@ -260,6 +291,9 @@ Explanation Why::explain(const Job& job) const {
   }
   e.planned_start = estimated_start(job);
   const Timeline before = timeline_before(job.id);
+  if (!job.open.empty()) {
+    return e;  // no smaller request would start it sooner
+  }
   e.changes = smaller_requests(job, before, e.planned_start);
   return e;
 }

@@ -15,12 +15,13 @@ namespace muster::sched {
 
 // One word of Slurm's vocabulary and a sentence.
 struct Reason {
-  std::string word;  // "Priority", "Resources", "JobHeldUser", "BeginTime", "ReqNodeNotAvail", "JobArrayTaskLimit"
+  std::string word;  // "Priority", "Resources", "JobHeldUser", "BeginTime", "ReqNodeNotAvail", "JobArrayTaskLimit",
+                     // "Dependency", "DependencyNeverSatisfied"
   std::string detail;
 };
 
 struct Blocker {
-  std::string kind;  // "held", "queue", "begin", "array_limit", "nodes", "resources", "priority"
+  std::string kind;  // "held", "dependency", "queue", "begin", "array_limit", "nodes", "resources", "priority"
   std::string word;  // Slurm's
   std::string text;
   std::vector<std::string> nodes;  // that lack something, where the blocker is about nodes
@@ -57,6 +58,7 @@ class Why {
  private:
   // What has nothing to do with nodes or other jobs.
   void own_blockers(const Job& job, std::vector<Blocker>& out) const;
+  void dependency_blocker(const Job& job, std::vector<Blocker>& out) const;
   void resource_blockers(const JobSpec& spec, std::vector<Blocker>& out) const;
   [[nodiscard]] std::optional<Blocker> blocker_ahead(const JobSpec& spec, JobId self) const;
   [[nodiscard]] std::string node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const;

@@ -18,10 +18,19 @@ struct Caller {
   friend bool operator==(const Caller&, const Caller&) = default;
 };
 
+// What the shell knows of a job that a dependency names and that has ended.
+struct EndedJob {
+  DependencyTarget target;
+  bool completed = false;  // an array: all its tasks
+  Instant start;           // of the last task of an array; unset: it never started
+  friend bool operator==(const EndedJob&, const EndedJob&) = default;
+};
+
 struct SubmitJob {
   Caller caller;
   RequestId request;
   JobSpecPtr spec;
+  std::vector<EndedJob> ended = {};  // see unknown_targets() of core/engine
 };
 
 // Selects jobs: those with the ids (an array id means all its tasks; with positions, those tasks of it), or, without

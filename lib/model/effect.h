@@ -40,7 +40,14 @@ struct AnnounceJob {
   friend bool operator==(const AnnounceJob&, const AnnounceJob&) = default;
 };
 
-using Effect = std::variant<SendLaunch, SendStop, AcknowledgeReport, RecordHistory, AnnounceJob>;
+// What the job waited for has come true: it may start from `at` on, which may lie in the future.
+struct DependencyMet {
+  JobId job;
+  Instant at;
+  friend bool operator==(const DependencyMet&, const DependencyMet&) = default;
+};
+
+using Effect = std::variant<SendLaunch, SendStop, AcknowledgeReport, RecordHistory, AnnounceJob, DependencyMet>;
 using Effects = std::vector<Effect>;
 
 }  // namespace muster

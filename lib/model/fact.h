@@ -48,6 +48,12 @@ struct JobSubmitted {
   std::int64_t priority = 0;
 };
 bool operator==(const JobSubmitted& a, const JobSubmitted& b);
+// The job waits for these before it may start; follows JobSubmitted. What was met already is not among them.
+struct DependencySet {
+  JobId job;
+  std::vector<OpenDependency> open;
+  friend bool operator==(const DependencySet&, const DependencySet&) = default;
+};
 struct RequestsForgotten {
   Instant before;
   friend bool operator==(const RequestsForgotten&, const RequestsForgotten&) = default;
@@ -116,7 +122,7 @@ struct StartPromised {
 using FactBody =
     std::variant<TermStarted, NodeRegistered, NodeBecameUnreachable, NodeDrained, NodeResumed, JobSubmitted,
                  RequestsForgotten, JobHeld, JobReleased, AttemptStarted, AttemptConfirmed, AttemptEndedOnNode,
-                 StopRequested, JobEnded, ArrayTasksEnded, StartPromised>;
+                 StopRequested, JobEnded, ArrayTasksEnded, StartPromised, DependencySet>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

@@ -29,7 +29,7 @@ JobState Job::state() const {
 bool operator==(const Job& a, const Job& b) {
   const auto rest = [](const Job& j) {
     return std::tie(j.id, j.submit_time, j.eligible_time, j.priority, j.held, j.attempt, j.array, j.array_position,
-                    j.is_array_record, j.waiting, j.array_running, j.phase);
+                    j.is_array_record, j.waiting, j.array_running, j.array_started, j.array_failed, j.open, j.phase);
   };
   return rest(a) == rest(b) && same_spec(a.spec, b.spec);
 }

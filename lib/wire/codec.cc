@@ -72,6 +72,8 @@ Result<Core> read(const pb::Core& in);
 Result<AttemptOnNode> read(const pb::AttemptOnNode& in);
 Result<PositionRange> read(const pb::PositionRange& in);
 Peer read(const pb::Peer& in);
+Result<DependencyTerm> read(const pb::DependencyTerm& in);
+Result<OpenDependency> read(const pb::OpenDependency& in);
 // Messages that the header names are read by from_pb.
 template <typename Message>
 auto read(const Message& in) {
@@ -125,6 +127,20 @@ void write(const ArrayRange& in, pb::ArrayRange& out) {
   out.set_first(in.first);
   out.set_last(in.last);
   out.set_step(in.step);
+}
+void write(const DependencyTerm& in, pb::DependencyTerm& out) {
+  out.set_kind(static_cast<std::uint32_t>(in.kind));
+  out.set_job(in.target.job.value);
+  out.set_has_task(in.target.has_task);
+  out.set_task(in.target.task);
+  out.set_delay_us(in.delay.us);
+}
+void write(const OpenDependency& in, pb::OpenDependency& out) {
+  out.set_kind(static_cast<std::uint32_t>(in.kind));
+  out.set_job(in.job.value);
+  out.set_whole_array(in.whole_array);
+  out.set_delay_us(in.delay.us);
+  out.set_never(in.never);
 }
 void write(const Core& in, pb::Core& out) {
   out.set_package(in.package);
@@ -251,6 +267,11 @@ struct FactWriter {
     to.set_job(in.job.value);
     to.set_start_us(in.start.us);
   }
+  void operator()(const DependencySet& in) const {
+    pb::DependencySet& to = *out.mutable_dependency_set();
+    to.set_job(in.job.value);
+    write_list(in.open, *to.mutable_open());
+  }
   void operator()(const JobReleased& in) const { out.mutable_job_released()->set_job(in.job.value); }
   void operator()(const AttemptStarted& in) const {
     pb::AttemptStarted& to = *out.mutable_attempt_started();
@@ -291,6 +312,30 @@ struct FactWriter {
     to.set_reason(in.reason);
   }
 };
+
+Result<DependencyTerm> read(const pb::DependencyTerm& in) {
+  DependencyTerm out;
+  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), DependencyKind::kSingleton, "DependencyTerm.kind"));
+  out.target = {JobId(in.job()), in.has_task(), in.task()};
+  MUSTER_ASSIGN(out.delay, read_duration(in.delay_us(), "DependencyTerm.delay_us"));
+  return out;
+}
+Result<OpenDependency> read(const pb::OpenDependency& in) {
+  OpenDependency out;
+  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), DependencyKind::kSingleton, "OpenDependency.kind"));
+  out.job = JobId(in.job());
+  out.whole_array = in.whole_array();
+  MUSTER_ASSIGN(out.delay, read_duration(in.delay_us(), "OpenDependency.delay_us"));
+  out.never = in.never();
+  return out;
+}
+
+Result<FactBody> read_dependency_set(const pb::DependencySet& in) {
+  DependencySet out;
+  out.job = JobId(in.job());
+  MUSTER_TRY(read_list(in.open(), static_cast<int>(kDependencyTermsMax), "DependencySet.open", out.open));
+  return FactBody(std::move(out));
+}
 
 Result<FactBody> read_node_registered(const pb::NodeRegistered& in) {
   NodeRegistered out;
@@ -373,6 +418,8 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
       return FactBody(JobHeld{JobId(in.job_held().job())});
     case pb::Fact::kStartPromised:
       return FactBody(StartPromised{JobId(in.start_promised().job()), Instant{in.start_promised().start_us()}});
+    case pb::Fact::kDependencySet:
+      return read_dependency_set(in.dependency_set());
     case pb::Fact::kJobReleased:
       return FactBody(JobReleased{JobId(in.job_released().job())});
     case pb::Fact::kAttemptStarted:
@@ -464,6 +511,10 @@ void to_pb(const JobSpec& in, pb::JobSpec& out) {
   write_digest(in.script, *out.mutable_script());
   write_digest(in.environment, *out.mutable_environment());
   out.set_export_mode(in.export_mode);
+  if (in.dependency != Dependency{}) {
+    write_list(in.dependency.terms, *out.mutable_dependency()->mutable_terms());
+    out.mutable_dependency()->set_any(in.dependency.any);
+  }
 }
 
 namespace {
@@ -511,6 +562,9 @@ Status read_spec_into(const pb::JobSpec& in, JobSpec& out) {
   MUSTER_ASSIGN(out.script, read_digest(in.script(), "JobSpec.script"));
   MUSTER_ASSIGN(out.environment, read_digest(in.environment(), "JobSpec.environment"));
   out.export_mode = in.export_mode();
+  MUSTER_TRY(read_list(in.dependency().terms(), static_cast<int>(kDependencyTermsMax), "JobSpec.dependency",
+                       out.dependency.terms));
+  out.dependency.any = in.dependency().any();
   return ok_status();
 }
 }  // namespace
@@ -815,6 +869,9 @@ void to_pb(const Job& in, bool with_spec, pb::Job& out) {
   write_list(in.waiting, *out.mutable_waiting());
   out.set_array_running(in.array_running);
   out.set_promised_start_us(in.promised_start.us);
+  write_list(in.open, *out.mutable_open());
+  out.set_array_failed(in.array_failed);
+  out.set_array_started_us(in.array_started.us);
   if (const auto* active = std::get_if<Active>(&in.phase)) write_active(*active, *out.mutable_active());
 }
 Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
@@ -837,6 +894,9 @@ Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
   MUSTER_TRY(read_list(in.waiting(), INT_MAX, "Job.waiting", out.waiting));
   out.array_running = in.array_running();
   out.promised_start = Instant{in.promised_start_us()};
+  MUSTER_TRY(read_list(in.open(), static_cast<int>(kDependencyTermsMax), "Job.open", out.open));
+  out.array_failed = in.array_failed();
+  MUSTER_ASSIGN(out.array_started, read_instant(in.array_started_us(), "Job.array_started_us"));
   if (in.has_active()) {
     MUSTER_ASSIGN(out.phase, read_active(in.active()));
   }

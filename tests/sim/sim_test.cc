@@ -93,6 +93,8 @@ TEST(SimWorld, TheSeedsShowWhatTheyAreFor) {
                            "JobHeld",
                            "JobReleased",
                            "StartPromised",
+                           "DependencySet",
+                           " never",
                            "NodeDrained",
                            "NodeResumed",
                            "NodeBecameUnreachable",

@@ -79,6 +79,13 @@ class RandomModel {
     return spec;
   }
 
+  DependencyTerm dependency_term() {
+    return {enumerator(DependencyKind::kSingleton), {JobId(u64()), coin(), u64()}, duration()};
+  }
+  OpenDependency open_dependency() {
+    return {enumerator(DependencyKind::kSingleton), JobId(u64()), coin(), duration(), coin()};
+  }
+
   JobSpec spec() {
     JobSpec s;
     s.kind = enumerator(JobKind::kRun);
@@ -99,6 +106,7 @@ class RandomModel {
     s.nice = i32();
     s.begin = instant();
     if (coin()) s.array = array_spec();
+    s.dependency = {list(3, [this] { return dependency_term(); }), coin()};
     s.open_mode = enumerator(OpenMode::kAppend);
     s.script = digest();
     s.environment = digest();
@@ -173,6 +181,9 @@ class RandomModel {
     j.waiting = list(3, [this] { return positions(); });
     j.array_running = u64();
     j.promised_start = Instant{i64()};
+    j.open = list(3, [this] { return open_dependency(); });
+    j.array_failed = coin();
+    j.array_started = instant();
     if (coin()) j.phase = active();
     return j;
   }
@@ -233,6 +244,8 @@ class RandomModel {
         return JobEnded{JobId(u64()), state(), text(), i32(), i32()};
       case 14:
         return StartPromised{JobId(u64()), instant()};
+      case 15:
+        return DependencySet{JobId(u64()), list(3, [this] { return open_dependency(); })};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }
