@@ -123,6 +123,10 @@ class JobBuilder {
         MUSTER_ASSIGN(spec_.begin, parse_time(text, what, around_.now));
         break;
       }
+      case OptionId::kDependency: {
+        MUSTER_ASSIGN(spec_.dependency, parse_dependency(text, what));
+        break;
+      }
       case OptionId::kNodelist: {
         MUSTER_ASSIGN(spec_.nodelist, expand_node_list(text));
         break;

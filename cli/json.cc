@@ -132,6 +132,7 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   put_text(out, "account", job.account());
   put_text(out, "qos", job.qos());
   put_text(out, "comment", job.comment());
+  put_text(out, "dependency", job.dependency());
   put_text(out, "submit_host", job.submit_host());
   out["uid"] = job.uid();
   out["gid"] = job.gid();

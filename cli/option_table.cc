@@ -36,6 +36,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kArray, "array", 'a', Arg::kRequired, Kind::kArray, "SPEC[%MAX]", "an array of jobs with these indices (0-9, 1,3,5-9:2), at most MAX at a time", kSubmit, kScript},
   {Id::kNice, "nice", 0, Arg::kOptional, Kind::kNice, "N", "lower the priority by N (default 100)", kJobMakers, kScript},
   {Id::kHold, "hold", 'H', Arg::kNone, Kind::kFlag, "", "wait until released", kJobMakers, kScript},
+  {Id::kDependency, "dependency", 'd', Arg::kRequired, Kind::kText, "LIST", "wait for other jobs: after:ID[+MINUTES], afterany:ID, afterok:ID:ID, afternotok:ID, singleton; joined by , (all) or ? (any)", kJobMakers, kScript},
   {Id::kBegin, "begin", 'b', Arg::kRequired, Kind::kTime, "TIME", "start no earlier (16:00, 2030-01-31T08:00, now+1h)", kJobMakers, kScript},
   {Id::kNodelist, "nodelist", 'w', Arg::kRequired, Kind::kNodeList, "NODES", "these nodes must be among the job's (n[1-4,7])", kJobMakers, kScript | kJobVariable},
   {Id::kExclude, "exclude", 'x', Arg::kRequired, Kind::kNodeList, "NODES", "nodes that must not be used", kJobMakers, kScript},
@@ -113,7 +114,6 @@ constexpr OptionInfo kOptions[] = {
 
   // Of a job, not there yet. They are known so that they are refused by name and not taken for something else.
   {Id::kTimeMin, "time-min", 0, Arg::kRequired, Kind::kText, "TIME", "the shortest time limit that will do", kJobMakers, kLaterScript},
-  {Id::kDependency, "dependency", 'd', Arg::kRequired, Kind::kText, "LIST", "wait for other jobs", kJobMakers, kLaterScript},
   {Id::kDeadline, "deadline", 0, Arg::kRequired, Kind::kText, "TIME", "give up when it cannot end by then", kJobMakers, kLaterScript},
   {Id::kConstraint, "constraint", 'C', Arg::kRequired, Kind::kText, "FEATURES", "features that nodes must have", kJobMakers, kLaterScript},
   {Id::kSwitches, "switches", 0, Arg::kRequired, Kind::kText, "N[@TIME]", "at most this many network switches", kJobMakers, kLaterScript},

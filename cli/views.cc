@@ -160,6 +160,7 @@ std::string job_text(const pb::JobView& job) {
   add_line(out, "Queue", job.queue());
   add_line(out, "State", std::string(state_text(job.state())) + (job.held() ? " (held)" : ""));
   add_line(out, "Reason", reason_text(job));
+  add_line(out, "Dependency", job.dependency());
   add_line(out, "Exit", job.has_exit() ? exit_text(job) : "");
   add_line(out, "Attempt", job.attempt() != 0 ? std::to_string(job.attempt()) : "");
   add_line(out, "Priority", std::to_string(job.priority()));

@@ -94,13 +94,16 @@ void Pipeline::take(engine::Decision& decision) {
     engine::apply(state_, fact, open.effects);
     plan_wanted_ = plan_wanted_ || calls_for_plan(fact);
     if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
-      watch_begin(*submitted);
+      watch_begin(submitted->spec->begin);
     }
     open.batch.facts.push_back(fact);
   }
   for (std::size_t i = first_effect; i < open.effects.size(); ++i) {
     if (const auto* record = std::get_if<RecordHistory>(&open.effects[i])) {
       open.batch.history.push_back(record->summary);
+    } else if (const auto* met = std::get_if<DependencyMet>(&open.effects[i])) {
+      plan_wanted_ = true;
+      watch_begin(met->at);
     }
   }
   for (auto& effect : decision.effects) {
@@ -237,9 +240,9 @@ void Pipeline::tell_drained() {
   }
 }
 
-void Pipeline::watch_begin(const JobSubmitted& fact) {
-  if (fact.spec->begin > state_.now) {
-    begins_.insert(fact.spec->begin);
+void Pipeline::watch_begin(Instant begin) {
+  if (begin > state_.now) {
+    begins_.insert(begin);
     arm_begin_timer();
   }
 }

@@ -89,7 +89,7 @@ class Pipeline {
   void finish(std::unique_ptr<Open> batch);
   void tell_drained();
   void take(engine::Decision& decision);
-  void watch_begin(const JobSubmitted& fact);
+  void watch_begin(Instant begin);
   void arm_begin_timer();
 
   io::Loop& loop_;

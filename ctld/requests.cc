@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
+#include <set>
 #include <utility>
 #include <variant>
 
+#include "core/engine/dependency.h"
 #include "ctld/requests_common.h"
 #include "lib/base/text.h"
 #include "lib/io/clock.h"
@@ -65,6 +68,32 @@ Status check_script(const std::string& script, std::uint64_t bytes_max) {
     return invalid_argument("line 1 of the script ends with a carriage return: convert it with dos2unix");
   }
   return ok_status();
+}
+
+// A job that the submission's dependency names and of which neither the state nor what was looked up tells.
+std::optional<DependencyTarget> unknown_target(const engine::State& state, const SubmitJob& command) {
+  std::set<DependencyTarget> told;
+  for (const EndedJob& ended : command.ended) {
+    told.insert(ended.target);
+  }
+  for (const DependencyTerm& term : command.spec->dependency.terms) {
+    if (term.kind == DependencyKind::kSingleton || told.contains(term.target)) {
+      continue;
+    }
+    const auto known = engine::is_known(state, term.target);
+    if (!known.ok()) {
+      return std::nullopt;  // the decision says what is wrong
+    }
+    if (!*known) {
+      return term.target;
+    }
+  }
+  return std::nullopt;
+}
+
+bool is_meant(const JobSummary& row, const DependencyTarget& target) {
+  // A row with the id of an array and that array is the array's first task.
+  return target.has_task || row.array == target.job || (row.id == target.job && row.array != row.id);
 }
 
 Digest digest_of(const std::string& bytes) {
@@ -270,8 +299,8 @@ Status Requests::check_submission(const Call& call, const pb::Request& request, 
 // Where the accepted job would go; its spec has the defaults filled in only in the fact.
 void Requests::plan_test(const engine::Decision& decision, pb::SubmitReply& out) {
   const auto* submitted = std::get_if<JobSubmitted>(&decision.facts.front().body);
-  if (submitted == nullptr) {
-    return;
+  if (submitted == nullptr || decision.facts.size() > 1) {
+    return;  // with a dependency that is open nobody knows when
   }
   const Instant now = pipeline_.now();
   const engine::Explainer explainer(pipeline_.state(), pipeline_.policy(), now);
@@ -285,6 +314,15 @@ void Requests::plan_test(const engine::Decision& decision, pb::SubmitReply& out)
     out.add_planned_nodes(pipeline_.state().nodes[slot.node.value].name);
   }
 }
+
+// A submission that waits for what the history knows of the jobs that it depends on.
+struct Requests::Submission {
+  Call call;
+  SubmitJob command;
+  std::string script;
+  std::string environment;
+  bool test_only = false;
+};
 
 void Requests::submit(const Call& call, const pb::Request& request) {
   const auto& in = request.submit();
@@ -304,13 +342,73 @@ void Requests::submit(const Call& call, const pb::Request& request) {
   if (in.test_only()) {
     command.request = RequestId{};
   }
-  const auto decision = in.test_only() ? pipeline_.test(command) : pipeline_.execute(command);
+  const auto target = unknown_target(pipeline_.state(), command);
+  if (!target) {
+    return accept(call, command, in.script(), in.environment(), in.test_only());
+  }
+  const auto submission = std::make_shared<Submission>(
+      Submission{call, std::move(command), in.script(), in.environment(), in.test_only()});
+  look_up(submission, *target);
+}
+
+// Asks the history whether the job, task or whole array has ended, and how. What has just ended is in it after the open
+// batch.
+void Requests::look_up(const std::shared_ptr<Submission>& submission, const DependencyTarget& target) {
+  HistoryFilter filter;
+  filter.items.push_back({target.job, target.has_task, {}});
+  if (target.has_task) {
+    filter.items.back().indices.push_back(ArrayRange{target.task, target.task, 1});
+  }
+  filter.limit = kNamedTasksMax;
+  pipeline_.after_commit([this, submission, target, filter = std::move(filter)]() mutable {
+    HistoryFilter bad_ends = filter;
+    for (std::uint32_t state = 0; state <= static_cast<std::uint32_t>(JobState::kDeadline); ++state) {
+      if (is_terminal(static_cast<JobState>(state)) && static_cast<JobState>(state) != JobState::kCompleted) {
+        bad_ends.states.push_back(static_cast<JobState>(state));
+      }
+    }
+    const Call call = submission->call;
+    read_history(call, std::move(filter), [this, call, submission, target, bad_ends](HistoryRows rows) mutable {
+      EndedJob ended{.target = target, .completed = true, .start = {}};
+      bool found = false;
+      for (const JobSummary& row : rows->jobs) {
+        if (is_meant(row, target)) {
+          found = true;
+          ended.start = std::max(ended.start, row.start_time);
+        }
+      }
+      if (!found) {
+        const SubmitJob& command = submission->command;  // refused, unless it repeats an accepted submission
+        return accept(call, command, submission->script, submission->environment, submission->test_only);
+      }
+      rows.reset();
+      // An array may have more tasks than rows were asked for: whether one of them failed is a question of its own.
+      read_history(call, std::move(bad_ends), [this, submission, target, ended](const HistoryRows& bad) mutable {
+        ended.completed = std::none_of(bad->jobs.begin(), bad->jobs.end(),
+                                       [&](const JobSummary& row) { return is_meant(row, target); });
+        submission->command.ended.push_back(ended);
+        go_on(submission);
+      });
+    });
+  });
+}
+
+void Requests::go_on(const std::shared_ptr<Submission>& submission) {
+  if (const auto target = unknown_target(pipeline_.state(), submission->command)) {
+    return look_up(submission, *target);
+  }
+  accept(submission->call, submission->command, submission->script, submission->environment, submission->test_only);
+}
+
+void Requests::accept(const Call& call, const SubmitJob& command, const std::string& script,
+                      const std::string& environment, bool test_only) {
+  const auto decision = test_only ? pipeline_.test(command) : pipeline_.execute(command);
   if (!decision.ok()) {
     return fail(call, decision.error());
   }
-  if (!in.test_only() && !decision->facts.empty()) {
+  if (!test_only && !decision->facts.empty()) {
     for (const auto& [digest, bytes] :
-         {std::pair{command.spec->script, &in.script()}, std::pair{command.spec->environment, &in.environment()}}) {
+         {std::pair{command.spec->script, &script}, std::pair{command.spec->environment, &environment}}) {
       if (digest.is_set()) {
         if (nodes_.blobs().get(digest) == nullptr) {
           nodes_.blobs().put(digest, std::make_shared<const std::string>(*bytes));
@@ -320,9 +418,9 @@ void Requests::submit(const Call& call, const pb::Request& request) {
     }
   }
   auto message = std::make_shared<pb::Reply>();
-  message->mutable_submit()->set_job(in.test_only() ? 0 : decision->job.value);
+  message->mutable_submit()->set_job(test_only ? 0 : decision->job.value);
   message->mutable_submit()->set_tasks(command.spec->array ? command.spec->array->size() : 1);
-  if (in.test_only() && !decision->facts.empty()) {
+  if (test_only && !decision->facts.empty()) {
     plan_test(*decision, *message->mutable_submit());
   }
   reply_after_commit(call, std::move(message));

@@ -83,6 +83,7 @@ class Requests {
     Duration deadline{};  // CLOCK_BOOTTIME
   };
   struct JobWalk;
+  struct Submission;
   using HistoryRows = std::shared_ptr<HistoryPage>;
   struct HistoryRead {
     HistoryFilter filter;
@@ -91,6 +92,10 @@ class Requests {
 
   void ping(const Call& call);
   void submit(const Call& call, const pb::Request& request);
+  void look_up(const std::shared_ptr<Submission>& submission, const DependencyTarget& target);
+  void go_on(const std::shared_ptr<Submission>& submission);
+  void accept(const Call& call, const SubmitJob& command, const std::string& script, const std::string& environment,
+              bool test_only);
   void plan_test(const engine::Decision& decision, pb::SubmitReply& out);
   Status check_submission(const Call& call, const pb::Request& request, JobSpec& spec);
   void operate(const Call& call, const pb::Request& request);

@@ -28,6 +28,9 @@ void fill_spec(const JobSpec& spec, pb::JobView& out) {
   out.set_time_limit_us(spec.time_limit.us);
   out.set_nice(spec.nice);
   out.set_requeue(spec.requeue);
+  if (!spec.dependency.terms.empty()) {
+    out.set_dependency(format_dependency(spec.dependency));
+  }
   out.set_work_dir(spec.work_dir);
   out.set_stdin_path(spec.stdin_path);
   out.set_script_name(spec.script_name);

@@ -192,8 +192,7 @@ TEST(CommandLine, NamesWhatIsWrong) {
 }
 
 TEST(CommandLine, RefusesWhatIsNotThereYet) {
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"--dependency", "afterok:1"},
-                                                                                     {"--licenses", "x:1"},
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"--licenses", "x:1"},
                                                                                      {"--checkpoint", "app"},
                                                                                      {"--constraint", "a"},
                                                                                      {"--signal", "USR1@60"},
@@ -365,8 +364,10 @@ TEST(Submit, ErrorsInScriptsNameFileLineAndOption) {
   EXPECT_THAT(message("#SBATCH --tim=5 --nods=3"), HasSubstr("job.sh:4: "));
   EXPECT_THAT(message("#MUSTER --wrap=ls"), AllOf(HasSubstr("job.sh:4: "), HasSubstr("--wrap")));
   EXPECT_THAT(message("#MUSTER nodes=3"), AllOf(HasSubstr("job.sh:4: "), HasSubstr("nodes=3")));
-  EXPECT_THAT(message("#MUSTER --dependency=afterok:1"),
-              AllOf(HasSubstr("job.sh:4: --dependency"), HasSubstr("not supported yet")));
+  EXPECT_THAT(message("#MUSTER --licenses=x:1"),
+              AllOf(HasSubstr("job.sh:4: --licenses"), HasSubstr("not supported yet")));
+  EXPECT_THAT(message("#MUSTER --dependency=afterok"),
+              AllOf(HasSubstr("job.sh:4: --dependency"), HasSubstr("afterok names no job")));
   EXPECT_THAT(message("#MUSTER --mem=1G --mem-per-cpu=1G"), HasSubstr("job.sh:4: --mem-per-cpu and job.sh:4: --mem"));
 }
 
