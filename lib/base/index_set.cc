@@ -8,7 +8,7 @@
 namespace muster {
 namespace {
 constexpr std::uint32_t kWordBits = 64;
-constexpr std::size_t kWordsMax = (IndexSet::kIndexMax + 1) / kWordBits;
+constexpr std::size_t kWordsMax = (IndexSet::kStoredMax + 1) / kWordBits;
 
 // The bits [low, high] of one word, both within 0..63.
 std::uint64_t mask_between(std::uint32_t low, std::uint32_t high) {
@@ -20,7 +20,7 @@ std::uint64_t mask_between(std::uint32_t low, std::uint32_t high) {
 IndexSet IndexSet::range(std::uint32_t first, std::uint32_t count) {
   IndexSet set;
   if (count == 0) return set;
-  MUSTER_CHECK(first <= kIndexMax && count - 1 <= kIndexMax - first);
+  MUSTER_CHECK(first <= kStoredMax && count - 1 <= kStoredMax - first);
   const std::uint32_t last = first + (count - 1);
   set.words_.assign(last / kWordBits + 1, 0);
   for (std::uint32_t word = first / kWordBits; word <= last / kWordBits; ++word) {
@@ -52,7 +52,7 @@ Result<IndexSet> IndexSet::parse(std::string_view text) {
 }
 
 void IndexSet::insert(std::uint32_t index) {
-  MUSTER_CHECK(index <= kIndexMax);
+  MUSTER_CHECK(index <= kStoredMax);
   const std::size_t word = index / kWordBits;
   if (word >= words_.size()) words_.resize(word + 1, 0);
   words_[word] |= std::uint64_t{1} << (index % kWordBits);

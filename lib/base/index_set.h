@@ -14,8 +14,11 @@ namespace muster {
 
 class IndexSet {
  public:
-  // The largest index that may be stored; inserting more is a bug, parsing more is an error.
+  // The largest index that input may name; parsing more is an error.
   static constexpr std::uint32_t kIndexMax = 65'535;
+  // The largest index that may be stored; inserting more is a bug. Replays of recorded workloads have machines of
+  // several hundred thousand cores in one set.
+  static constexpr std::uint32_t kStoredMax = 1'048'575;
 
   IndexSet() = default;
   // {first, first+1, .. first+count-1}

@@ -26,6 +26,7 @@ TEST(IndexSet, RangeCrossesWords) {
   EXPECT_EQ(IndexSet::range(0, 64).to_string(), "0-63");
   EXPECT_EQ(IndexSet::range(64, 64).count(), 64U);
   EXPECT_EQ(IndexSet::range(0, 65536).count(), 65536U);
+  EXPECT_EQ(IndexSet::range(0, IndexSet::kStoredMax + 1).count(), IndexSet::kStoredMax + 1);
 }
 
 TEST(IndexSet, EqualSetsAreEqualWhateverTheirHistory) {
