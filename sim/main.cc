@@ -1,4 +1,5 @@
-// muster-sim: runs the controller's and the nodes' decisions in virtual time against faults drawn from a seed.
+// muster-sim: runs the controller's and the nodes' decisions in virtual time against faults drawn from a seed, and with
+// `replay` as its first argument a workload log through the scheduler.
 #include <getopt.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <string>
 
 #include "lib/base/text.h"
+#include "sim/replay/command.h"
 #include "sim/world.h"
 
 namespace {
@@ -21,6 +23,7 @@ constexpr std::uint64_t kNodesMax = 1'000;
 
 constexpr const char* kUsage =
     "Usage: muster-sim [--seed N | --seeds A-B] [--steps K] [--nodes M] [--verbose]\n"
+    "       muster-sim replay --swf FILE [options]\n"
     "\n"
     "Runs the controller's and the nodes' decisions in virtual time, with lost, late and doubled messages, crashes "
     "and\n"
@@ -133,6 +136,10 @@ int run(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::strcmp(argv[1], "replay") == 0) {
+    argv[1] = argv[0];
+    return muster::sim::replay_command(argc - 1, argv + 1);
+  }
   const option options[] = {{"seed", required_argument, nullptr, kSeed},
                             {"seeds", required_argument, nullptr, kSeeds},
                             {"steps", required_argument, nullptr, kSteps},
