@@ -123,9 +123,21 @@ class Line {
 
 // What is served first when gaps are filled has more of these points. One doubling of the size weighs as much as one of
 // the age does in the order.
-std::int64_t gap_points(const JobSpec& spec, BackfillOrder order) {
-  const std::int64_t limit = log2_q16(static_cast<std::uint64_t>(std::max<std::int64_t>(1, spec.time_limit.us)));
-  return order == BackfillOrder::kShortest ? -limit : -(limit + log2_q16(cpus_of(spec)));
+std::int64_t size_points(const JobSpec& spec) {
+  const auto limit_us = static_cast<std::uint64_t>(std::max<std::int64_t>(1, spec.time_limit.us));
+  return -(log2_q16(limit_us) + log2_q16(cpus_of(spec)));
+}
+
+std::int64_t gap_points(const JobSpec& spec, Instant since, const Order& order, BackfillOrder rule, Instant now) {
+  switch (rule) {
+    case BackfillOrder::kPoints:
+      return order.points(spec, since, now);
+    case BackfillOrder::kShortest:
+      return -spec.time_limit.us;  // to the last second: logarithms would make long limits equal
+    case BackfillOrder::kSmallest:
+      return size_points(spec) + order.standing(spec);
+  }
+  return 0;
 }
 
 class Pass {
@@ -231,9 +243,7 @@ class Pass {
     if (c.done()) {
       return;
     }
-    const bool by_points = policy_.rules.backfill_order == BackfillOrder::kPoints;
-    const std::int64_t key = by_points ? order_.points(c.spec(), c.entry().since, now_)
-                                       : gap_points(c.spec(), policy_.rules.backfill_order) + order_.standing(c.spec());
+    const std::int64_t key = gap_points(c.spec(), c.entry().since, order_, policy_.rules.backfill_order, now_);
     line_.push({queue_of(c).priority, key, c.entry(), i});
   }
 

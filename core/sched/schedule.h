@@ -48,7 +48,7 @@ enum class Backfill : std::uint8_t {
 };
 enum class BackfillOrder : std::uint8_t {
   kPoints,    // as they stand in the queue
-  kShortest,  // by time limit
+  kShortest,  // by time limit alone
   kSmallest,  // by time limit times CPUs
 };
 

@@ -34,6 +34,8 @@ Trace random_trace(Random& random) {
   const std::uint64_t jobs = random.between(1, 60);
   const std::uint64_t gap_max = random.pick<std::uint64_t>({0, 2, 10, 40});
   const std::uint64_t time_max = random.pick<std::uint64_t>({3, 12, 100});
+  // Long estimates that hardly differ are still different.
+  const std::uint64_t time_min = random.permille(200) ? 200'000 : 0;
   const std::uint64_t exact_permille = random.pick<std::uint64_t>({0, 300, 1000});
   std::int64_t now = 0;
   for (std::uint64_t i = 0; i < jobs; ++i) {
@@ -42,7 +44,7 @@ Trace random_trace(Random& random) {
     job.number = static_cast<std::int64_t>(i + 1);
     // A few stand in the file before jobs that came earlier.
     job.submit_s = random.permille(50) ? now / 2 : now;
-    job.estimate_s = static_cast<std::int64_t>(random.between(1, time_max));
+    job.estimate_s = static_cast<std::int64_t>(time_min + random.between(1, time_max));
     job.run_s = random.permille(exact_permille)
                     ? job.estimate_s
                     : static_cast<std::int64_t>(random.between(1, static_cast<std::uint64_t>(job.estimate_s)));

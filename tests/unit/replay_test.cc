@@ -140,6 +140,12 @@ TEST(Replay, BackfillingFillsTheGapBeforeTheBlockedJob) {
   EXPECT_THAT(starts(trace, "conservative"), ElementsAre(0, 100, 1, 110));
 }
 
+TEST(Replay, ShortestFirstTellsLongEstimatesApartByASecond) {
+  const Trace trace = machine_of_four(
+      {{1, 0, 400'000, 400'000, 3}, {2, 1, 10, 10, 4}, {3, 2, 200'002, 200'002, 1}, {4, 2, 200'001, 200'001, 1}});
+  EXPECT_THAT(starts(trace, "easy-sjbf"), ElementsAre(0, 400'000, 400'010, 2));
+}
+
 TEST(Replay, TiesGoBySubmissionAndThenByPlaceInTheFile) {
   const Trace trace = machine_of_four({{9, 5, 10, 10, 4}, {8, 5, 10, 10, 4}, {7, 0, 10, 10, 4}});
   for (const std::string& policy : policy_names()) {
