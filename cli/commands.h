@@ -30,6 +30,7 @@ int command_ping(const Parsed& parsed);
 int command_logs(const Parsed& parsed);
 int command_keygen(const Parsed& parsed);
 int command_local(const Parsed& parsed);
+int command_simulate(const Parsed& parsed);
 int command_version(const Parsed& parsed);
 int command_help(const Parsed& parsed);
 int command_completion(const Parsed& parsed);

@@ -49,6 +49,8 @@ int dispatch(Command command, const Parsed& parsed) {
       return command_keygen(parsed);
     case kLocal:
       return command_local(parsed);
+    case kSimulate:
+      return command_simulate(parsed);
     case kVersion:
       return command_version(parsed);
     case kCompletion:
@@ -74,7 +76,7 @@ int run(const std::vector<std::string>& words, bool as_srun) {
     info = find_command(name);
     if (info == nullptr || info->command == kSrun) {
       constexpr std::string_view kLaterCommands[] = {"alloc",      "requeue",  "suspend", "continue", "update",
-                                                     "checkpoint", "simulate", "top",     "attach"};
+                                                     "checkpoint", "top",     "attach"};
       for (const std::string_view later : kLaterCommands) {
         if (name == later) return usage_error(name + " is not supported yet: see `muster help` for what is");
       }

@@ -112,6 +112,20 @@ constexpr OptionInfo kOptions[] = {
   {Id::kSet, "set", 0, Arg::kRequired, Kind::kKeyValue, "KEY=VALUE", "set a key of the configuration (section.key=value)", kLocal, kRepeats},
   {Id::kDir, "dir", 0, Arg::kRequired, Kind::kPath, "DIR", "where the cluster keeps its files (default: that of $MUSTER_CONFIG, else by its name)", kLocal, kPlain},
 
+  // simulate. muster-sim checks the values.
+  {Id::kSwf, "swf", 0, Arg::kRequired, Kind::kPath, "FILE", "the log, in the Standard Workload Format, plain or compressed by gzip", kSimulate, kPlain},
+  {Id::kPolicy, "policy", 0, Arg::kRequired, Kind::kText, "NAME", "default, fcfs, easy, easy-sjbf, conservative, sjf, saf, wfp3 or unicef (default: default, which is what sites run)", kSimulate, kPlain},
+  {Id::kBackfill, "backfill", 0, Arg::kRequired, Kind::kText, "NAME", "none, easy, easy-sjbf or conservative (default: the policy's own; easy for sjf, saf, wfp3 and unicef)", kSimulate, kPlain},
+  {Id::kEvents, "events", 0, Arg::kRequired, Kind::kText, "batch|seq", "one planning pass for all that happens at an instant (the default), or one for each event", kSimulate, kPlain},
+  {Id::kEstimates, "estimates", 0, Arg::kRequired, Kind::kText, "user|run", "time limits as the users gave them (the default), or the run times", kSimulate, kPlain},
+  {Id::kProcs, "procs", 0, Arg::kRequired, Kind::kText, "req|alloc|max", "a job is as wide as requested (the default), as allocated, or the larger of both", kSimulate, kPlain},
+  {Id::kFilter, "filter", 0, Arg::kRequired, Kind::kText, "strict|none", "leave out jobs with missing or impossible values (the default), or only those without run time or width", kSimulate, kPlain},
+  {Id::kMachine, "machine", 0, Arg::kRequired, Kind::kText, "CORES", "size of the machine (default: as the log says)", kSimulate, kPlain},
+  {Id::kJobsMax, "jobs", 0, Arg::kRequired, Kind::kText, "N", "only the first N jobs", kSimulate, kPlain},
+  {Id::kDump, "dump", 0, Arg::kRequired, Kind::kPath, "FILE", "write each job's number and start time", kSimulate, kPlain},
+  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kSimulate, kPlain},
+  {Id::kBench, "bench", 0, Arg::kNone, Kind::kFlag, "", "report how long a planning pass takes", kSimulate, kPlain},
+
   // Of a job, not there yet. They are known so that they are refused by name and not taken for something else.
   {Id::kTimeMin, "time-min", 0, Arg::kRequired, Kind::kText, "TIME", "the shortest time limit that will do", kJobMakers, kLaterScript},
   {Id::kDeadline, "deadline", 0, Arg::kRequired, Kind::kText, "TIME", "give up when it cannot end by then", kJobMakers, kLaterScript},
@@ -173,6 +187,9 @@ constexpr CommandInfo kCommands[] = {
    "  restart ctld|NODE  start a daemon again\n"
    "  kill ctld|NODE     end a node whole, as a power cut would\n"
    "  add N              start N more nodes", false},
+  {kSimulate, "simulate", "", "replay a recorded workload through the scheduler",
+   "Tells how long the jobs of the log would have waited under a policy. The same code plans as in the controller, in\n"
+   "virtual time, on one machine whose cores are all alike. docs/simulate.md explains rules and measures.", false},
   {kVersion, "version", "", "print the version", "", false},
   {kCompletion, "completion", "bash", "print completion for a shell",
    "Use it with: source <(muster completion bash)", false},

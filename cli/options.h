@@ -44,6 +44,7 @@ enum Command : std::uint32_t {
   kHelp = 1U << 17,
   kCompletion = 1U << 18,
   kPing = 1U << 19,
+  kSimulate = 1U << 20,
 };
 // Commands that talk to a controller.
 inline constexpr std::uint32_t kOnline = kSubmit | kRun | kSrun | kQueue | kShow | kWhy | kNodes | kCancel | kHold |
@@ -166,6 +167,18 @@ enum class OptionId : std::uint8_t {
   kTopology,
   kSet,
   kDir,
+  // simulate
+  kSwf,
+  kPolicy,
+  kBackfill,
+  kEvents,
+  kEstimates,
+  kProcs,
+  kFilter,
+  kMachine,
+  kJobsMax,
+  kDump,
+  kBench,
 };
 
 enum class ArgKind : std::uint8_t { kNone, kRequired, kOptional };
