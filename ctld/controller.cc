@@ -41,13 +41,16 @@ Result<sched::Policy> make_policy(const config::Config& config) {
   sched::Policy policy;
   policy.default_queue = config.job.default_queue;
   policy.request_memory = config.controller.dedup_window;
+  policy.rules.backfill = config.scheduling.backfill == "none" ? sched::Backfill::kNone : sched::Backfill::kEasy;
+  policy.rules.promises = static_cast<std::uint32_t>(config.scheduling.promises);
+  policy.age_exponent = static_cast<std::uint32_t>(config.scheduling.age_exponent);
   policy.jobs_max = config.controller.queue_max_jobs;
   for (const auto& [name, in] : config.queues) {
     sched::QueuePolicy queue;
     queue.name = name;
     queue.priority = in.priority;
-    queue.accepts = in.state != "closed";
-    queue.starts = in.state != "stopped";
+    queue.accepts = in.state == "up" || in.state == "down";
+    queue.starts = in.state == "up" || in.state == "drain";
     if (!in.nodes.empty()) {
       MUSTER_ASSIGN(queue.nodes, expand_node_list(in.nodes));
     }

@@ -174,7 +174,7 @@ Status fill_queue(const sched::Policy& policy, JobSpec& s) {
     return invalid_argument("unknown queue " + printable(s.queue) + ": the queues are " + list);
   }
   if (!q->accepts) {
-    return refused("queue " + s.queue + " is closed to new jobs: choose another one with --queue");
+    return refused("queue " + s.queue + " takes no new jobs (state drain or inactive): choose another one with --queue");
   }
   if (s.time_limit == Duration{}) {
     s.time_limit = std::min(q->time_default, q->time_max);

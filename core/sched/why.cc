@@ -66,7 +66,7 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
     out.push_back({"queue", "QueueGone", "queue " + name + " is not in the configuration any more", {}});
   } else if (!queue->starts) {
     out.push_back({"queue", "QueueStopped",
-                   "queue " + name + " is stopped: its jobs wait until an administrator opens it", {}});
+                   "queue " + name + " starts no jobs (state down or inactive): they wait until an administrator sets it up", {}});
   }
   if (job.spec->begin > now_) {
     out.push_back({"begin", "BeginTime",

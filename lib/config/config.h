@@ -64,12 +64,18 @@ struct JobSection {
   std::string default_queue;
 };
 
+struct SchedulingSection {
+  std::string backfill;  // gaps, none
+  std::uint64_t promises = 0;
+  std::uint64_t age_exponent = 0;
+};
+
 struct QueueSection {
   std::int64_t priority = 0;
   std::string nodes;  // a node list; empty: every node
   Duration max_time;
   Duration default_time;  // zero: [job] default_time
-  std::string state;      // open, closed (no submissions), stopped (submissions wait)
+  std::string state;      // up, drain (no new jobs), down (nothing starts), inactive (both)
 };
 
 struct SlurmSection {
@@ -87,6 +93,7 @@ struct Config {
   ControllerSection controller;
   NodeSection node;
   JobSection job;
+  SchedulingSection scheduling;
   std::map<std::string, QueueSection> queues;  // never empty: without a [queue.NAME] there is `job.default_queue`
   SlurmSection slurm;
   LogSection log;

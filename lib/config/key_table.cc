@@ -126,6 +126,16 @@ std::vector<Row> make_table() {
       {"job", "default_queue", ValueType::kName, "", "main", 0, 0, "",
        text([](C c, Q) -> S { return c.job.default_queue; }), "ctld", true, "The queue of a job that names none."},
 
+      {"scheduling", "backfill", ValueType::kChoice, "", "gaps", 0, 0, "gaps|none",
+       text([](C c, Q) -> S { return c.scheduling.backfill; }), "ctld", true,
+       "gaps: jobs start wherever they delay no promised start. none: a job that does not fit blocks its queue."},
+      {"scheduling", "promises", ValueType::kCount, "jobs", "1", 1, 1'000, "",
+       count([](C c, Q) -> N { return c.scheduling.promises; }), "ctld", true,
+       "How many of the first jobs that do not fit are promised a start, in each queue. More of them leave fewer gaps."},
+      {"scheduling", "age_exponent", ValueType::kCount, "", "4", 1, 16, "",
+       count([](C c, Q) -> N { return c.scheduling.age_exponent; }), "ctld", true,
+       "How strongly waiting, measured against the time limit, raises a job. 3 is the order WFP3."},
+
       {kQueueSection, "priority", ValueType::kInteger, "", "0", -1'000'000, 1'000'000, "",
        integer([](C, Q q) -> std::int64_t& { return q->priority; }), "ctld", true,
        "Jobs of queues with a higher number start first."},
@@ -137,9 +147,9 @@ std::vector<Row> make_table() {
       {kQueueSection, "default_time", ValueType::kDuration, "min", "0", 0, kNoMax, "",
        time([](C, Q q) -> D { return q->default_time; }), "ctld", true,
        "The time limit of a job in this queue that asks for none. 0: that of [job] default_time."},
-      {kQueueSection, "state", ValueType::kChoice, "", "open", 0, 0, "open|closed|stopped",
+      {kQueueSection, "state", ValueType::kChoice, "", "up", 0, 0, "up|drain|down|inactive",
        text([](C, Q q) -> S { return q->state; }), "ctld", true,
-       "open; closed refuses new jobs; stopped takes new jobs and starts none."},
+       "up; drain starts what waits and refuses new jobs; down takes new jobs and starts none; inactive does neither."},
 
       {"slurm", "names", ValueType::kBool, "", "true", 0, 0, "", flag([](C c, Q) -> bool& { return c.slurm.names; }),
        "noded", false,

@@ -29,7 +29,7 @@ TEST(Config, AnEmptyFileIsTheDefaults) {
   EXPECT_THAT(config->explicit_keys, IsEmpty());
   ASSERT_EQ(config->queues.size(), 1U);
   EXPECT_EQ(config->queues.begin()->first, "main");
-  EXPECT_EQ(config->queues.at("main").state, "open");
+  EXPECT_EQ(config->queues.at("main").state, "up");
 }
 
 TEST(Config, ReadsEveryKindOfValue) {
@@ -56,7 +56,7 @@ priority = -5
 nodes = "n[1-4]"
 default_time = "30m"
 [queue."big.one"]
-state = "stopped"
+state = "down"
 [log]
 level = "debug"
 )",
@@ -72,7 +72,7 @@ level = "debug"
   EXPECT_TRUE(config->node.enforce_memory);
   EXPECT_EQ(config->job.default_time, Duration::from_s(90 * 60));
   EXPECT_EQ(config->queues.at("fast").priority, -5);
-  EXPECT_EQ(config->queues.at("big.one").state, "stopped");
+  EXPECT_EQ(config->queues.at("big.one").state, "down");
   EXPECT_EQ(config->queues.size(), 2U);
   EXPECT_THAT(config->explicit_keys, testing::Contains("queue.big.one.state"));
 }
