@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "core/sched/request.h"
@@ -110,8 +111,10 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
   const Ledger& ledger = cluster_.ledger;
   const NodeFilter filter = make_filter(ledger, spec, nodes_of(spec));
   const bool whole_job = spec.nodes_max == 1 || spec.ntasks == 1;
-  const std::uint64_t tasks =
-      whole_job ? spec.ntasks : (spec.ntasks + std::max<std::uint64_t>(1, spec.nodes_min) - 1) / std::max<std::uint64_t>(1, spec.nodes_min);
+  // A job that may use any number of nodes can put as little as one task on each.
+  const std::uint64_t tasks = whole_job               ? spec.ntasks
+                              : spec.nodes_min <= 1 ? 1
+                                                    : (std::uint64_t{spec.ntasks} + spec.nodes_min - 1) / spec.nodes_min;
   struct Lack {
     std::uint64_t nodes = 0;
     std::optional<Instant> soonest;
@@ -134,6 +137,9 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
     const Amount need = need_of(spec, n, tasks, whole_job ? spec.gpus : 0);
     if (n.free.covers(need)) {
       ++enough;
+      if (!whole_job && !(n.free == n.all)) {
+        nodes.push_back(n.name);  // it has room for a part, and would have more
+      }
       continue;
     }
     nodes.push_back(n.name);
@@ -165,11 +171,11 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
   for (const auto& [what, lack] : lacks) {
     parts += (parts.empty() ? " " : ", ") + std::to_string(lack.nodes) + what;
     if (lack.soonest) {
-      parts += " (the first until " + in_text(*lack.soonest, now_) + ")";
+      parts += " (the first has it " + in_text(*lack.soonest, now_) + ")";
     }
   }
   if (enough != 0) {
-    parts += (parts.empty() ? " " : ", ") + std::to_string(enough) + " with room";
+    parts += (parts.empty() ? " " : ", ") + std::to_string(enough) + (whole_job ? " with room" : " with room for a part");
   }
   return text + parts;
 }
@@ -203,7 +209,7 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, JobId self) const
   }
   Timeline with(cluster_.ledger, cluster_.horizon, now_);
   const auto text = [this](const Promise& p) {
-    return job_text(p.job) + " stands before it, is promised a start " + in_text(p.start, now_) +
+    return job_text(p.job) + " is promised a start " + in_text(p.start, now_) +
            " and would be delayed by it";
   };
   for (const Promise& p : outlook_.plan.promises) {
@@ -270,6 +276,15 @@ Timeline Why::timeline_before(JobId self) const {
   return t;
 }
 
+bool Why::comes_before(const Job& a, const Job& b) const {
+  const auto place = [this](const Job& job) {
+    const QueuePolicy* queue = policy_.find_queue(job.spec->queue);
+    return std::tuple(queue == nullptr ? 0 : -queue->priority, -order_.points(*job.spec, job.eligible_time, now_),
+                      job.eligible_time, job.id);
+  };
+  return place(a) < place(b);
+}
+
 Explanation Why::explain(const Job& job) const {
   Explanation e;
   own_blockers(job, e.blockers);
@@ -277,16 +292,18 @@ Explanation Why::explain(const Job& job) const {
   if (auto ahead = blocker_ahead(*job.spec, job.id)) {
     e.blockers.push_back(std::move(*ahead));
   }
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.expected}) {
-    for (const Promise& p : *list) {
-      if (p.job == job.id) {
-        list = nullptr;
-        break;
-      }
-      e.ahead.push_back(p.job);
-    }
-    if (list == nullptr) {
+  for (const Promise& p : outlook_.plan.promises) {
+    if (p.job == job.id) {
       break;
+    }
+    e.ahead.push_back(p.job);
+  }
+  // A job that is held stands behind all others when it is released.
+  Job released = job;
+  released.eligible_time = job.held ? now_ : job.eligible_time;
+  for (const Promise& p : outlook_.expected) {
+    if (p.job != job.id && comes_before(cluster_.job(p.job), released)) {
+      e.ahead.push_back(p.job);
     }
   }
   e.planned_start = estimated_start(job);
@@ -296,6 +313,29 @@ Explanation Why::explain(const Job& job) const {
   }
   e.changes = smaller_requests(job, before, e.planned_start);
   return e;
+}
+
+bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
+  const auto group = cluster_.pending.groups().find(job.spec);
+  if (group == cluster_.pending.groups().end() || !group->second.contains(PendingEntry{job.eligible_time, job.id})) {
+    return false;  // it may not start, whatever it asks for
+  }
+  Job changed = job;
+  changed.spec = std::make_shared<const JobSpec>(spec);
+  changed.promised_start = {};
+  PendingIndex pending = cluster_.pending;
+  pending.erase(job);
+  pending.insert(changed);
+  std::map<JobId, Promise> promised = cluster_.promised;
+  promised.erase(job.id);
+  const Cluster cluster{.ledger = cluster_.ledger,
+                        .horizon = cluster_.horizon,
+                        .pending = pending,
+                        .job = [&](JobId id) -> const Job& { return id == job.id ? changed : cluster_.job(id); },
+                        .promised = promised};
+  const Plan plan = schedule(cluster, policy_, order_, WorkBudget{.placements_made = UINT32_MAX}, now_);
+  return std::any_of(plan.placements.begin(), plan.placements.end(),
+                     [&job](const Placement& p) { return p.job == job.id; });
 }
 
 std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline& ahead,
@@ -309,7 +349,7 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
   const auto sooner = [&planned](std::optional<Instant> start) { return start && (!planned || *start < *planned); };
   const auto offer = [&](const char* option, std::string value, const JobSpec& spec) {
     const auto start = start_of(spec);
-    if (!sooner(start)) {
+    if (!sooner(start) || (*start <= now_ && !starts_now_with(job, spec))) {
       return false;
     }
     out.push_back({option, std::move(value), *start});

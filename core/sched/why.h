@@ -36,7 +36,7 @@ struct SmallerRequest {
 
 struct Explanation {
   std::vector<Blocker> blockers;  // all that hold it back; empty: it starts in the next pass
-  std::vector<JobId> ahead;       // jobs that wait before it and have a start that it may not delay
+  std::vector<JobId> ahead;       // jobs with a promised start that it may not delay, and those planned that stand before it
   std::optional<Instant> planned_start;
   std::vector<SmallerRequest> changes;  // each sooner than the planned start; the soonest first
 };
@@ -64,6 +64,9 @@ class Why {
   [[nodiscard]] std::string node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const;
   [[nodiscard]] std::vector<SmallerRequest> smaller_requests(const Job& job, const Timeline& ahead,
                                                              std::optional<Instant> planned) const;
+  // Whether a pass starts the job at once when its request is replaced by this one.
+  [[nodiscard]] bool starts_now_with(const Job& job, const JobSpec& spec) const;
+  [[nodiscard]] bool comes_before(const Job& a, const Job& b) const;
   // What is free when only those that stand before the job have their promised and expected places.
   [[nodiscard]] Timeline timeline_before(JobId self) const;
   [[nodiscard]] const std::vector<std::string>& nodes_of(const JobSpec& spec) const;
