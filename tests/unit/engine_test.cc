@@ -405,7 +405,7 @@ TEST(Engine, AStoppedQueueStartsNothingAndAClosedOneTakesNothing) {
   EXPECT_EQ(explain.reason(*engine::find_job(s.state, id)).word, "QueueStopped");
   s.rules.queues[0].starts = true;
   s.rules.queues[0].accepts = false;
-  EXPECT_NE(s.submit_refused(job(1, 1)).message.find("closed"), std::string::npos);
+  EXPECT_NE(s.submit_refused(job(1, 1)).message.find("takes no new jobs"), std::string::npos);
   EXPECT_EQ(s.schedule(), 1U);
   s.drop_effects();
 }
