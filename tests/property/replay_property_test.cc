@@ -174,5 +174,40 @@ TEST(ReplayProperty, TheSameTraceGivesTheSameReplay) {
   EXPECT_EQ(first->passes, second->passes);
 }
 
+// Small jobs come without end, more than the machine can run, and one job needs all of it. Its age brings it to the front,
+// where its start is promised: from then on it waits no longer than the longest job that runs.
+TEST(ReplayProperty, AJobOfTheWholeMachineStartsInAnEndlessStreamOfSmallOnes) {
+  constexpr std::int64_t kMachine = 64;
+  constexpr std::int64_t kDays = 14;
+  constexpr std::int64_t kLongest = 7'200;
+  const std::uint64_t seed = number_from("MUSTER_SEED", std::random_device{}());
+  std::printf("MUSTER_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  Random random(seed);
+  Trace trace;
+  trace.machine = kMachine;
+  std::size_t large = 0;
+  for (std::int64_t t = 0; t < kDays * 86'400; t += static_cast<std::int64_t>(random.between(1, 160))) {
+    if (large == 0 && t > 86'400) {
+      large = trace.jobs.size();
+      trace.jobs.push_back({static_cast<std::int64_t>(large) + 1, t, 3'600, 3'600, kMachine});
+    }
+    TraceJob job;
+    job.number = static_cast<std::int64_t>(trace.jobs.size()) + 1;
+    job.submit_s = t;
+    job.estimate_s = static_cast<std::int64_t>(random.between(1, 12)) * kLongest / 12;
+    job.run_s = static_cast<std::int64_t>(random.between(60, static_cast<std::uint64_t>(job.estimate_s)));
+    job.width = static_cast<std::int64_t>(random.between(1, 8));
+    trace.jobs.push_back(job);
+  }
+  const auto result = replay(trace, *find_policy("default", ""), {});
+  ASSERT_TRUE(result.ok());
+  const std::int64_t waited = result->start_s[large] - trace.jobs[large].submit_s;
+  std::printf("waited_s=%lld jobs=%zu\n", static_cast<long long>(waited), trace.jobs.size());
+  // A job of its size outranks an 8-core job of the same age and twice its limit after some hours; 25,000 to 27,000 s in
+  // trials. Half a day is the bound that must hold.
+  EXPECT_LE(waited, 43'200);
+  EXPECT_EQ(result->broken_promises, 0U);
+}
+
 }  // namespace
 }  // namespace muster::sim
