@@ -64,9 +64,9 @@ Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, Pi
 Pipeline::~Pipeline() = default;
 
 void Pipeline::abandon_state() {
-  static const engine::State* abandoned = nullptr;  // still reachable, so that it is no leak
+  // Still reachable, so that it is no leak; volatile, or the compiler drops a variable that nobody reads.
+  static const engine::State* volatile abandoned = nullptr;
   abandoned = new engine::State(std::move(state_));
-  MUSTER_CHECK(abandoned != nullptr);
 }
 
 Instant Pipeline::now() {
