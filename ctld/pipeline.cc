@@ -50,7 +50,11 @@ Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, Pi
         want_plan();
         arm_begin_timer();
       }),
-      refresh_timer_(loop, [this] { want_plan(); }) {
+      refresh_timer_(loop, [this] {
+        plan_memory_ = {};  // also when the wall clock was set back and seems to stand still
+        want_plan();
+      }),
+      reunion_timer_(loop, [this] { want_plan(); }) {
   for (const auto* records : {&state_.jobs, &state_.arrays}) {
     for (const auto& [id, job] : *records) {
       if (job.spec->begin.is_set() && !job.is_active()) {
@@ -65,7 +69,7 @@ Pipeline::~Pipeline() = default;
 
 void Pipeline::abandon_state() {
   // Still reachable, so that it is no leak; volatile, or the compiler drops a variable that nobody reads.
-  static const engine::State* volatile abandoned = nullptr;
+  [[maybe_unused]] static const engine::State* volatile abandoned = nullptr;
   abandoned = new engine::State(std::move(state_));
 }
 
@@ -93,6 +97,9 @@ void Pipeline::take(engine::Decision& decision) {
   for (auto& fact : decision.facts) {
     engine::apply(state_, fact, open.effects);
     plan_wanted_ = plan_wanted_ || calls_for_plan(fact);
+    if (std::holds_alternative<TermStarted>(fact.body)) {
+      term_start_ = fact.at;
+    }
     if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
       watch_begin(submitted->spec->begin);
     }
@@ -166,10 +173,29 @@ void Pipeline::flush() {
   }
 }
 
+// After a start of the controller the nodes come back one after the other. Who plans before they are all there gives the
+// places of promised jobs away.
+Duration Pipeline::reunion_wait() {
+  const Instant until = term_start_ + limits_.reunion_max;
+  const Instant current = now();
+  if (current >= until) {
+    return {};
+  }
+  const bool missing = std::any_of(state_.nodes.begin(), state_.nodes.end(), [this](const Node& node) {
+    return node.contact == Contact::kUnreachable && !node.drained && node.since == term_start_;
+  });
+  return missing ? until - current : Duration{};
+}
+
 void Pipeline::plan_slice() {
-  if (!std::exchange(plan_wanted_, false)) {
+  if (!plan_wanted_) {
     return;
   }
+  if (const auto wait = reunion_wait(); wait > Duration{}) {
+    reunion_timer_.start_once(wait);
+    return;
+  }
+  plan_wanted_ = false;
   auto plan = engine::plan(state_, policy_, sched::WorkBudget{}, now(), plan_memory_);
   if (plan_memory_.stale && !refresh_timer_.active()) {
     refresh_timer_.start_once(sched::PlanMemory::kFreshFor);

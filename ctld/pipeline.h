@@ -21,6 +21,7 @@
 namespace muster::ctld {
 
 struct PipelineLimits {
+  Duration reunion_max = Duration::from_s(10);  // how long a start waits for the nodes that were connected before
   // The open batch is full above one of these: the controller stops reading until it is closed.
   std::uint64_t batch_facts_max = 10'000;
   std::uint64_t batch_bytes_max = 64 << 20;  // of blobs
@@ -113,7 +114,10 @@ class Pipeline {
   // Times at which jobs may begin, the earliest first.
   std::multiset<Instant> begins_;
   io::Timer begin_timer_;
+  Duration reunion_wait();
+  Instant term_start_;
   io::Timer refresh_timer_;  // runs while the last plan used promises as they were
+  io::Timer reunion_timer_;  // runs while planning waits for nodes after a start
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 

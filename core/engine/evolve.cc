@@ -154,7 +154,7 @@ class Evolve {
   }
 
   void operator()(const AttemptConfirmed& f) {
-    with_attempt(f.key, [&f](Active& active) {
+    with_attempt(f.key, [&f](const Job& /*job*/, Active& active) {
       for (AttemptOnNode& on : active.nodes) {
         if (on.share.node == f.node && on.phase == NodePhase::kLaunching) {
           on.phase = NodePhase::kStarted;
@@ -165,9 +165,10 @@ class Evolve {
   }
 
   void operator()(const AttemptEndedOnNode& f) {
-    with_attempt(f.key, [&f](Active& active) {
+    with_attempt(f.key, [this, &f](const Job& job, Active& active) {
       for (AttemptOnNode& on : active.nodes) {
         if (on.share.node == f.node && on.phase != NodePhase::kEnded) {
+          unindex_share(s_, job, active, on.share);
           on.phase = NodePhase::kEnded;
           on.outcome = f.outcome;
         }
@@ -180,7 +181,7 @@ class Evolve {
     if (f.signal != 0) {
       return;  // a signal to a running job changes nothing that the controller keeps
     }
-    with_attempt(f.key, [&f](Active& active) {
+    with_attempt(f.key, [&f](const Job& /*job*/, Active& active) {
       active.stop = f.cause;
       active.stop_by = f.by;
     });
@@ -297,10 +298,9 @@ class Evolve {
     if (it == s_.jobs.end() || it->second.attempt != key.attempt) {
       return;
     }
-    if (std::holds_alternative<Active>(it->second.phase)) {
-      unindex_job(s_, it->second);
-      change(std::get<Active>(it->second.phase));
-      index_job(s_, it->second);
+    // Only the end on a node changes an index, and only that node's part.
+    if (auto* active = std::get_if<Active>(&it->second.phase)) {
+      change(it->second, *active);
     }
   }
 

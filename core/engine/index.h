@@ -8,6 +8,8 @@ namespace muster::engine {
 // Adds what a record means to the indexes, or takes it away again. A record is changed between the two calls.
 void index_job(State& state, const Job& job);
 void unindex_job(State& state, const Job& job);
+// Gives back what an active job holds on one node, before its phase there becomes kEnded.
+void unindex_share(State& state, const Job& job, const Active& active, const NodeShare& share);
 // Its place among the jobs of its user and name; of a single job or an array record, from its submission to its end.
 void index_name(State& state, const Job& job);
 void unindex_name(State& state, const Job& job);

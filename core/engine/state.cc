@@ -129,6 +129,12 @@ void index_job(State& state, const Job& job) {
   }
 }
 
+void unindex_share(State& state, const Job& job, const Active& active, const NodeShare& share) {
+  state.ledger.give_back(share);
+  state.horizon.release(share, believed_end(job, active));
+  state.jobs_on_node[share.node.value].erase(job.id);
+}
+
 void unindex_job(State& state, const Job& job) {
   for (const OpenDependency& open : job.open) {
     if (const auto waiting = state.dependents.find(open.job); waiting != state.dependents.end()) {
@@ -148,9 +154,7 @@ void unindex_job(State& state, const Job& job) {
     --state.active_jobs;
     for (const AttemptOnNode& on : active->nodes) {
       if (on.phase != NodePhase::kEnded) {
-        state.ledger.give_back(on.share);
-        state.horizon.release(on.share, believed_end(job, *active));
-        state.jobs_on_node[on.share.node.value].erase(job.id);
+        unindex_share(state, job, *active, on.share);
       }
     }
   } else {

@@ -125,19 +125,27 @@ std::vector<Slot> choose(std::vector<Offer>& offers, const JobSpec& spec, std::s
   for (const Offer* o : chosen) {
     of_chosen += o->capacity;
   }
-  // Tasks that the first i nodes of each order hold.
+  // Tasks that the first i nodes of each order hold, and GPUs that they have.
+  std::uint64_t gpus_of_chosen = 0;
+  for (const Offer* o : chosen) {
+    gpus_of_chosen += static_cast<std::uint64_t>(o->free.gpus);
+  }
   std::vector<std::vector<std::uint64_t>> sums;
+  std::vector<std::vector<std::uint64_t>> gpu_sums;
   for (const std::vector<Offer*>& order : orders) {
     std::vector<std::uint64_t> sum = {of_chosen};
+    std::vector<std::uint64_t> gpus = {gpus_of_chosen};
     for (const Offer* o : order) {
       sum.push_back(sum.back() + o->capacity);
+      gpus.push_back(gpus.back() + static_cast<std::uint64_t>(o->free.gpus));
     }
     sums.push_back(std::move(sum));
+    gpu_sums.push_back(std::move(gpus));
   }
   for (std::size_t k = nodes_min; k <= nodes_max && k <= chosen.size() + others.size() && k <= spec.ntasks; ++k) {
     const std::size_t extra = k - chosen.size();
     for (std::size_t i = 0; i < orders.size(); ++i) {
-      if (sums[i][extra] < spec.ntasks) {
+      if (sums[i][extra] < spec.ntasks || gpu_sums[i][extra] < spec.gpus) {
         continue;
       }
       std::vector<Offer*> pick = chosen;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "core/sched/choose.h"
@@ -74,12 +75,6 @@ std::uint64_t nodes_with(const Draft& draft, FitIndex::Free least) {
     nodes += it->first.cores < least.cores ? 0 : it->second.nodes;
   }
   return nodes;
-}
-
-// Whether every node of the job has the same number of tasks, whichever nodes they are.
-bool is_even(const JobSpec& spec) {
-  return spec.nodes_min == spec.nodes_max && spec.ntasks_per_node != 0 &&
-         std::uint64_t{spec.nodes_min} * spec.ntasks_per_node == spec.ntasks;
 }
 
 // The fewest nodes that the request allows, each with an equal part of the tasks.
@@ -286,18 +281,32 @@ std::optional<Spot> earliest_on_several(const Timeline& timeline, const JobSpec&
   }
   std::sort(changes.begin(), changes.end(),
             [](const Change& a, const Change& b) { return std::tie(a.at, a.node) < std::tie(b.at, b.node); });
+  // The nodes that it names must all have room, or choose() would be asked in vain at every instant.
+  std::set<NodeIndex> named;
+  for (const std::string& name : spec.nodelist) {
+    if (const NodeIndex* index = draft.base().find(name)) {
+      named.insert(*index);
+    }
+  }
+  if (named.size() < spec.nodelist.size()) {
+    return std::nullopt;
+  }
+  auto named_missing = static_cast<std::int64_t>(named.size());
   Offered offered;
   std::vector<std::pair<std::uint32_t, std::int64_t>> last(draft.size());
   for (std::size_t i = 0; i < changes.size();) {
     const Instant at = changes[i].at;
     for (; i < changes.size() && changes[i].at == at; ++i) {
       auto& [capacity, gpus] = last[changes[i].node.value];
+      if (named.contains(changes[i].node)) {
+        named_missing += (changes[i].capacity == 0 ? 1 : 0) - (capacity == 0 ? 1 : 0);
+      }
       offered.set(capacity, changes[i].capacity);
       offered.set_gpus(gpus, changes[i].gpus);
       capacity = changes[i].capacity;
       gpus = changes[i].gpus;
     }
-    if (offered.suffices(spec)) {
+    if (named_missing == 0 && offered.suffices(spec)) {
       std::vector<Slot> slots = choose_at(timeline, spec, filter, at);
       if (!slots.empty()) {
         return Spot{.start = at, .slots = std::move(slots)};

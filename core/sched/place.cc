@@ -70,9 +70,15 @@ PlaceResult refusal(const std::vector<Offer>& offers, const JobSpec& spec, Assum
 
 }  // namespace
 
+bool only_named(const JobSpec& spec) {
+  return !spec.nodelist.empty() && (spec.ntasks <= spec.nodelist.size() ||
+                                    (spec.nodes_max != 0 && spec.nodes_max <= spec.nodelist.size()));
+}
+
 NodeFilter make_filter(const Ledger& ledger, const JobSpec& spec, const std::vector<std::string>& allowed) {
   NodeFilter filter;
-  if (allowed.empty() && spec.exclude.empty()) {
+  const bool named = only_named(spec);
+  if (allowed.empty() && spec.exclude.empty() && !named) {
     return filter;
   }
   filter.all = false;
@@ -87,6 +93,15 @@ NodeFilter make_filter(const Ledger& ledger, const JobSpec& spec, const std::vec
     if (const auto rank = rank_of(name)) {
       filter.ranks.insert(*rank);
     }
+  }
+  if (named) {
+    IndexSet ranks;
+    for (const std::string& name : spec.nodelist) {
+      if (const auto rank = rank_of(name)) {
+        ranks.insert(*rank);
+      }
+    }
+    filter.ranks &= ranks;
   }
   for (const std::string& name : spec.exclude) {
     if (const auto rank = rank_of(name)) {

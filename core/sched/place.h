@@ -18,6 +18,8 @@ struct NodeFilter {
   IndexSet ranks;
   [[nodiscard]] bool allows(std::uint32_t rank) const { return all || ranks.contains(rank); }
 };
+// Whether the job can run on no other nodes than those that it names.
+bool only_named(const JobSpec& spec);
 // `allowed` lists the names of nodes that the job's queue has; empty means all.
 NodeFilter make_filter(const Ledger& ledger, const JobSpec& spec, const std::vector<std::string>& allowed);
 

@@ -66,6 +66,11 @@ std::uint32_t tasks_that_fit(const JobSpec& spec, const NodeCapacity& node, cons
   return static_cast<std::uint32_t>(low);
 }
 
+bool is_even(const JobSpec& spec) {
+  return spec.nodes_min == spec.nodes_max && spec.ntasks_per_node != 0 &&
+         std::uint64_t{spec.nodes_min} * spec.ntasks_per_node == spec.ntasks;
+}
+
 std::string plural(std::uint64_t n, const char* one, const char* many) {
   return std::to_string(n) + " " + (n == 1 ? one : many);
 }

@@ -19,6 +19,9 @@ namespace muster::sched {
 // How many tasks of the job fit into what is free on the node.
 [[nodiscard]] std::uint32_t tasks_that_fit(const JobSpec& spec, const NodeCapacity& node, const Amount& free);
 
+// Whether every node of the job has the same number of tasks, whichever nodes they are.
+[[nodiscard]] bool is_even(const JobSpec& spec);
+
 // "2 nodes with 8 tasks of 1 CPU, 4 GPUs a node": the request in words.
 [[nodiscard]] std::string describe_request(const JobSpec& spec);
 

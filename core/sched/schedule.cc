@@ -38,9 +38,11 @@ class Cursor {
  public:
   // Whether the request is known not to fit now.
   bool refused = false;
+  bool recalled = false;  // and that only from the last pass
+  bool claims = false;    // the one job of this cursor was promised a start
 
   Cursor(const Cluster& cluster, const JobSpecPtr& spec, const PendingIndex::Group& group, std::size_t queue)
-      : cluster_(&cluster), spec_(&spec), queue_(queue), at_(group.begin()), end_(group.end()) {
+      : cluster_(&cluster), spec_(&spec), queue_(queue), group_(&group), at_(group.begin()), end_(group.end()) {
     load();
   }
 
@@ -52,9 +54,37 @@ class Cursor {
   [[nodiscard]] JobId id() const { return at_->id; }
   [[nodiscard]] std::uint64_t position() const { return position_; }
 
+  // The jobs of the group that were promised a start.
+  [[nodiscard]] std::vector<PendingEntry> claimed() const {
+    std::vector<PendingEntry> out;
+    if (!cluster_->promised.empty()) {
+      for (const auto& [id, promise] : cluster_->promised) {
+        const PendingEntry entry{cluster_->job(id).eligible_time, id};
+        if (group_->contains(entry)) {
+          out.push_back(entry);
+        }
+      }
+    }
+    return out;
+  }
+  // A cursor for one job with a claim.
+  [[nodiscard]] Cursor only(const PendingEntry& entry) const {
+    Cursor one = *this;
+    one.claims = true;
+    one.at_ = group_->find(entry);
+    one.end_ = std::next(one.at_);
+    one.load();
+    return one;
+  }
+  void pass_over_claims() {
+    passes_over_claims_ = true;
+    load();
+  }
+
   // The task was placed: on to the next one.
   void placed() {
     ++placed_;
+    claims = false;  // it was the claim of the task that starts
     if (!job_->is_array_record || at_array_limit(*job_, placed_)) {
       next_job();
       return;
@@ -79,7 +109,7 @@ class Cursor {
       placed_ = 0;
       range_ = 0;
       position_ = job_->is_array_record ? job_->waiting.front().begin : 0;
-      if (!at_array_limit(*job_, 0)) {
+      if (!at_array_limit(*job_, 0) && !(passes_over_claims_ && cluster_->promised.contains(at_->id))) {
         return;
       }
     }
@@ -88,6 +118,8 @@ class Cursor {
   const Cluster* cluster_;
   const JobSpecPtr* spec_;
   std::size_t queue_;
+  const PendingIndex::Group* group_;
+  bool passes_over_claims_ = false;
   PendingIndex::Group::const_iterator at_;
   PendingIndex::Group::const_iterator end_;
   const Job* job_ = nullptr;
@@ -155,6 +187,7 @@ class Pass {
         cursors_.push_back(cursor);
       }
     }
+    add_claims();
     promises_given_.resize(policy.queues.size());
     recall_refusals();
   }
@@ -196,6 +229,24 @@ class Pass {
   }
 
  private:
+  // Jobs with a claim are looked at apart from their groups: others of the group may stand before them without one.
+  void add_claims() {
+    if (policy_.rules.backfill != Backfill::kEasy || !policy_.rules.keep_promises) {
+      return;
+    }
+    const std::size_t groups = cursors_.size();
+    for (std::size_t i = 0; i < groups; ++i) {
+      for (const PendingEntry& entry : cursors_[i].claimed()) {
+        Cursor one = cursors_[i].only(entry);
+        if (!one.done()) {
+          cursors_.push_back(one);
+        }
+      }
+      cursors_[i].pass_over_claims();
+    }
+    std::erase_if(cursors_, [](const Cursor& c) { return c.done(); });
+  }
+
   const QueuePolicy& queue_of(const Cursor& c) const { return policy_.queues[c.queue()]; }
 
   // Marks the requests that the last pass refused and that nothing since could have made fit.
@@ -216,7 +267,7 @@ class Pass {
       return;
     }
     for (Cursor& c : cursors_) {
-      c.refused = memory->refused.contains(c.spec_ptr()) &&
+      c.recalled = c.refused = memory->refused.contains(c.spec_ptr()) &&
                   std::none_of(released->begin(), released->end(), [&](NodeIndex node) { return could_help(c.spec(), node); });
     }
   }
@@ -227,8 +278,7 @@ class Pass {
       return false;
     }
     const bool whole = spec.nodes_max == 1 || spec.ntasks == 1;
-    const bool even = spec.ntasks_per_node != 0 && spec.nodes_min == spec.nodes_max;
-    const std::uint32_t least = whole ? spec.ntasks : even ? spec.ntasks / std::max<std::uint32_t>(1, spec.nodes_min) : 1;
+    const std::uint32_t least = whole ? spec.ntasks : is_even(spec) ? spec.ntasks_per_node : 1;
     return tasks_that_fit(spec, n, n.free) >= std::max<std::uint32_t>(1, least);
   }
 
@@ -256,7 +306,7 @@ class Pass {
       const std::size_t i = line_.pop();
       Cursor& c = cursors_[i];
       std::uint32_t& given = promises_given_[c.queue()];
-      const bool claims = policy_.rules.keep_promises && cluster_.promised.contains(c.id());
+      const bool claims = c.claims;
       if (given >= policy_.rules.promises && !claims) {
         left_.push_back(i);
         continue;
@@ -272,7 +322,13 @@ class Pass {
         continue;
       }
       const JobId job = c.id();
-      if (auto spot = promised_spot(c)) {
+      auto spot = promised_spot(c);
+      if (spot && spot->start <= now_ && c.recalled) {
+        forget_refusals();  // it fits after all
+        enqueue(i);
+        continue;
+      }
+      if (spot) {
         timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
         plan_.promises.push_back(Promise{job, spot->start, std::move(spot->slots)});
         ++given;
@@ -300,6 +356,13 @@ class Pass {
     }
   }
 
+  void forget_refusals() {
+    for (Cursor& c : cursors_) {
+      c.refused = c.refused && !c.recalled;
+      c.recalled = false;
+    }
+  }
+
   std::optional<Spot> promised_spot(const Cursor& c) {
     if (cluster_.remembered != nullptr) {
       const auto it = cluster_.remembered->promises.find(c.id());
@@ -309,9 +372,14 @@ class Pass {
         const bool free = std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
           return timeline_.free(slot.node, p.start, end).covers(slot.amount);
         });
-        if (free) {
+        // A whole node may have become another one.
+        const bool same = !c.spec().exclusive || std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
+          return slot.amount.cores == timeline_.draft().node(slot.node.value).all.cores;
+        });
+        if (free && same) {
           return Spot{.start = p.start, .slots = p.slots};
         }
+        forget_refusals();  // what it kept from others may be theirs
       }
     }
     return earliest_fit(timeline_, c.spec(), filter(c), now_);
@@ -397,7 +465,7 @@ class Pass {
 
   // Most jobs of a queue may use the same nodes.
   const NodeFilter& filter(const Cursor& c) {
-    const auto key = std::pair(c.queue(), c.spec().exclude);
+    const auto key = std::tuple(c.queue(), c.spec().exclude, only_named(c.spec()) ? c.spec().nodelist : std::vector<std::string>{});
     auto it = filters_.find(key);
     if (it == filters_.end()) {
       it = filters_.emplace(key, make_filter(cluster_.ledger, c.spec(), queue_of(c).nodes)).first;
@@ -417,7 +485,7 @@ class Pass {
   Line line_;
   std::vector<std::size_t> left_;
   std::vector<std::uint32_t> promises_given_;  // by queue
-  std::map<std::pair<std::size_t, std::vector<std::string>>, NodeFilter> filters_;
+  std::map<std::tuple<std::size_t, std::vector<std::string>, std::vector<std::string>>, NodeFilter> filters_;
 };
 
 }  // namespace

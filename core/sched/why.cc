@@ -17,6 +17,8 @@ namespace {
 // must not hold up the loop.
 constexpr std::uint32_t kExpectedMax = 200;
 constexpr std::uint32_t kNodesLookedAtMax = 500'000;
+// Changes of a request that are tried for one answer.
+constexpr int kTriesMax = 40;
 
 // Of one job's open dependencies, those that an explanation names.
 constexpr std::size_t kDependenciesNamedMax = 20;
@@ -342,12 +344,21 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
                                                   std::optional<Instant> planned) const {
   std::vector<SmallerRequest> out;
   const std::vector<std::string>& allowed = nodes_of(*job.spec);
+  if (job.held) {
+    return out;  // no request starts it
+  }
   const auto start_of = [&](const JobSpec& spec) -> std::optional<Instant> {
-    const auto spot = earliest_fit(ahead, spec, make_filter(cluster_.ledger, spec, allowed), now_);
+    const auto spot = earliest_fit(ahead, spec, make_filter(cluster_.ledger, spec, allowed), std::max(now_, spec.begin));
     return spot ? std::optional(spot->start) : std::nullopt;
   };
   const auto sooner = [&planned](std::optional<Instant> start) { return start && (!planned || *start < *planned); };
+  // An answer must not hold up the loop: each try may cost a pass.
+  int tries = kTriesMax;
   const auto offer = [&](const char* option, std::string value, const JobSpec& spec) {
+    if (tries == 0) {
+      return false;
+    }
+    --tries;
     const auto start = start_of(spec);
     if (!sooner(start) || (*start <= now_ && !starts_now_with(job, spec))) {
       return false;
@@ -365,6 +376,9 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
     for (const std::uint64_t v : values) {
       JobSpec smaller = *job.spec;
       set(smaller, static_cast<std::uint32_t>(v));
+      if (smaller.ntasks != job.spec->ntasks && smaller.ntasks != v) {
+        break;  // below the number of nodes
+      }
       if (v >= 1 && v < asked && offer(option, std::to_string(v), smaller)) {
         return;
       }
@@ -375,11 +389,10 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
   try_counts("--gpus-per-task", s.gpus_per_task, [](JobSpec& c, std::uint32_t v) { c.gpus_per_task = v; });
   try_counts("--gpus", s.gpus, [](JobSpec& c, std::uint32_t v) { c.gpus = v; });
   try_counts("--cpus-per-task", s.cpus_per_task, [](JobSpec& c, std::uint32_t v) { c.cpus_per_task = v; });
-  try_counts("--ntasks", s.ntasks, [](JobSpec& c, std::uint32_t v) {
-    c.ntasks = v;
-    c.nodes_min = std::min(c.nodes_min, v);
-    c.nodes_max = c.nodes_max == 0 ? 0 : std::max(c.nodes_min, std::min(c.nodes_max, v));
-  });
+  if (s.ntasks_per_node == 0) {
+    // Fewer tasks than nodes would need another --nodes as well.
+    try_counts("--ntasks", s.ntasks, [](JobSpec& c, std::uint32_t v) { c.ntasks = std::max(v, c.nodes_min); });
+  }
   if (s.mem_per_node_mib > 1) {
     try_counts("--mem", std::min<std::uint64_t>(s.mem_per_node_mib, UINT32_MAX),
                [](JobSpec& c, std::uint32_t v) { c.mem_per_node_mib = v; });
@@ -403,7 +416,8 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
   std::set<std::int64_t, std::greater<>> limits;
   for (const auto* list : {&outlook_.plan.promises, &outlook_.expected}) {
     for (const Promise& p : *list) {
-      const std::int64_t seconds = (p.start - now_).seconds();
+      // Whole minutes with some to spare, so that it is still true when it has been typed.
+      const std::int64_t seconds = ((p.start - now_).seconds() - 30) / 60 * 60;
       if (p.job != job.id && seconds >= 60 && Duration::from_s(seconds) < s.time_limit) {
         limits.insert(seconds);
       }

@@ -115,8 +115,6 @@ class World {
       s.cpus_per_task = value;
     } else if (change.option == "--ntasks") {
       s.ntasks = value;
-      s.nodes_min = std::min(s.nodes_min, value);
-      s.nodes_max = s.nodes_max == 0 ? 0 : std::max(s.nodes_min, std::min(s.nodes_max, value));
     } else if (change.option == "--mem") {
       s.mem_per_node_mib = value;
     } else if (change.option == "--exclusive") {
