@@ -28,7 +28,7 @@ std::string config_json(const pb::ConfigReply& reply);
 
 struct QueueView {
   std::string name;
-  std::string state;  // open, closed, stopped
+  std::string state;  // up, drain, down, inactive
   std::int64_t priority = 0;
   Duration max_time;      // zero or infinite: no limit
   Duration default_time;  // zero: the cluster's

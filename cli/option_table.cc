@@ -49,7 +49,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kInput, "input", 'i', Arg::kRequired, Kind::kPath, "FILE", "standard input (submit: default nothing; run: a file, all or none, default the caller's to rank 0)", kJobMakers, kScript},
   {Id::kOpenMode, "open-mode", 0, Arg::kRequired, Kind::kChoice, "truncate|append", "what to do with output files that exist", kJobMakers, kScript},
   {Id::kExport, "export", 0, Arg::kRequired, Kind::kExport, "LIST", "environment to pass: ALL (default), NONE, or NAME,NAME=VALUE,...", kJobMakers, kScript},
-  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "start again when a node fails", kJobMakers, kScript},
+  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "start again when a node fails (recorded; jobs are not started again yet)", kJobMakers, kScript},
   {Id::kNoRequeue, "no-requeue", 0, Arg::kNone, Kind::kFlag, "", "never start again", kJobMakers, kScript},
   {Id::kMailUser, "mail-user", 0, Arg::kRequired, Kind::kText, "ADDRESS", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
   {Id::kMailType, "mail-type", 0, Arg::kRequired, Kind::kText, "TYPES", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},

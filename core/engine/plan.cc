@@ -66,7 +66,10 @@ ApplyPlan apply_plan(const State& state, sched::Plan plan) {
   command.placements = std::move(plan.placements);
   for (const sched::Promise& p : plan.promises) {
     const Instant before = record_of(state, p.job).promised_start;
-    if (!before.is_set() || before + kPromiseStep < p.start) {
+    // The promise of an array was of the task that starts; the next one has its own.
+    const bool starts = std::any_of(command.placements.begin(), command.placements.end(),
+                                    [&p](const Placement& each) { return each.job == p.job; });
+    if (starts || !before.is_set() || before + kPromiseStep < p.start) {
       command.promises.push_back(PromisedStart{p.job, p.start});
     }
   }

@@ -171,6 +171,9 @@ class Steps(ClusterTest):
         text = "flood-%d" % os.getpid()
         run = self.cluster.popen("run", "-N", 4, "--ntasks-per-node", 2, "yes", text, stdout=subprocess.PIPE,
                                  stderr=subprocess.DEVNULL)
+        # Whatever is found below, the nodes are free again for the next test.
+        self.addCleanup(run.wait, 60)
+        self.addCleanup(run.stdout.close)
         run.stdout.read(10_000_000)
         writers = [pid for pid in processes_of(text) if pid != run.pid]
         self.assertEqual(len(writers), 8)
