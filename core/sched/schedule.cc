@@ -54,19 +54,7 @@ class Cursor {
   [[nodiscard]] JobId id() const { return at_->id; }
   [[nodiscard]] std::uint64_t position() const { return position_; }
 
-  // The jobs of the group that were promised a start.
-  [[nodiscard]] std::vector<PendingEntry> claimed() const {
-    std::vector<PendingEntry> out;
-    if (!cluster_->promised.empty()) {
-      for (const auto& [id, promise] : cluster_->promised) {
-        const PendingEntry entry{cluster_->job(id).eligible_time, id};
-        if (group_->contains(entry)) {
-          out.push_back(entry);
-        }
-      }
-    }
-    return out;
-  }
+  [[nodiscard]] bool has(const PendingEntry& entry) const { return group_->contains(entry); }
   // A cursor for one job with a claim.
   [[nodiscard]] Cursor only(const PendingEntry& entry) const {
     Cursor one = *this;
@@ -234,15 +222,27 @@ class Pass {
     if (policy_.rules.backfill != Backfill::kEasy || !policy_.rules.keep_promises) {
       return;
     }
-    const std::size_t groups = cursors_.size();
-    for (std::size_t i = 0; i < groups; ++i) {
-      for (const PendingEntry& entry : cursors_[i].claimed()) {
-        Cursor one = cursors_[i].only(entry);
-        if (!one.done()) {
-          cursors_.push_back(one);
-        }
+    // The cursors stand in the order of the groups.
+    const auto groups = static_cast<std::ptrdiff_t>(cursors_.size());
+    std::set<std::ptrdiff_t> with_claims;
+    for (const auto& [id, promise] : cluster_.promised) {
+      const Job& job = cluster_.job(id);
+      const auto end = cursors_.begin() + groups;
+      const auto it = std::lower_bound(cursors_.begin(), end, job.spec, [](const Cursor& c, const JobSpecPtr& spec) {
+        return RequestLess{}(c.spec_ptr(), spec);
+      });
+      const PendingEntry entry{job.eligible_time, id};
+      if (it == end || !it->has(entry)) {
+        continue;
       }
-      cursors_[i].pass_over_claims();
+      with_claims.insert(it - cursors_.begin());
+      Cursor one = it->only(entry);
+      if (!one.done()) {
+        cursors_.push_back(one);
+      }
+    }
+    for (const std::ptrdiff_t i : with_claims) {
+      cursors_[static_cast<std::size_t>(i)].pass_over_claims();
     }
     std::erase_if(cursors_, [](const Cursor& c) { return c.done(); });
   }
