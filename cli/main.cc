@@ -75,8 +75,8 @@ int run(const std::vector<std::string>& words, bool as_srun) {
     if (name == "--version" || name == "-V") name = "version";
     info = find_command(name);
     if (info == nullptr || info->command == kSrun) {
-      constexpr std::string_view kLaterCommands[] = {"alloc",      "requeue",  "suspend", "continue", "update",
-                                                     "checkpoint", "top",     "attach"};
+      constexpr std::string_view kLaterCommands[] = {"alloc",  "requeue",    "suspend", "continue",
+                                                     "update", "checkpoint", "top",     "attach"};
       for (const std::string_view later : kLaterCommands) {
         if (name == later) return usage_error(name + " is not supported yet: see `muster help` for what is");
       }

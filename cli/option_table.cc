@@ -199,7 +199,11 @@ constexpr CommandInfo kCommands[] = {
 
 }  // namespace
 
-std::span<const OptionInfo> option_table() { return kOptions; }
-std::span<const CommandInfo> command_table() { return kCommands; }
+std::span<const OptionInfo> option_table() {
+  return kOptions;
+}
+std::span<const CommandInfo> command_table() {
+  return kCommands;
+}
 
 }  // namespace muster::cli

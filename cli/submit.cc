@@ -74,7 +74,8 @@ std::string test_text(const pb::SubmitReply& reply) {
   std::string text = "The job would be accepted";
   if (reply.planned_nodes_size() == 0) return text + "; no node that it may use is in service now\n";
   std::vector<std::string> nodes(reply.planned_nodes().begin(), reply.planned_nodes().end());
-  text += reply.starts_now() ? " and start now" : " and start at " + format_time(reply.planned_start_us()) + " at the latest";
+  text += reply.starts_now() ? " and start now"
+                             : " and start at " + format_time(reply.planned_start_us()) + " at the latest";
   return text + " on " + join_nodes(nodes) + "\n";
 }
 

@@ -439,12 +439,14 @@ std::string explanation_text(const pb::JobView& job) {
   if (!job.has_explanation()) return "";
   const pb::Explanation& why = job.explanation();
   std::string text;
-  for (const pb::Blocker& blocker : why.blockers()) text += "  " + blocker.word() + ": " + printable(blocker.text()) + "\n";
+  for (const pb::Blocker& blocker : why.blockers())
+    text += "  " + blocker.word() + ": " + printable(blocker.text()) + "\n";
   if (why.blockers_size() == 0) text += "  nothing holds it back: it starts in the next planning pass\n";
   if (why.ahead_size() != 0) {
     text += "Jobs before it with a planned start:";
     for (int i = 0; i < std::min(why.ahead_size(), kAheadShownMax); ++i) text += " " + std::to_string(why.ahead(i));
-    if (why.ahead_size() > kAheadShownMax) text += " and " + std::to_string(why.ahead_size() - kAheadShownMax) + " more";
+    if (why.ahead_size() > kAheadShownMax)
+      text += " and " + std::to_string(why.ahead_size() - kAheadShownMax) + " more";
     text += "\n";
   }
   if (job.estimated_start_us() != 0) text += "Starts at the latest: " + format_time(job.estimated_start_us()) + "\n";

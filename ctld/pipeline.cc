@@ -46,14 +46,16 @@ Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, Pi
       limits_(limits),
       hooks_(std::move(hooks)),
       open_(std::make_unique<Open>()),
-      begin_timer_(loop, [this] {
-        want_plan();
-        arm_begin_timer();
-      }),
-      refresh_timer_(loop, [this] {
-        plan_memory_ = {};  // also when the wall clock was set back and seems to stand still
-        want_plan();
-      }),
+      begin_timer_(loop,
+                   [this] {
+                     want_plan();
+                     arm_begin_timer();
+                   }),
+      refresh_timer_(loop,
+                     [this] {
+                       plan_memory_ = {};  // also when the wall clock was set back and seems to stand still
+                       want_plan();
+                     }),
       reunion_timer_(loop, [this] { want_plan(); }) {
   for (const auto* records : {&state_.jobs, &state_.arrays}) {
     for (const auto& [id, job] : *records) {

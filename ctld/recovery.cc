@@ -86,9 +86,8 @@ Status replay(const std::string& state_dir, std::uint64_t upto, Recovered& out) 
       MUSTER_ASSIGN(auto rows, reader->read(ahead, upto, kBatchesAtOnce));
       more = !rows.empty();
       if (more) {
-        decoding.push_back(std::async(std::launch::async, [rows = std::move(rows), first, &path] {
-          return decode_rows(rows, first, path);
-        }));
+        decoding.push_back(std::async(
+            std::launch::async, [rows = std::move(rows), first, &path] { return decode_rows(rows, first, path); }));
       }
     }
     if (decoding.size() > (more ? kDecodedAhead : 0)) {

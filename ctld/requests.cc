@@ -346,8 +346,8 @@ void Requests::submit(const Call& call, const pb::Request& request) {
   if (!target) {
     return accept(call, command, in.script(), in.environment(), in.test_only());
   }
-  const auto submission = std::make_shared<Submission>(
-      Submission{call, std::move(command), in.script(), in.environment(), in.test_only()});
+  const auto submission =
+      std::make_shared<Submission>(Submission{call, std::move(command), in.script(), in.environment(), in.test_only()});
   look_up(submission, *target);
 }
 

@@ -259,8 +259,7 @@ void Requests::read_history(const Call& call, HistoryFilter filter, std::functio
 
 void Requests::read_history(HistoryFilter filter, std::function<void(Result<HistoryRows>)> done) {
   if (history_queue_.size() >= kHistoryReadsQueued) {
-    return done(
-        make_error(ErrorCode::kLimitReached, "too many questions about history are waiting: try again later"));
+    return done(make_error(ErrorCode::kLimitReached, "too many questions about history are waiting: try again later"));
   }
   history_queue_.push_back({std::move(filter), [this, done = std::move(done)](Result<HistoryPage> page) {
                               // The next question is read when these rows are gone.

@@ -88,11 +88,11 @@ class ControllerLink {
   bool ever_registered_ = false;
   std::uint64_t sequence_ = 0;
   std::uint64_t registration_sequence_ = 0;  // of the last registration sent
-  Duration heard_;    // last message, since boot
-  Duration asked_;    // last registration sent
-  Duration beat_;     // last heartbeat sent
-  Duration retried_;  // last repetition of unacknowledged reports
-  Duration opened_;   // the socket
+  Duration heard_;                           // last message, since boot
+  Duration asked_;                           // last registration sent
+  Duration beat_;                            // last heartbeat sent
+  Duration retried_;                         // last repetition of unacknowledged reports
+  Duration opened_;                          // the socket
   std::vector<AttemptReport> reports_;
   bool reports_due_ = false;
   BlobCache blobs_;

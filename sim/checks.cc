@@ -111,14 +111,16 @@ void Checks::check_promises(const engine::State& before, const Job& job, const A
   const sched::DefaultOrder order(policy_);
   const auto place = [&](const Job& j) {
     const sched::QueuePolicy* queue = policy_.find_queue(j.spec->queue);
-    return std::tuple(queue == nullptr ? 0 : -queue->priority, -order.points(*j.spec, j.eligible_time, now), j.eligible_time,
-                      j.id);
+    return std::tuple(queue == nullptr ? 0 : -queue->priority, -order.points(*j.spec, j.eligible_time, now),
+                      j.eligible_time, j.id);
   };
   // Waiting jobs in order, up to the first one without a promise: what comes behind that one may be delayed by it.
   std::map<decltype(place(job)), const Job*> line;
   each_waiting(before, [&](const Job& other) {
     const sched::QueuePolicy* queue = policy_.find_queue(other.spec->queue);
-    if (other.held || !other.open.empty() || other.spec->begin > now || at_limit(other) || queue == nullptr || !queue->starts) return;
+    if (other.held || !other.open.empty() || other.spec->begin > now || at_limit(other) || queue == nullptr ||
+        !queue->starts)
+      return;
     line.emplace(place(other), &other);
   });
   sched::Timeline without(before.ledger, before.horizon, now);
@@ -178,9 +180,8 @@ void Checks::forget_undone(const engine::State& state) {
     return (job != nullptr && !job->is_active()) || engine::find_array_of(state, id) != nullptr;
   };
   std::erase_if(started_, [&](const auto& start) { return waits_again(start.first); });
-  std::erase_if(ends_, [&](const auto& end) {
-    return engine::find_job(state, end.first) != nullptr || waits_again(end.first);
-  });
+  std::erase_if(
+      ends_, [&](const auto& end) { return engine::find_job(state, end.first) != nullptr || waits_again(end.first); });
 }
 
 bool Checks::is_met(const DependencyTerm& term, Instant now) const {
@@ -375,7 +376,9 @@ void Checks::check_reason(const engine::State& state, const Job& job, const engi
   };
   if (!is_true()) fail(name_of(job.id) + " waits for a reason that is not true: " + reason.word + ": " + reason.detail);
   // A job that is not held and whose time has come waits only for something that takes what it needs.
-  if (job.held || !job.open.empty() || job.spec->begin > now || at_limit(job) || !fits(state, job, sched::Assume::kFreeNow)) return;
+  if (job.held || !job.open.empty() || job.spec->begin > now || at_limit(job) ||
+      !fits(state, job, sched::Assume::kFreeNow))
+    return;
   if (reason.word != "Priority") fail(name_of(job.id) + " waits although it could start: " + reason.word);
 }
 

@@ -85,7 +85,7 @@ class Checks {
   std::map<JobId, Instant> started_;
   std::map<JobId, JobState> ends_;
   std::map<JobId, std::optional<ArraySpec>> sizes_;  // of arrays
-  std::map<std::string, bool> drained_;  // as the administrator was told; absent: under way
+  std::map<std::string, bool> drained_;              // as the administrator was told; absent: under way
   Term term_;
   std::uint64_t starts_ = 0;
   std::uint64_t fingerprint_ = 0;

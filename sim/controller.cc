@@ -155,9 +155,9 @@ void Controller::plan() {
     }
   }
   // What starts may be what others wait for.
-  const bool met = std::any_of(life_->open.effects.begin() + static_cast<std::ptrdiff_t>(effects_before),
-                               life_->open.effects.end(),
-                               [](const Effect& effect) { return std::holds_alternative<DependencyMet>(effect); });
+  const bool met =
+      std::any_of(life_->open.effects.begin() + static_cast<std::ptrdiff_t>(effects_before), life_->open.effects.end(),
+                  [](const Effect& effect) { return std::holds_alternative<DependencyMet>(effect); });
   life_->more_to_plan = !plan.complete || met;
   if (life_->more_to_plan) {
     if (plan.placements.empty()) problem("a plan is neither complete nor does it start anything");

@@ -109,7 +109,7 @@ class SimNode {
   bool powered_ = false;
   std::uint64_t boots_ = 0;
   std::uint64_t registrations_ = 0;  // of this boot
-  std::uint64_t daemons_ = 0;  // guards timers of a crashed daemon
+  std::uint64_t daemons_ = 0;        // guards timers of a crashed daemon
   std::uint64_t shepherd_numbers_ = 0;
   std::uint64_t version_ = 0;
   std::map<AttemptKey, Record> disk_;

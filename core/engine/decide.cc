@@ -202,7 +202,8 @@ class Decide {
       const JobId id = array != nullptr ? JobId{p.job.value + p.position} : p.job;
       started.insert(id);
       ++of_array[p.job];
-      fact(AttemptStarted{.job = id, .attempt = Attempt{array != nullptr ? 1 : job->attempt.value + 1}, .shares = p.shares});
+      fact(AttemptStarted{
+          .job = id, .attempt = Attempt{array != nullptr ? 1 : job->attempt.value + 1}, .shares = p.shares});
       ++d_.matched;
     }
     for (const PromisedStart& p : c.promises) {
@@ -252,7 +253,8 @@ class Decide {
       }
       if (job.is_active()) {
         if (job.array == JobId{}) {
-          note_id(job.id, held ? "has started: only pending jobs can be held" : "has started: there is nothing to release");
+          note_id(job.id,
+                  held ? "has started: only pending jobs can be held" : "has started: there is nothing to release");
         }
         continue;
       }

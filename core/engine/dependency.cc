@@ -20,8 +20,7 @@ struct Located {
 };
 
 Error contradicted(const DependencyTarget& target, const std::string& what) {
-  return make_error(ErrorCode::kNotFound,
-                    "--dependency names " + format_dependency_target(target) + ", but " + what);
+  return make_error(ErrorCode::kNotFound, "--dependency names " + format_dependency_target(target) + ", but " + what);
 }
 
 Result<std::optional<Located>> locate(const State& state, const DependencyTarget& target) {
@@ -163,8 +162,7 @@ std::string describe(const State& state, const Job& waiting, const OpenDependenc
   }
   const std::string of = kind + ":" + name_of(state, open.job, open.whole_array);
   if (open.never) {
-    return of + " (never: " +
-           (open.kind == DependencyKind::kAfterOk ? "it did not complete" : "it completed") + ")";
+    return of + " (never: " + (open.kind == DependencyKind::kAfterOk ? "it did not complete" : "it completed") + ")";
   }
   if (const Job* array = open.whole_array ? find_array(state, open.job) : nullptr) {
     return of + " (of its tasks " + std::to_string(array->array_running) + " run and " +
@@ -288,16 +286,15 @@ void Dependents::started(JobId job, JobId array) {
 }
 
 void Dependents::ended(JobId job, JobState state) {
-  judge(job, false,
-        [state](DependencyKind kind) { return verdict_of_end(kind, state == JobState::kCompleted); });
+  judge(job, false, [state](DependencyKind kind) { return verdict_of_end(kind, state == JobState::kCompleted); });
 }
 
 void Dependents::positions_ended(JobId array, const std::vector<PositionRange>& positions, JobState state) {
   for (const PositionRange& r : positions) {
     std::vector<JobId> targets;
     const JobId end{array.value + r.end};
-    for (auto it = s_.dependents.lower_bound(JobId{array.value + r.begin}); it != s_.dependents.end() && it->first < end;
-         ++it) {
+    for (auto it = s_.dependents.lower_bound(JobId{array.value + r.begin});
+         it != s_.dependents.end() && it->first < end; ++it) {
       targets.push_back(it->first);
     }
     for (const JobId target : targets) {

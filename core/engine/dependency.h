@@ -27,7 +27,9 @@ Result<bool> is_known(const State& state, const DependencyTarget& target);
 std::string describe(const State& state, const Job& waiting, const OpenDependency& open);
 
 // Whether the job waits for something, and whether it always will.
-[[nodiscard]] inline bool is_dependent(const Job& job) { return !job.open.empty(); }
+[[nodiscard]] inline bool is_dependent(const Job& job) {
+  return !job.open.empty();
+}
 [[nodiscard]] bool is_never_satisfied(const Job& job);
 
 // The jobs whose dependency this fact may change.

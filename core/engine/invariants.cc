@@ -7,7 +7,9 @@
 namespace muster::engine {
 namespace {
 
-std::string job_text(const Job& job) { return "job " + std::to_string(job.id.value); }
+std::string job_text(const Job& job) {
+  return "job " + std::to_string(job.id.value);
+}
 
 class Check {
  public:
@@ -52,8 +54,9 @@ class Check {
           open.whole_array ? array != nullptr : single != nullptr || find_array_of(s_, open.job) != nullptr;
       require(lives, job_text(job) + " waits for job " + std::to_string(open.job.value) + ", which is over");
       if (open.kind == DependencyKind::kAfter && lives) {
-        require(open.whole_array ? !array->waiting.empty() : single == nullptr || !single->is_active(),
-                job_text(job) + " waits for the start of job " + std::to_string(open.job.value) + ", which has started");
+        require(
+            open.whole_array ? !array->waiting.empty() : single == nullptr || !single->is_active(),
+            job_text(job) + " waits for the start of job " + std::to_string(open.job.value) + ", which has started");
       }
     }
   }
@@ -73,7 +76,8 @@ class Check {
                           [](const AttemptOnNode& on) { return on.phase != NodePhase::kEnded; }),
               job_text(job) + " has ended everywhere and is still there");
       for (const AttemptOnNode& on : active->nodes) {
-        require((on.phase == NodePhase::kEnded) == on.outcome.has_value(), job_text(job) + ": phase and outcome disagree");
+        require((on.phase == NodePhase::kEnded) == on.outcome.has_value(),
+                job_text(job) + ": phase and outcome disagree");
         require(on.share.node.value < s_.nodes.size(), job_text(job) + " is on an unknown node");
       }
     }
@@ -81,7 +85,8 @@ class Check {
 
   void check_array(JobId id, const Job& array) {
     check_open(array);
-    require(array.open.empty() || array.array_running == 0, job_text(array) + " runs tasks before its dependency is met");
+    require(array.open.empty() || array.array_running == 0,
+            job_text(array) + " runs tasks before its dependency is met");
     require(array.id == id && array.is_array_record && array.array == id, job_text(array) + ": a broken array record");
     require(array.spec != nullptr && array.spec->array.has_value(), job_text(array) + ": an array without its spec");
     std::uint64_t end = 0;
@@ -154,6 +159,8 @@ class Check {
 
 }  // namespace
 
-std::vector<std::string> check_invariants(const State& state) { return Check(state).run(); }
+std::vector<std::string> check_invariants(const State& state) {
+  return Check(state).run();
+}
 
 }  // namespace muster::engine

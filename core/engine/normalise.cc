@@ -14,7 +14,9 @@
 namespace muster::engine {
 namespace {
 
-Error refused(std::string message) { return make_error(ErrorCode::kRefused, std::move(message)); }
+Error refused(std::string message) {
+  return make_error(ErrorCode::kRefused, std::move(message));
+}
 
 Status check_limits(const JobSpec& s) {
   const auto limit = [](std::string_view option, std::uint64_t value, std::uint64_t max) -> Status {
@@ -102,9 +104,9 @@ Status fill_size(JobSpec& s) {
   s.cpus_per_task = std::max<std::uint32_t>(1, s.cpus_per_task);
   s.nodes_min = std::max({1U, s.nodes_min, named});
   if (s.nodes_max != 0 && s.nodes_max < s.nodes_min) {
-    return invalid_argument("--nodes " + std::to_string(s.nodes_max) + " is less than the " +
-                            std::to_string(s.nodes_min) + " nodes asked for: give MIN-MAX with MIN at most MAX, and at " +
-                            "least as many nodes as --nodelist names");
+    return invalid_argument(
+        "--nodes " + std::to_string(s.nodes_max) + " is less than the " + std::to_string(s.nodes_min) +
+        " nodes asked for: give MIN-MAX with MIN at most MAX, and at " + "least as many nodes as --nodelist names");
   }
   if (s.ntasks == 0) {
     const std::uint64_t n = std::uint64_t{s.nodes_min} * std::max<std::uint32_t>(1, s.ntasks_per_node);
@@ -143,8 +145,9 @@ Status check_names(const State& state, const JobSpec& s) {
           known.push_back(n.name);
         }
         const std::string nearest = nearest_word(name, known);
-        return invalid_argument(std::string(list == &s.nodelist ? "--nodelist" : "--exclude") + " names the unknown node " +
-                                printable(name) + (nearest.empty() ? ": see muster nodes" : ": did you mean " + nearest + "?"));
+        return invalid_argument(std::string(list == &s.nodelist ? "--nodelist" : "--exclude") +
+                                " names the unknown node " + printable(name) +
+                                (nearest.empty() ? ": see muster nodes" : ": did you mean " + nearest + "?"));
       }
     }
   }
@@ -174,7 +177,8 @@ Status fill_queue(const sched::Policy& policy, JobSpec& s) {
     return invalid_argument("unknown queue " + printable(s.queue) + ": the queues are " + list);
   }
   if (!q->accepts) {
-    return refused("queue " + s.queue + " takes no new jobs (state drain or inactive): choose another one with --queue");
+    return refused("queue " + s.queue +
+                   " takes no new jobs (state drain or inactive): choose another one with --queue");
   }
   if (s.time_limit == Duration{}) {
     s.time_limit = std::min(q->time_default, q->time_max);

@@ -15,12 +15,12 @@ namespace muster::engine {
 inline constexpr std::uint32_t kNodesMax = 100'000;
 inline constexpr std::uint32_t kTasksMax = 10'000'000;
 inline constexpr std::uint32_t kCpusPerTaskMax = 65'536;
-inline constexpr std::uint64_t kMemMibMax = 1ULL << 40U;  // 1 EiB
-inline constexpr std::size_t kNameBytesMax = 1'024;           // names of jobs, users, queues, accounts, hosts
-inline constexpr std::size_t kPathBytesMax = 4'096;           // Linux's PATH_MAX
-inline constexpr std::size_t kCommentBytesMax = 64U << 10U;   // also --export's list
+inline constexpr std::uint64_t kMemMibMax = 1ULL << 40U;       // 1 EiB
+inline constexpr std::size_t kNameBytesMax = 1'024;            // names of jobs, users, queues, accounts, hosts
+inline constexpr std::size_t kPathBytesMax = 4'096;            // Linux's PATH_MAX
+inline constexpr std::size_t kCommentBytesMax = 64U << 10U;    // also --export's list
 inline constexpr std::size_t kArgumentBytesMax = 128U << 10U;  // Linux's MAX_ARG_STRLEN
-inline constexpr std::size_t kArgumentsBytesMax = 2U << 20U;  // Linux's usual ARG_MAX
+inline constexpr std::size_t kArgumentsBytesMax = 2U << 20U;   // Linux's usual ARG_MAX
 
 // Fills in queue, time limit, node and task counts and file names. kRefused or kInvalidArgument names the option.
 Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked);

@@ -13,14 +13,13 @@ const Job& record_of(const State& state, JobId id) {
 }
 
 sched::Cluster cluster_of(const State& state) {
-  return sched::Cluster{.ledger = state.ledger,
-                        .horizon = state.horizon,
-                        .pending = state.pending,
-                        .job = [&state](JobId id) -> const Job& { return record_of(state, id); },
-                        .promised = state.promised,
-                        .describe = [&state](const Job& job, const OpenDependency& open) {
-                          return engine::describe(state, job, open);
-                        }};
+  return sched::Cluster{
+      .ledger = state.ledger,
+      .horizon = state.horizon,
+      .pending = state.pending,
+      .job = [&state](JobId id) -> const Job& { return record_of(state, id); },
+      .promised = state.promised,
+      .describe = [&state](const Job& job, const OpenDependency& open) { return engine::describe(state, job, open); }};
 }
 
 }  // namespace

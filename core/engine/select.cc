@@ -7,7 +7,9 @@
 namespace muster::engine {
 namespace {
 
-bool may_touch(const Caller& caller, const Job& job) { return caller.admin || caller.user == job.spec->user; }
+bool may_touch(const Caller& caller, const Job& job) {
+  return caller.admin || caller.user == job.spec->user;
+}
 
 bool matches(const JobSelector& sel, const Job& job, JobState state) {
   return (sel.user.empty() || sel.user == job.spec->user) && (sel.queue.empty() || sel.queue == job.spec->queue) &&
@@ -74,7 +76,8 @@ class Selection {
       return;
     }
     if (permitted(array)) {
-      out_.push_back(Selected{.job = nullptr, .array = &array, .positions = std::move(positions), .whole_array = whole});
+      out_.push_back(
+          Selected{.job = nullptr, .array = &array, .positions = std::move(positions), .whole_array = whole});
     }
   }
 

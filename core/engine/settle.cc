@@ -5,7 +5,9 @@
 namespace muster::engine {
 namespace {
 
-std::string signal_text(std::int32_t signal) { return "signal " + std::to_string(signal); }
+std::string signal_text(std::int32_t signal) {
+  return "signal " + std::to_string(signal);
+}
 
 std::string with_detail(std::string word, const std::string& detail) {
   return detail.empty() ? word : word + ": " + detail;
@@ -22,8 +24,8 @@ const AttemptOnNode* first_with(const Active& active, EndCause cause) {
 
 // A failure of Muster's own work on some node, which decides the job's fate before the script's own end does.
 const AttemptOnNode* failed_node(const Active& active) {
-  for (const EndCause cause : {EndCause::kNodeLost, EndCause::kLaunchFailed, EndCause::kOutputFailed,
-                               EndCause::kShepherdDied}) {
+  for (const EndCause cause :
+       {EndCause::kNodeLost, EndCause::kLaunchFailed, EndCause::kOutputFailed, EndCause::kShepherdDied}) {
     if (const AttemptOnNode* on = first_with(active, cause)) {
       return on;
     }
@@ -50,8 +52,9 @@ JobEnded job_end(const State& state, JobId job, const Active& active) {
     case EndCause::kExited:
       end.state = o.exit_code == 0 ? JobState::kCompleted : JobState::kFailed;
       end.reason = with_detail(o.exit_code == 0 ? "None" : "NonZeroExitCode",
-                               o.exit_code == 0 ? o.detail
-                                                : o.detail.empty() ? "exit code " + std::to_string(o.exit_code) : o.detail);
+                               o.exit_code == 0   ? o.detail
+                               : o.detail.empty() ? "exit code " + std::to_string(o.exit_code)
+                                                  : o.detail);
       break;
     case EndCause::kSignalled:
       end.state = JobState::kFailed;

@@ -83,7 +83,9 @@ namespace {
 bool belongs_to_pending(const Job& job) {
   return !job.held && job.open.empty() && (job.is_array_record ? !job.waiting.empty() : !job.is_active());
 }
-Instant believed_end(const Job& job, const Active& active) { return sched::end_of(active.start_time, job.spec->time_limit); }
+Instant believed_end(const Job& job, const Active& active) {
+  return sched::end_of(active.start_time, job.spec->time_limit);
+}
 }  // namespace
 
 void index_name(State& state, const Job& job) {

@@ -31,14 +31,16 @@ struct State {
   Term term;
   Instant now;  // of the newest fact
   JobId next_job{1};
-  std::map<JobId, Job> jobs;    // not ended: single jobs, and tasks of arrays that have started
-  std::map<JobId, Job> arrays;  // array records, by the id of the array (which is also the id of its task at position 0)
+  std::map<JobId, Job> jobs;  // not ended: single jobs, and tasks of arrays that have started
+  std::map<JobId, Job>
+      arrays;  // array records, by the id of the array (which is also the id of its task at position 0)
   std::vector<Node> nodes;
   std::map<RequestId, KnownRequest> requests;
 
   // Indexes: derived from the above.
   std::deque<std::pair<Instant, RequestId>> requests_by_age;
-  sched::PendingIndex pending;  // single jobs that wait and array records with waiting positions; held ones are not in it
+  sched::PendingIndex
+      pending;  // single jobs that wait and array records with waiting positions; held ones are not in it
   std::map<JobId, sched::Promise> promised;  // those of `pending` that have been promised a start
   // Records whose open dependencies name the job, task or array with this id and may still be met.
   std::map<JobId, std::set<JobId>> dependents;

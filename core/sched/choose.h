@@ -17,8 +17,8 @@ struct Offer {
   std::uint32_t rank = 0;  // the node's place in the ledger's order
   const NodeCapacity* node = nullptr;
   Amount free;
-  std::uint32_t capacity = 0; // tasks of the job that fit
-  std::uint32_t tasks = 0;    // tasks given
+  std::uint32_t capacity = 0;  // tasks of the job that fit
+  std::uint32_t tasks = 0;     // tasks given
 };
 
 Offer make_offer(const Draft& draft, const JobSpec& spec, NodeIndex index, Amount free);

@@ -15,7 +15,9 @@
 namespace muster::sched {
 namespace {
 
-bool fits_one_node(const JobSpec& spec) { return spec.nodes_min <= 1 && spec.nodelist.empty(); }
+bool fits_one_node(const JobSpec& spec) {
+  return spec.nodes_min <= 1 && spec.nodelist.empty();
+}
 
 // The least that the nodes of a job with these tasks have free, whatever their memory is.
 FitIndex::Free least_bucket(const JobSpec& spec, std::uint64_t tasks, std::uint64_t total_gpus) {

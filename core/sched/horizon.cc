@@ -35,8 +35,8 @@ void Horizon::hold(const NodeShare& share, Instant until) {
     nodes_.resize(share.node.value + 1);
   }
   std::vector<Hold>& holds = nodes_[share.node.value];
-  const auto at = std::upper_bound(holds.begin(), holds.end(), until,
-                                   [](Instant t, const Hold& h) { return t < h.until; });
+  const auto at =
+      std::upper_bound(holds.begin(), holds.end(), until, [](Instant t, const Hold& h) { return t < h.until; });
   holds.insert(at, Hold{until, amount_of(share)});
 }
 

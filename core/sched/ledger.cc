@@ -88,7 +88,8 @@ std::optional<std::vector<NodeIndex>> Ledger::released_since(std::uint64_t count
   if (count < released_dropped_ || count > released_count()) {
     return std::nullopt;
   }
-  return std::vector<NodeIndex>(released_.begin() + static_cast<std::ptrdiff_t>(count - released_dropped_), released_.end());
+  return std::vector<NodeIndex>(released_.begin() + static_cast<std::ptrdiff_t>(count - released_dropped_),
+                                released_.end());
 }
 
 const FitIndex& Ledger::fit_index() const {

@@ -18,8 +18,8 @@ namespace muster::sched {
 
 struct NodeCapacity {
   std::string name;
-  bool known = false;     // has registered once
-  bool usable = false;    // connected and not drained: new work may start here
+  bool known = false;   // has registered once
+  bool usable = false;  // connected and not drained: new work may start here
   IndexSet all_cores;
   IndexSet free_cores;
   IndexSet all_gpus;

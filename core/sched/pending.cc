@@ -14,7 +14,9 @@ auto numbers(const JobSpec& s) {
                   s.gpus_per_node, s.gpus_per_task, s.mem_per_node_mib, s.mem_per_cpu_mib, s.mem_per_gpu_mib,
                   s.exclusive, s.nice, s.uid, s.begin.us);
 }
-auto texts(const JobSpec& s) { return std::tie(s.queue, s.user, s.account, s.qos, s.nodelist, s.exclude); }
+auto texts(const JobSpec& s) {
+  return std::tie(s.queue, s.user, s.account, s.qos, s.nodelist, s.exclude);
+}
 
 }  // namespace
 
@@ -27,7 +29,9 @@ bool RequestLess::operator()(const JobSpecPtr& a, const JobSpecPtr& b) const {
   return x != y ? x < y : texts(*a) < texts(*b);
 }
 
-bool same_request(const JobSpec& a, const JobSpec& b) { return numbers(a) == numbers(b) && texts(a) == texts(b); }
+bool same_request(const JobSpec& a, const JobSpec& b) {
+  return numbers(a) == numbers(b) && texts(a) == texts(b);
+}
 
 void PendingIndex::insert(const Job& job) {
   // A new job mostly stands behind all others of its group.
@@ -45,9 +49,9 @@ void PendingIndex::erase(const Job& job) {
 }
 
 bool operator==(const PendingIndex& a, const PendingIndex& b) {
-  return std::equal(a.groups_.begin(), a.groups_.end(), b.groups_.begin(), b.groups_.end(), [](const auto& x, const auto& y) {
-    return same_request(*x.first, *y.first) && x.second == y.second;
-  });
+  return std::equal(
+      a.groups_.begin(), a.groups_.end(), b.groups_.begin(), b.groups_.end(),
+      [](const auto& x, const auto& y) { return same_request(*x.first, *y.first) && x.second == y.second; });
 }
 
 }  // namespace muster::sched

@@ -52,7 +52,8 @@ PlaceResult refusal(const std::vector<Offer>& offers, const JobSpec& spec, Assum
                        std::string(assume == Assume::kFreeNow ? "free memory" : "memory"));
   add(busy, busy == 1 ? " is not wholly free" : " are not wholly free");
   if (fit != 0 && fit < spec.nodes_min) {
-    add(fit, fit == 1 ? " can take a task of it, which is too few nodes" : " can take a task of it, which are too few nodes");
+    add(fit, fit == 1 ? " can take a task of it, which is too few nodes"
+                      : " can take a task of it, which are too few nodes");
   } else if (tasks_that_fit < spec.ntasks) {
     add(fit, (fit == 1 ? " has room for " : " have room for ") + plural(tasks_that_fit, "task", "tasks") + " of it");
   } else if (spec.gpus > gpus_there) {
@@ -61,8 +62,8 @@ PlaceResult refusal(const std::vector<Offer>& offers, const JobSpec& spec, Assum
     add(fit, fit == 1 ? " could take a part of it" : " could take parts of it");
   }
   r.detail += parts.empty() ? " none fits" : parts;
-  r.obstacle = lack_cores != 0   ? Obstacle::kCores
-               : lack_gpus != 0  ? Obstacle::kGpus
+  r.obstacle = lack_cores != 0    ? Obstacle::kCores
+               : lack_gpus != 0   ? Obstacle::kGpus
                : lack_memory != 0 ? Obstacle::kMemory
                                   : Obstacle::kTooManyNodes;
   return r;
@@ -71,8 +72,8 @@ PlaceResult refusal(const std::vector<Offer>& offers, const JobSpec& spec, Assum
 }  // namespace
 
 bool only_named(const JobSpec& spec) {
-  return !spec.nodelist.empty() && (spec.ntasks <= spec.nodelist.size() ||
-                                    (spec.nodes_max != 0 && spec.nodes_max <= spec.nodelist.size()));
+  return !spec.nodelist.empty() &&
+         (spec.ntasks <= spec.nodelist.size() || (spec.nodes_max != 0 && spec.nodes_max <= spec.nodelist.size()));
 }
 
 NodeFilter make_filter(const Ledger& ledger, const JobSpec& spec, const std::vector<std::string>& allowed) {

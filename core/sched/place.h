@@ -43,9 +43,9 @@ std::vector<NodeShare> shares_for(const Draft& draft, const std::vector<Slot>& s
 // Why a request cannot be placed.
 enum class Obstacle {
   kNone,
-  kNoNodes,      // the queue has no node that has ever registered
-  kNodeList,     // a node asked for by name is unknown or excluded
-  kTooManyNodes, // fewer nodes than asked for
+  kNoNodes,       // the queue has no node that has ever registered
+  kNodeList,      // a node asked for by name is unknown or excluded
+  kTooManyNodes,  // fewer nodes than asked for
   kCores,
   kMemory,
   kGpus,
@@ -59,9 +59,9 @@ struct PlaceResult {
 
 // Which resources count as there.
 enum class Assume {
-  kFreeNow,       // usable nodes, what is free on them
-  kUsableEmpty,   // usable nodes, as if nothing ran
-  kAllEmpty,      // every node that ever registered, as if nothing ran and none were drained or away
+  kFreeNow,      // usable nodes, what is free on them
+  kUsableEmpty,  // usable nodes, as if nothing ran
+  kAllEmpty,     // every node that ever registered, as if nothing ran and none were drained or away
 };
 
 // Whether the job would fit if nothing ran and every node that ever registered were in service. Looks at classes of nodes;

@@ -13,7 +13,9 @@ std::uint64_t share_of_memory(const NodeCapacity& node, std::uint64_t cores) {
   return all == 0 ? 0 : node.mem_mib / all * cores + node.mem_mib % all * cores / all;
 }
 
-std::int64_t bounded(std::uint64_t value) { return static_cast<std::int64_t>(std::min(value, kAmountMax)); }
+std::int64_t bounded(std::uint64_t value) {
+  return static_cast<std::int64_t>(std::min(value, kAmountMax));
+}
 
 }  // namespace
 
@@ -50,8 +52,8 @@ std::uint32_t tasks_that_fit(const JobSpec& spec, const NodeCapacity& node, cons
   // A request for GPUs in total is split after the tasks are spread; on a single node all of them fall to it.
   const std::uint32_t total_gpus = spec.nodes_min == 1 && spec.nodes_max == 1 ? spec.gpus : 0;
   std::uint64_t low = 0;
-  std::uint64_t high =
-      std::min<std::uint64_t>(most, static_cast<std::uint64_t>(free.cores) / std::max<std::uint32_t>(1, spec.cpus_per_task));
+  std::uint64_t high = std::min<std::uint64_t>(
+      most, static_cast<std::uint64_t>(free.cores) / std::max<std::uint32_t>(1, spec.cpus_per_task));
   if (high > 0 && free.covers(need_of(spec, node, high, total_gpus))) {
     return static_cast<std::uint32_t>(high);
   }
@@ -76,8 +78,8 @@ std::string plural(std::uint64_t n, const char* one, const char* many) {
 }
 
 std::string describe_request(const JobSpec& spec) {
-  std::string text = plural(spec.nodes_min, "node", "nodes") + " with " + plural(spec.ntasks, "task", "tasks") + " of " +
-                     plural(spec.cpus_per_task, "CPU", "CPUs");
+  std::string text = plural(spec.nodes_min, "node", "nodes") + " with " + plural(spec.ntasks, "task", "tasks") +
+                     " of " + plural(spec.cpus_per_task, "CPU", "CPUs");
   if (spec.exclusive) {
     text += ", whole nodes";
   }

@@ -126,7 +126,8 @@ class Line {
     std::size_t cursor = 0;
     // Of a heap whose top is the largest.
     friend bool operator<(const Place& a, const Place& b) {
-      return std::tie(a.queue_priority, a.key, b.entry, b.cursor) < std::tie(b.queue_priority, b.key, a.entry, a.cursor);
+      return std::tie(a.queue_priority, a.key, b.entry, b.cursor) <
+             std::tie(b.queue_priority, b.key, a.entry, a.cursor);
     }
   };
   void push(Place place) { heap_.push(place); }
@@ -163,7 +164,11 @@ std::int64_t gap_points(const JobSpec& spec, Instant since, const Order& order, 
 class Pass {
  public:
   Pass(const Cluster& cluster, const Policy& policy, const Order& order, WorkBudget budget, Instant now)
-      : cluster_(cluster), policy_(policy), order_(order), budget_(budget), now_(now),
+      : cluster_(cluster),
+        policy_(policy),
+        order_(order),
+        budget_(budget),
+        now_(now),
         timeline_(cluster.ledger, cluster.horizon, now) {
     for (const auto& [spec, group] : cluster.pending.groups()) {
       const QueuePolicy* queue = policy.find_queue(spec->queue);
@@ -267,8 +272,9 @@ class Pass {
       return;
     }
     for (Cursor& c : cursors_) {
-      c.recalled = c.refused = memory->refused.contains(c.spec_ptr()) &&
-                  std::none_of(released->begin(), released->end(), [&](NodeIndex node) { return could_help(c.spec(), node); });
+      c.recalled = c.refused =
+          memory->refused.contains(c.spec_ptr()) &&
+          std::none_of(released->begin(), released->end(), [&](NodeIndex node) { return could_help(c.spec(), node); });
     }
   }
 
@@ -465,7 +471,8 @@ class Pass {
 
   // Most jobs of a queue may use the same nodes.
   const NodeFilter& filter(const Cursor& c) {
-    const auto key = std::tuple(c.queue(), c.spec().exclude, only_named(c.spec()) ? c.spec().nodelist : std::vector<std::string>{});
+    const auto key =
+        std::tuple(c.queue(), c.spec().exclude, only_named(c.spec()) ? c.spec().nodelist : std::vector<std::string>{});
     auto it = filters_.find(key);
     if (it == filters_.end()) {
       it = filters_.emplace(key, make_filter(cluster_.ledger, c.spec(), queue_of(c).nodes)).first;

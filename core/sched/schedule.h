@@ -62,7 +62,7 @@ struct PlanRules {
 struct Policy {
   std::vector<QueuePolicy> queues;
   std::string default_queue;
-  std::uint64_t jobs_max = 10'000'000;       // jobs that have not ended; the waiting tasks of an array are one
+  std::uint64_t jobs_max = 10'000'000;  // jobs that have not ended; the waiting tasks of an array are one
   Duration request_memory = Duration::from_s(86'400);  // how long request ids are remembered
   PlanRules rules;
   // Exponent of waiting time against time limit in the points of age; 3 is WFP3's. A larger one lets jobs that waited
@@ -88,10 +88,9 @@ struct WorkBudget {
   std::uint32_t placements_made = 1'000;
 };
 
-
 struct Plan {
   std::vector<Placement> placements;
-  std::vector<Promise> promises;  // in the order in which they were made
+  std::vector<Promise> promises;    // in the order in which they were made
   std::vector<JobSpecPtr> refused;  // requests that did not fit
   // Whether a pass over the state with this plan applied would start nothing more. False when the budget ran out, and
   // whenever something starts on one of several nodes: what is promised may then be moved to another one, which leaves
@@ -110,8 +109,8 @@ struct PlanMemory {
   // take a part of them, or when a promise is gone.
   std::set<JobSpecPtr, RequestLess> refused;
   std::uint64_t released = 0;  // the ledger's count when the pass was made
-  Instant made;        // when all of them were looked for
-  bool stale = false;  // some were taken as they were: plan again when kFreshFor is over
+  Instant made;                // when all of them were looked for
+  bool stale = false;          // some were taken as they were: plan again when kFreshFor is over
 };
 
 // What a pass reads.

@@ -9,8 +9,8 @@ namespace {
 constexpr Duration kOverdue = Duration::from_s(1);
 
 std::size_t split(std::vector<Timeline::Step>& steps, Instant at) {
-  const auto it = std::lower_bound(steps.begin(), steps.end(), at,
-                                   [](const Timeline::Step& s, Instant t) { return s.from < t; });
+  const auto it =
+      std::lower_bound(steps.begin(), steps.end(), at, [](const Timeline::Step& s, Instant t) { return s.from < t; });
   if (it != steps.end() && it->from == at) {
     return static_cast<std::size_t>(it - steps.begin());
   }
@@ -27,7 +27,7 @@ Timeline::Timeline(const Ledger& ledger, const Horizon& horizon, Instant now)
 void Timeline::start(const std::vector<NodeShare>& shares, Instant until) {
   for (const NodeShare& share : shares) {
     draft_.take(share);
-    Amount taken = Amount{} ;
+    Amount taken = Amount{};
     taken -= amount_of(share);
     if (!steps_[share.node.value].empty()) {
       add(share.node, now_, until, taken);

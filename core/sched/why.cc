@@ -24,10 +24,13 @@ constexpr int kTriesMax = 40;
 constexpr std::size_t kDependenciesNamedMax = 20;
 
 std::uint32_t depth_for(std::size_t nodes) {
-  return std::min<std::uint32_t>(kExpectedMax, kNodesLookedAtMax / static_cast<std::uint32_t>(std::max<std::size_t>(1, nodes)));
+  return std::min<std::uint32_t>(kExpectedMax,
+                                 kNodesLookedAtMax / static_cast<std::uint32_t>(std::max<std::size_t>(1, nodes)));
 }
 
-std::string job_text(JobId id) { return "job " + std::to_string(id.value); }
+std::string job_text(JobId id) {
+  return "job " + std::to_string(id.value);
+}
 
 // Times are given as distances: the core knows no time zone.
 std::string in_text(Instant at, Instant now) {
@@ -68,15 +71,21 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
   if (queue == nullptr) {
     out.push_back({"queue", "QueueGone", "queue " + name + " is not in the configuration any more", {}});
   } else if (!queue->starts) {
-    out.push_back({"queue", "QueueStopped",
-                   "queue " + name + " starts no jobs (state down or inactive): they wait until an administrator sets it up", {}});
+    out.push_back(
+        {"queue",
+         "QueueStopped",
+         "queue " + name + " starts no jobs (state down or inactive): they wait until an administrator sets it up",
+         {}});
   }
   if (job.spec->begin > now_) {
-    out.push_back({"begin", "BeginTime",
-                   "may not start before the time given with --begin, " + in_text(job.spec->begin, now_), {}});
+    out.push_back({"begin",
+                   "BeginTime",
+                   "may not start before the time given with --begin, " + in_text(job.spec->begin, now_),
+                   {}});
   }
   if (at_array_limit(job, 0)) {
-    out.push_back({"array_limit", "JobArrayTaskLimit",
+    out.push_back({"array_limit",
+                   "JobArrayTaskLimit",
                    std::to_string(job.array_running) + " tasks of the array run, its limit is " +
                        std::to_string(job.spec->array->max_running),
                    {}});
@@ -99,7 +108,8 @@ void Why::dependency_blocker(const Job& job, std::vector<Blocker>& out) const {
     text += " and " + std::to_string(job.open.size() - named) + " more";
   }
   if (any ? never == job.open.size() : never != 0) {
-    out.push_back({"dependency", "DependencyNeverSatisfied",
+    out.push_back({"dependency",
+                   "DependencyNeverSatisfied",
                    "its dependency can never be satisfied: " + text + ": cancel it with muster cancel " +
                        std::to_string(job.id.value) + ", or submit it again without --dependency",
                    {}});
@@ -114,9 +124,10 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
   const NodeFilter filter = make_filter(ledger, spec, nodes_of(spec));
   const bool whole_job = spec.nodes_max == 1 || spec.ntasks == 1;
   // A job that may use any number of nodes can put as little as one task on each.
-  const std::uint64_t tasks = whole_job               ? spec.ntasks
-                              : spec.nodes_min <= 1 ? 1
-                                                    : (std::uint64_t{spec.ntasks} + spec.nodes_min - 1) / spec.nodes_min;
+  const std::uint64_t tasks = whole_job ? spec.ntasks
+                              : spec.nodes_min <= 1
+                                  ? 1
+                                  : (std::uint64_t{spec.ntasks} + spec.nodes_min - 1) / spec.nodes_min;
   struct Lack {
     std::uint64_t nodes = 0;
     std::optional<Instant> soonest;
@@ -177,7 +188,8 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
     }
   }
   if (enough != 0) {
-    parts += (parts.empty() ? " " : ", ") + std::to_string(enough) + (whole_job ? " with room" : " with room for a part");
+    parts +=
+        (parts.empty() ? " " : ", ") + std::to_string(enough) + (whole_job ? " with room" : " with room for a part");
   }
   return text + parts;
 }
@@ -211,8 +223,7 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, JobId self) const
   }
   Timeline with(cluster_.ledger, cluster_.horizon, now_);
   const auto text = [this](const Promise& p) {
-    return job_text(p.job) + " is promised a start " + in_text(p.start, now_) +
-           " and would be delayed by it";
+    return job_text(p.job) + " is promised a start " + in_text(p.start, now_) + " and would be delayed by it";
   };
   for (const Promise& p : outlook_.plan.promises) {
     if (p.job == self) {
@@ -348,7 +359,8 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
     return out;  // no request starts it
   }
   const auto start_of = [&](const JobSpec& spec) -> std::optional<Instant> {
-    const auto spot = earliest_fit(ahead, spec, make_filter(cluster_.ledger, spec, allowed), std::max(now_, spec.begin));
+    const auto spot =
+        earliest_fit(ahead, spec, make_filter(cluster_.ledger, spec, allowed), std::max(now_, spec.begin));
     return spot ? std::optional(spot->start) : std::nullopt;
   };
   const auto sooner = [&planned](std::optional<Instant> start) { return start && (!planned || *start < *planned); };
@@ -367,7 +379,8 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
     return true;
   };
   // The largest smaller count that helps: one less first, then halves, so that large counts cost few tries.
-  const auto try_counts = [&](const char* option, std::uint64_t asked, const std::function<void(JobSpec&, std::uint32_t)>& set) {
+  const auto try_counts = [&](const char* option, std::uint64_t asked,
+                              const std::function<void(JobSpec&, std::uint32_t)>& set) {
     std::set<std::uint64_t, std::greater<>> values;
     for (std::uint64_t v = asked; v > 1; v = v / 2) {
       values.insert(v - 1);
@@ -430,7 +443,8 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
       break;
     }
   }
-  std::stable_sort(out.begin(), out.end(), [](const SmallerRequest& a, const SmallerRequest& b) { return a.start < b.start; });
+  std::stable_sort(out.begin(), out.end(),
+                   [](const SmallerRequest& a, const SmallerRequest& b) { return a.start < b.start; });
   return out;
 }
 

@@ -36,7 +36,7 @@ struct SmallerRequest {
 
 struct Explanation {
   std::vector<Blocker> blockers;  // all that hold it back; empty: it starts in the next pass
-  std::vector<JobId> ahead;       // jobs with a promised start that it may not delay, and those planned that stand before it
+  std::vector<JobId> ahead;  // jobs with a promised start that it may not delay, and those planned that stand before it
   std::optional<Instant> planned_start;
   std::vector<SmallerRequest> changes;  // each sooner than the planned start; the soonest first
 };
@@ -76,8 +76,8 @@ class Why {
   Instant now_;
   DefaultOrder order_;
   Outlook outlook_;
-  Timeline present_;  // without what is planned
-  std::map<JobId, Instant> starts_;  // promised and expected
+  Timeline present_;                                           // without what is planned
+  std::map<JobId, Instant> starts_;                            // promised and expected
   mutable std::map<JobSpecPtr, Reason, RequestLess> reasons_;  // of what is about nodes and other jobs
 };
 

@@ -6,5 +6,4 @@ namespace muster {
 [[noreturn]] void check_failed(const char* condition, const char* file, int line) noexcept;
 }  // namespace muster
 
-#define MUSTER_CHECK(cond) \
-  ((cond) ? static_cast<void>(0) : ::muster::check_failed(#cond, __FILE__, __LINE__))
+#define MUSTER_CHECK(cond) ((cond) ? static_cast<void>(0) : ::muster::check_failed(#cond, __FILE__, __LINE__))

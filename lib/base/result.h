@@ -41,8 +41,8 @@ class [[nodiscard]] Result {
  public:
   using value_type = T;
 
-  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}        // NOLINT(google-explicit-constructor)
-  Result(Error error) : v_(std::in_place_index<1>, std::move(error)) {}    // NOLINT(google-explicit-constructor)
+  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
+  Result(Error error) : v_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
   [[nodiscard]] bool ok() const { return v_.index() == 0; }
   explicit operator bool() const { return ok(); }
@@ -77,29 +77,33 @@ class [[nodiscard]] Result {
 };
 
 using Status = Result<Unit>;
-inline Status ok_status() { return Unit{}; }
+inline Status ok_status() {
+  return Unit{};
+}
 
-inline Error make_error(ErrorCode code, std::string message) { return Error{code, std::move(message)}; }
+inline Error make_error(ErrorCode code, std::string message) {
+  return Error{code, std::move(message)};
+}
 inline Error invalid_argument(std::string message) {
   return Error{ErrorCode::kInvalidArgument, std::move(message)};
 }
 
 // Returns the error of EXPR from the enclosing function, if it has one.
-#define MUSTER_TRY(expr)                                   \
-  do {                                                     \
-    if (auto muster_try_ = (expr); !muster_try_.ok()) {    \
-      return muster_try_.error();                          \
-    }                                                      \
+#define MUSTER_TRY(expr)                                \
+  do {                                                  \
+    if (auto muster_try_ = (expr); !muster_try_.ok()) { \
+      return muster_try_.error();                       \
+    }                                                   \
   } while (false)
 
 #define MUSTER_CONCAT_INNER(a, b) a##b
 #define MUSTER_CONCAT(a, b) MUSTER_CONCAT_INNER(a, b)
 // MUSTER_ASSIGN(auto x, f()): x is the value, or the enclosing function returns the error.
-#define MUSTER_ASSIGN(decl, expr)                                         \
-  auto MUSTER_CONCAT(muster_result_, __LINE__) = (expr);                  \
-  if (!MUSTER_CONCAT(muster_result_, __LINE__).ok()) {                    \
-    return MUSTER_CONCAT(muster_result_, __LINE__).error();               \
-  }                                                                       \
+#define MUSTER_ASSIGN(decl, expr)                           \
+  auto MUSTER_CONCAT(muster_result_, __LINE__) = (expr);    \
+  if (!MUSTER_CONCAT(muster_result_, __LINE__).ok()) {      \
+    return MUSTER_CONCAT(muster_result_, __LINE__).error(); \
+  }                                                         \
   decl = std::move(MUSTER_CONCAT(muster_result_, __LINE__)).value()
 
 }  // namespace muster

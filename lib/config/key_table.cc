@@ -131,7 +131,8 @@ std::vector<Row> make_table() {
        "gaps: jobs start wherever they delay no promised start. none: a job that does not fit blocks its queue."},
       {"scheduling", "promises", ValueType::kCount, "jobs", "1", 1, 1'000, "",
        count([](C c, Q) -> N { return c.scheduling.promises; }), "ctld", true,
-       "How many of the first jobs that do not fit are promised a start, in each queue. More of them leave fewer gaps."},
+       "How many of the first jobs that do not fit are promised a start, in each queue. More of them leave fewer "
+       "gaps."},
       {"scheduling", "age_exponent", ValueType::kCount, "", "4", 1, 16, "",
        count([](C c, Q) -> N { return c.scheduling.age_exponent; }), "ctld", true,
        "How strongly waiting, measured against the time limit, raises a job. 3 is the order WFP3."},

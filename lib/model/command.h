@@ -89,7 +89,7 @@ struct Tick {};
 
 // One placement of a plan.
 struct Placement {
-  JobId job;  // an array record, or a single job
+  JobId job;                   // an array record, or a single job
   std::uint64_t position = 0;  // array record: the task
   std::vector<NodeShare> shares;
   friend bool operator==(const Placement&, const Placement&) = default;

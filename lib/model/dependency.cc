@@ -16,7 +16,9 @@ constexpr std::pair<std::string_view, DependencyKind> kKinds[] = {{"after", Depe
 // The earliest of several times would have to be watched together with what else may come first.
 constexpr const char* kDelayWithAny = "minutes after + cannot be combined with ?: leave one of them out";
 
-std::string shown(std::string_view text) { return "\"" + printable(std::string(text.substr(0, 60))) + "\""; }
+std::string shown(std::string_view text) {
+  return "\"" + printable(std::string(text.substr(0, 60))) + "\"";
+}
 
 Error bad(std::string_view what, const std::string& problem) {
   return invalid_argument(std::string(what) + ": " + problem);
@@ -63,16 +65,17 @@ Status parse_clause(std::string_view text, std::string_view what, std::vector<De
   const std::size_t colon = text.find(':');
   const std::string_view word = text.substr(0, colon);
   if (word == "aftercorr") {
-    return bad(what, "aftercorr, which pairs the tasks of two arrays, is not supported yet: use afterok, which waits "
-                     "for all tasks of the other array");
+    return bad(what,
+               "aftercorr, which pairs the tasks of two arrays, is not supported yet: use afterok, which waits "
+               "for all tasks of the other array");
   }
   const std::pair<std::string_view, DependencyKind>* found = nullptr;
   for (const auto& kind : kKinds) {
     if (kind.first == word) found = &kind;
   }
   if (found == nullptr) {
-    const std::string nearest = nearest_word(std::string(word.substr(0, 60)),
-                                             {"after", "afterany", "afterok", "afternotok", "singleton"});
+    const std::string nearest =
+        nearest_word(std::string(word.substr(0, 60)), {"after", "afterany", "afterok", "afternotok", "singleton"});
     return bad(what, shown(word) + " is no kind of dependency: " +
                          (nearest.empty() ? "use after, afterany, afterok, afternotok or singleton"
                                           : "did you mean " + nearest + "?"));

@@ -60,15 +60,15 @@ struct Job {
   bool held = false;
   // Pending: what of its dependency is not met yet; it may not start before this is empty.
   std::vector<OpenDependency> open;
-  Instant promised_start;                 // pending: the latest start that was promised; unset: none was
-  Attempt attempt;                        // of the last start; 0: never started
-  JobId array;                            // of a task: the array's id (== id for position 0). 0: no array
-  std::uint64_t array_position = 0;       // of a task
-  bool is_array_record = false;           // this record stands for the not yet started tasks of an array
-  std::vector<PositionRange> waiting;     // array record: positions that have not started, ascending
-  std::uint64_t array_running = 0;        // array record: tasks that are active
-  Instant array_started;                  // array record: when the newest start of a task was
-  bool array_failed = false;              // array record: a task has ended and not completed
+  Instant promised_start;              // pending: the latest start that was promised; unset: none was
+  Attempt attempt;                     // of the last start; 0: never started
+  JobId array;                         // of a task: the array's id (== id for position 0). 0: no array
+  std::uint64_t array_position = 0;    // of a task
+  bool is_array_record = false;        // this record stands for the not yet started tasks of an array
+  std::vector<PositionRange> waiting;  // array record: positions that have not started, ascending
+  std::uint64_t array_running = 0;     // array record: tasks that are active
+  Instant array_started;               // array record: when the newest start of a task was
+  bool array_failed = false;           // array record: a task has ended and not completed
   std::variant<Pending, Active> phase;
 
   [[nodiscard]] bool is_active() const { return std::holds_alternative<Active>(phase); }
@@ -90,7 +90,7 @@ struct Node {
   Contact contact = Contact::kNever;
   bool drained = false;
   std::string drain_reason;
-  Instant since;  // of the last change of contact or drain
+  Instant since;                            // of the last change of contact or drain
   std::uint64_t registration_sequence = 0;  // of the newest registration of this boot
   friend bool operator==(const Node&, const Node&) = default;
 };

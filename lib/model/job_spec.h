@@ -86,7 +86,7 @@ struct JobSpec {
 
   Duration time_limit;  // 0: the queue's default, filled in at submission
   std::int32_t nice = 0;
-  Instant begin;  // not before; unset: at once
+  Instant begin;          // not before; unset: at once
   Dependency dependency;  // as the user gave it; what of it is open stands in the job
   bool hold = false;
   bool requeue = false;

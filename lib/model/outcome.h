@@ -11,23 +11,34 @@ namespace muster {
 
 // The states of a job; the names are those of cli.md. docs/spec/job-states.md draws the transitions.
 enum class JobState : std::uint8_t {
-  kPending, kStarting, kRunning, kSuspended, kStopping,
-  kCompleted, kFailed, kCancelled, kTimeout, kOutOfMemory, kNodeFailed, kPreempted, kDeadline,
+  kPending,
+  kStarting,
+  kRunning,
+  kSuspended,
+  kStopping,
+  kCompleted,
+  kFailed,
+  kCancelled,
+  kTimeout,
+  kOutOfMemory,
+  kNodeFailed,
+  kPreempted,
+  kDeadline,
 };
 std::string_view to_string(JobState s);
 [[nodiscard]] bool is_terminal(JobState s);
 
 // Why processes of an attempt are gone from a node.
 enum class EndCause : std::uint8_t {
-  kExited,         // by itself, with exit_code
-  kSignalled,      // by a signal that Muster did not send
-  kCancelled,      // killed because a stop was ordered
-  kTimeLimit,      // killed at the time limit
-  kOutOfMemory,    // the kernel killed a process of the job for memory
-  kLaunchFailed,   // nothing was started; `detail` says why (no interpreter, no working directory, ...)
-  kOutputFailed,   // an output file could not be opened or written
-  kNodeLost,       // the node restarted (its boot id changed) or forgot the attempt
-  kShepherdDied,   // the process that supervised the attempt died; the rest was killed
+  kExited,        // by itself, with exit_code
+  kSignalled,     // by a signal that Muster did not send
+  kCancelled,     // killed because a stop was ordered
+  kTimeLimit,     // killed at the time limit
+  kOutOfMemory,   // the kernel killed a process of the job for memory
+  kLaunchFailed,  // nothing was started; `detail` says why (no interpreter, no working directory, ...)
+  kOutputFailed,  // an output file could not be opened or written
+  kNodeLost,      // the node restarted (its boot id changed) or forgot the attempt
+  kShepherdDied,  // the process that supervised the attempt died; the rest was killed
 };
 std::string_view to_string(EndCause c);
 
@@ -43,9 +54,9 @@ struct Outcome {
 // Why a stop was ordered.
 enum class StopCause : std::uint8_t {
   kNone,
-  kCancelled,   // by a user
-  kScriptEnded, // the batch script or the step of a kRun job ended; the other nodes are cleaned
-  kNodeFailed,  // another node of the job was lost
+  kCancelled,    // by a user
+  kScriptEnded,  // the batch script or the step of a kRun job ended; the other nodes are cleaned
+  kNodeFailed,   // another node of the job was lost
 };
 std::string_view to_string(StopCause c);
 

@@ -11,8 +11,8 @@
 namespace muster {
 
 struct PatternValues {
-  JobId job;            // %j
-  JobId array;          // %A: the array's id, or the job's when there is no array
+  JobId job;    // %j
+  JobId array;  // %A: the array's id, or the job's when there is no array
   bool is_array = false;
   std::uint64_t array_index = 0;  // %a (4294967294 when there is no array, as Slurm prints)
   std::string job_name;           // %x

@@ -99,9 +99,8 @@ int round_trip(std::uint64_t count) {
   io::ZmqOptions options;
   options.curve_server = io::CurveServer{server.curve_secret};
   io::ZmqSocket* router = nullptr;
-  auto made = io::ZmqSocket::create(loop, context, io::ZmqSocket::Type::kRouter, options, [&](io::ZmqMessage m) {
-    (void)router->send_to(m.peer, m.frames);
-  });
+  auto made = io::ZmqSocket::create(loop, context, io::ZmqSocket::Type::kRouter, options,
+                                    [&](io::ZmqMessage m) { (void)router->send_to(m.peer, m.frames); });
   if (!made.ok()) {
     die(made.error().message);
   }
@@ -223,7 +222,8 @@ int run(int argc, char** argv) {
     return round_trip(count_argument(argv[2]));
   }
   if (what == "submit" && (argc == 4 || argc == 5)) {
-    return submissions(count_argument(argv[2]), count_argument(argv[3]), argc == 5 && std::strcmp(argv[4], "held") == 0);
+    return submissions(count_argument(argv[2]), count_argument(argv[3]),
+                       argc == 5 && std::strcmp(argv[4], "held") == 0);
   }
   die("usage: muster-bench spawn COUNT | fsync DIR COUNT | roundtrip COUNT | submit COUNT WINDOW [held]");
 }

@@ -39,7 +39,11 @@ class FullCluster {
       r.hardware.cores.push_back(Core{.package = c / 32, .numa = c / 16, .threads = IndexSet::range(c, 1)});
     }
     for (std::uint32_t g = 0; g < 8; ++g) {
-      r.hardware.gpus.push_back(Gpu{.pci_address = "0000:0" + std::to_string(g) + ":00.0", .uuid = {}, .model = {}, .vendor_index = g, .numa = g / 2});
+      r.hardware.gpus.push_back(Gpu{.pci_address = "0000:0" + std::to_string(g) + ":00.0",
+                                    .uuid = {},
+                                    .model = {},
+                                    .vendor_index = g,
+                                    .numa = g / 2});
     }
     for (std::uint32_t i = 0; i < kNodes; ++i) {
       r.name = "n" + std::to_string(i + 1);
@@ -161,8 +165,12 @@ void reactions(benchmark::State& b, void (FullCluster::*event)()) {
   b.counters["median_ms"] = took[took.size() / 2];
   b.counters["p95_ms"] = took[took.size() * 95 / 100];
 }
-void submission(benchmark::State& b) { reactions(b, &FullCluster::submit_one); }
-void completion(benchmark::State& b) { reactions(b, &FullCluster::end_one); }
+void submission(benchmark::State& b) {
+  reactions(b, &FullCluster::submit_one);
+}
+void completion(benchmark::State& b) {
+  reactions(b, &FullCluster::end_one);
+}
 BENCHMARK(submission)->Arg(100'000)->Iterations(500)->Unit(benchmark::kMillisecond);
 BENCHMARK(completion)->Arg(100'000)->Iterations(500)->Unit(benchmark::kMillisecond);
 

@@ -589,7 +589,8 @@ TEST_F(CtldTest, ALateRegistrationDoesNotTakeTheNodeFromItsConnection) {
   const auto again = old->expect(pb::ControllerMessage::kRegisterAgain);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->register_again().sequence_above(), 3U);
-  EXPECT_EQ(client->ask(jobs_request({1}, false)).jobs().jobs(0).state(), static_cast<std::uint32_t>(JobState::kRunning));
+  EXPECT_EQ(client->ask(jobs_request({1}, false)).jobs().jobs(0).state(),
+            static_cast<std::uint32_t>(JobState::kRunning));
   current->report(launched->launches().launches(0).order().key(), true);
   EXPECT_TRUE(current->expect(pb::ControllerMessage::kAcks)) << "the newer connection is still the node's";
 }

@@ -37,8 +37,11 @@ class World {
         r.hardware.cores.push_back(Core{.package = 0, .numa = 0, .threads = IndexSet::range(c, 1)});
       }
       for (std::uint32_t g = 0; g < gpus_; ++g) {
-        r.hardware.gpus.push_back(
-            Gpu{.pci_address = "0000:0" + std::to_string(g) + ":00.0", .uuid = {}, .model = {}, .vendor_index = g, .numa = 0});
+        r.hardware.gpus.push_back(Gpu{.pci_address = "0000:0" + std::to_string(g) + ":00.0",
+                                      .uuid = {},
+                                      .model = {},
+                                      .vendor_index = g,
+                                      .numa = 0});
       }
       run(RegisterNode{r});
     }
@@ -102,9 +105,8 @@ class World {
   // The job is replaced by one with the change.
   JobId resubmit(JobId id, const sched::SmallerRequest& change) {
     JobSpec s = spec(id);
-    const std::uint32_t value = change.option == "--time" || change.value.empty()
-                                    ? 0
-                                    : static_cast<std::uint32_t>(std::stoul(change.value));
+    const std::uint32_t value =
+        change.option == "--time" || change.value.empty() ? 0 : static_cast<std::uint32_t>(std::stoul(change.value));
     if (change.option == "--gpus-per-node") {
       s.gpus_per_node = value;
     } else if (change.option == "--gpus-per-task") {
@@ -169,9 +171,7 @@ class World {
     s.time_limit = Duration::from_s(static_cast<std::int64_t>(random_.between(1, 120)) * 60);
     return s;
   }
-  JobId submit(const JobSpec& s) {
-    return run(SubmitJob{{"alice", false}, {}, std::make_shared<JobSpec>(s)}).job;
-  }
+  JobId submit(const JobSpec& s) { return run(SubmitJob{{"alice", false}, {}, std::make_shared<JobSpec>(s)}).job; }
   JobId some_job() {
     auto it = state_.jobs.lower_bound(JobId{random_.below(state_.next_job.value)});
     return it == state_.jobs.end() ? state_.jobs.begin()->first : it->first;
@@ -253,7 +253,8 @@ TEST(Why, WhatItNamesIsAllThatHoldsAJobBack) {
           continue;
         }
         World changed = world;
-        EXPECT_TRUE(changed.runs(changed.resubmit(id, change))) << change.option << " " << change.value << "\n" << named;
+        EXPECT_TRUE(changed.runs(changed.resubmit(id, change))) << change.option << " " << change.value << "\n"
+                                                                << named;
         ++offers;
       }
     }

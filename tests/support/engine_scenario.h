@@ -27,7 +27,8 @@ inline NodeHardware hardware(std::uint32_t cores, std::uint32_t gpus = 0, std::u
   return h;
 }
 
-inline NodeRegistration registration(const std::string& name, const NodeHardware& h, const std::string& boot = "boot-1") {
+inline NodeRegistration registration(const std::string& name, const NodeHardware& h,
+                                     const std::string& boot = "boot-1") {
   NodeRegistration r;
   r.name = name;
   r.hardware = h;
@@ -102,9 +103,7 @@ class Scenario {
     run(RegisterNode{registration(name, hardware(cores, gpus))});
   }
   // One planning pass, applied; returns how many attempts started.
-  std::uint64_t schedule() {
-    return run(ApplyPlan{engine::plan(state, rules, {}, now_).placements}).matched;
-  }
+  std::uint64_t schedule() { return run(ApplyPlan{engine::plan(state, rules, {}, now_).placements}).matched; }
   void report(const std::string& node, JobId id, bool ended, Outcome outcome = {}) {
     const Job* j = engine::find_job(state, id);
     const Attempt attempt = j != nullptr ? j->attempt : Attempt{1};

@@ -225,7 +225,8 @@ TEST(Printable, EscapesWhatWouldConfuseATerminal) {
 }
 
 TEST(NaturalLess, OrdersNumbersByValue) {
-  const std::vector<std::string> ordered = {"", "a", "gpu1", "n1", "n01", "n2", "n2-a", "n10", "n10b", "n99999999999999999999", "nx"};
+  const std::vector<std::string> ordered = {
+      "", "a", "gpu1", "n1", "n01", "n2", "n2-a", "n10", "n10b", "n99999999999999999999", "nx"};
   for (std::size_t i = 0; i < ordered.size(); ++i) {
     for (std::size_t j = 0; j < ordered.size(); ++j) {
       if (ordered[i] == "n1" || ordered[i] == "n01") continue;

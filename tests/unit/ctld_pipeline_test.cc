@@ -21,10 +21,11 @@ class PipelineTest : public ::testing::Test {
                   ctld::PipelineHooks{.perform = [](Effects) {},
                                       .closing = {},
                                       .committed = {},
-                                      .drained = [this] {
-                                        EXPECT_FALSE(pipeline_.full());
-                                        paused_ = false;
-                                      }}) {
+                                      .drained =
+                                          [this] {
+                                            EXPECT_FALSE(pipeline_.full());
+                                            paused_ = false;
+                                          }}) {
     pipeline_.set_journal(journal_);
   }
 

@@ -37,7 +37,8 @@ class RequestsTest : public ::testing::Test {
                                       .closing = {},
                                       .committed = {},
                                       .drained = [this] { requests_->resume(); }}) {
-    nodes_.emplace(loop_, ctld::Nodes::Options{"test", Duration::from_s(3'600)}, pipeline_, journal_, outbox_, tickets_);
+    nodes_.emplace(loop_, ctld::Nodes::Options{"test", Duration::from_s(3'600)}, pipeline_, journal_, outbox_,
+                   tickets_);
     requests_.emplace(loop_, config_, pipeline_, journal_, outbox_, *nodes_, tickets_);
     pipeline_.set_journal(journal_);
     execute(StartTerm{});

@@ -44,9 +44,7 @@ class Dependencies : public ::testing::Test {
   }
   void cancel(JobId id) { s.run(CancelJobs{{"alice", false}, {{{id, false, {}}}, "", "", "", {}}, 0}); }
   std::string word(JobId id) { return reason(id).word; }
-  sched::Reason reason(JobId id) const {
-    return engine::Explainer(s.state, s.rules, s.state.now).reason(record(id));
-  }
+  sched::Reason reason(JobId id) const { return engine::Explainer(s.state, s.rules, s.state.now).reason(record(id)); }
 
   Scenario s;
 };

@@ -105,10 +105,10 @@ TEST(Engine, WhatCanNeverFitIsRefusedWithItsReason) {
   JobSpec total = job(2, 2);
   total.gpus = 5;
   const std::vector<Row> rows = {
-      {"too many nodes", job(3, 3), "can never run"},      {"too many cpus", job(1, 1, 5), "too few CPUs"},
-      {"too many gpus", gpus, "too few GPUs"},             {"too much memory", memory, "too little memory"},
-      {"unknown queue", unknown_queue, "queue"},           {"unknown node", unknown_node, "unknown node n3"},
-      {"excluded", excluded, "can never run"},             {"gpus in total", total, "can never run"},
+      {"too many nodes", job(3, 3), "can never run"},   {"too many cpus", job(1, 1, 5), "too few CPUs"},
+      {"too many gpus", gpus, "too few GPUs"},          {"too much memory", memory, "too little memory"},
+      {"unknown queue", unknown_queue, "queue"},        {"unknown node", unknown_node, "unknown node n3"},
+      {"excluded", excluded, "can never run"},          {"gpus in total", total, "can never run"},
       {"more nodes than tasks", job(2, 1), "--ntasks"},
   };
   for (const Row& row : rows) {
@@ -135,9 +135,10 @@ TEST(Engine, MoreJobsThanTheConfigurationAllowsAreRefusedWithTheKeyOfTheLimit) {
   const JobId second = s.submit(job(1, 1), {7, 9});
   const Error refused = s.submit_refused(job(1, 1));
   EXPECT_EQ(refused.code, ErrorCode::kLimitReached);
-  EXPECT_EQ(refused.message,
-            "the controller holds 2 jobs that have not ended, its limit is 2 (controller.queue_max_jobs): try again when "
-            "some have ended, or raise the limit");
+  EXPECT_EQ(
+      refused.message,
+      "the controller holds 2 jobs that have not ended, its limit is 2 (controller.queue_max_jobs): try again when "
+      "some have ended, or raise the limit");
   EXPECT_EQ(s.submit(job(1, 1), {7, 9}), second) << "a repeated request makes no job";
   JobSelector sel;
   sel.items.push_back({second, false, {}});

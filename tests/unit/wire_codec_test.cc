@@ -120,10 +120,9 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"JobEnded", JobEnded{JobId(42), JobState::kFailed, "exit code 7", 7, 0}},
       {"ArrayTasksEnded", ArrayTasksEnded{JobId(100), {3, 10}, JobState::kCancelled, "cancelled by ann"}},
       {"StartPromised", StartPromised{JobId(42), Instant::from_s(1'700'003'600)}},
-      {"DependencySet",
-       DependencySet{JobId(42),
-                     {{DependencyKind::kAfter, JobId(41), false, Duration::from_s(600), false},
-                      {DependencyKind::kAfterOk, JobId(30), true, {}, true}}}},
+      {"DependencySet", DependencySet{JobId(42),
+                                      {{DependencyKind::kAfter, JobId(41), false, Duration::from_s(600), false},
+                                       {DependencyKind::kAfterOk, JobId(30), true, {}, true}}}},
   };
 }
 
