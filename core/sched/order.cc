@@ -21,11 +21,9 @@ std::int64_t log2_q16(std::uint64_t x) {
   std::int64_t result = whole;
   for (int i = 0; i < 16; ++i) {
     m = (m * m) >> 31;
-    result <<= 1;
-    if (m >= (std::uint64_t{1} << 32)) {
-      m >>= 1;
-      result |= 1;
-    }
+    const std::uint64_t bit = m >> 32;  // without a branch: which way it goes is chance
+    m >>= bit;
+    result = (result << 1) | static_cast<std::int64_t>(bit);
   }
   return result;
 }
