@@ -91,6 +91,15 @@ pid_t pid_in_file(int fd) {
   return pid > 0 ? pid : 0;
 }
 
+// Who held a lock may remove its file before giving it up, as `muster local stop` does with its whole folder. Whoever opened
+// the file before that would hold a lock that nobody else can see.
+bool is_file_of_path(int fd, const std::string& path) {
+  struct stat of_fd {};
+  struct stat of_path {};
+  return ::fstat(fd, &of_fd) == 0 && ::lstat(path.c_str(), &of_path) == 0 && of_fd.st_dev == of_path.st_dev &&
+         of_fd.st_ino == of_path.st_ino;
+}
+
 Status remove_at(int folder, const char* name, const std::string& path, int depth) {
   if (::unlinkat(folder, name, 0) == 0 || errno == ENOENT) return ok_status();
   if (errno != EISDIR && errno != EPERM) return errno_error("remove", path, errno);
@@ -212,15 +221,18 @@ std::string absolute_path(const std::string& base, const std::string& path) {
 }
 
 Result<PidLock> PidLock::take(const std::string& path) {
-  Fd file = open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0644);
-  if (!file.valid()) return errno_error("open", path, errno);
-  struct flock lock = whole_file_lock(F_WRLCK);
-  if (::fcntl(file.get(), F_OFD_SETLK, &lock) != 0) {
-    if (errno != EAGAIN && errno != EACCES) return errno_error("lock", path, errno);
-    return make_error(ErrorCode::kAlreadyExists, printable(path) + " is held by process " +
-                                                     std::to_string(pid_in_file(file.get())) +
-                                                     ": stop that process first, or give another folder");
-  }
+  Fd file;
+  do {
+    file = open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0644);
+    if (!file.valid()) return errno_error("open", path, errno);
+    struct flock lock = whole_file_lock(F_WRLCK);
+    if (::fcntl(file.get(), F_OFD_SETLK, &lock) != 0) {
+      if (errno != EAGAIN && errno != EACCES) return errno_error("lock", path, errno);
+      return make_error(ErrorCode::kAlreadyExists, printable(path) + " is held by process " +
+                                                       std::to_string(pid_in_file(file.get())) +
+                                                       ": stop that process first, or give another folder");
+    }
+  } while (!is_file_of_path(file.get(), path));  // each round means that another holder came and went
   // Over the old text and then cut, so that a full disk, which has room for what is there, stops no daemon's restart.
   const std::string text = std::to_string(::getpid()) + "\n";
   MUSTER_TRY(write_all(file.get(), text, path));

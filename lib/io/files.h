@@ -56,7 +56,7 @@ std::string absolute_path(const std::string& base, const std::string& path);
 // Holds "this folder is served by one process": PATH contains the pid and is locked as long as the object lives.
 class PidLock {
  public:
-  // kAlreadyExists names the process that holds it.
+  // kAlreadyExists names the process that holds it. The file may be removed by who holds the lock, and by nobody else.
   static Result<PidLock> take(const std::string& path);
 
  private:

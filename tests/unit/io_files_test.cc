@@ -7,11 +7,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
+#include <thread>
 
 #include "lib/io/clock.h"
 #include "lib/io/hash.h"
 #include "lib/io/process.h"
+#include "tests/support/slowness.h"
 #include "tests/support/temp_dir.h"
 
 namespace muster::io {
@@ -101,6 +104,28 @@ TEST(PidLock, IsHeldByOneProcessAtATime) {
   EXPECT_TRUE(PidLock::take(path).ok());
 }
 
+// Whoever opened the file before its holder removed it locked a file that had no name any more, beside the next holder.
+TEST(PidLock, IsHeldByOneAlsoWhenItsHolderRemovesTheFile) {
+  const test::TempDir dir;
+  const std::string path = dir.path() + "/lock";
+  std::atomic<int> held_twice = 0;
+  std::atomic<int> removed = 0;
+  const auto take_and_remove = [&] {
+    while (removed < 3'000 && held_twice == 0) {
+      const auto lock = PidLock::take(path);
+      if (!lock.ok()) continue;
+      if (PidLock::take(path).ok()) ++held_twice;
+      ::unlink(path.c_str());
+      ++removed;
+    }
+  };
+  std::thread first(take_and_remove);
+  std::thread second(take_and_remove);
+  first.join();
+  second.join();
+  EXPECT_EQ(held_twice, 0) << "after " << removed << " locks";
+}
+
 TEST(Hash, KnowsBlake2b) {
   // The test vector of BLAKE2b-256 for "abc" is that of other implementations of RFC 7693 with a digest of 32 bytes.
   EXPECT_EQ(to_hex(blake2b_256("abc")), "bddd813c634239723171ef3fee98579b94964e3bb1cb3e427262c8c068d52319");
@@ -145,7 +170,7 @@ TEST(Process, GivesTheChildExactlyWhatItIsTold) {
   char piece[512];
   for (ssize_t got; (got = ::read(reading.get(), piece, sizeof piece)) > 0;)
     output.append(piece, static_cast<std::size_t>(got));
-  const auto status = wait_child(*pid, Duration::from_s(30));
+  const auto status = wait_child(*pid, Duration::from_s(30 * test::kSlowness));
   ASSERT_TRUE(status.ok() && status->has_value());
   EXPECT_EQ(describe_wait_status(**status), "exit code 0");
   // ls sees 0, 1, 2, 7 and the folder that it lists.
@@ -169,7 +194,7 @@ TEST(Process, WaitsAndDescribes) {
   ASSERT_TRUE(early.ok());
   EXPECT_FALSE(early->has_value());
   ASSERT_EQ(::kill(*pid, SIGKILL), 0);
-  const auto status = wait_child(*pid, Duration::from_s(30));
+  const auto status = wait_child(*pid, Duration::from_s(30 * test::kSlowness));
   ASSERT_TRUE(status.ok() && status->has_value());
   EXPECT_EQ(describe_wait_status(**status), "signal 9 (Killed)");
   EXPECT_FALSE(process_alive(*pid));
