@@ -187,8 +187,12 @@ void ProcessTree::signal_all(int signal) const {
   }
 }
 
-void ProcessTree::signal_step(std::uint32_t step, int signal) const {
-  for (const pid_t pid : processes(true, step)) {
+void ProcessTree::signal_step(std::uint32_t step, const std::vector<pid_t>& tasks, int signal) const {
+  std::vector<pid_t> pids = processes(true, step);
+  pids.insert(pids.end(), tasks.begin(), tasks.end());
+  std::sort(pids.begin(), pids.end());
+  pids.erase(std::unique(pids.begin(), pids.end()), pids.end());
+  for (const pid_t pid : pids) {
     kill(pid, signal);
   }
 }
@@ -208,11 +212,14 @@ void ProcessTree::kill_all() const {
   }
 }
 
-void ProcessTree::kill_step(std::uint32_t step) const {
-  if (!cgroup_.empty() && write_small(group_of(step) + "/cgroup.kill", "1")) {
+void ProcessTree::kill_step(std::uint32_t step, const std::vector<pid_t>& tasks) const {
+  if (cgroup_.empty() || !write_small(group_of(step) + "/cgroup.kill", "1")) {
+    signal_step(step, tasks, SIGKILL);
     return;
   }
-  signal_step(step, SIGKILL);
+  for (const pid_t pid : tasks) {
+    kill(pid, SIGKILL);  // one that the group did not take
+  }
 }
 
 bool ProcessTree::step_is_empty(std::uint32_t step) const {

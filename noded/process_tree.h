@@ -33,13 +33,14 @@ class ProcessTree {
   // A directory descriptor for clone3's CLONE_INTO_CGROUP; -1: none. The caller closes it.
   int open_group(std::uint32_t step);
 
-  // A signal to every process of the attempt, or of one step.
+  // A signal to every process of the attempt, or of one step. `tasks` are those of the step that the caller started and
+  // has not reaped: without a cgroup a process is known by its environment, which a task has only after its exec.
   void signal_all(int signal) const;
-  void signal_step(std::uint32_t step, int signal) const;
+  void signal_step(std::uint32_t step, const std::vector<pid_t>& tasks, int signal) const;
   // SIGKILL to every process, in a way that a process which forks meanwhile does not escape for long: repeat until
   // nothing is left.
   void kill_all() const;
-  void kill_step(std::uint32_t step) const;
+  void kill_step(std::uint32_t step, const std::vector<pid_t>& tasks) const;
   // Whether any process of the step is left; removes its group when not.
   bool step_is_empty(std::uint32_t step) const;
   // When nothing is left. False: the kernel still holds it; try again.

@@ -338,7 +338,7 @@ void Shepherd::on_timer() {
   }
   for (auto& [number, step] : steps_) {
     if (step.kill_at_us != 0 && now >= step.kill_at_us) {
-      tree_->kill_step(number);
+      tree_->kill_step(number, living_tasks(step));
       step.kill_at_us = now + kKillAgainUs;
       step.looked_at = UINT64_MAX;
     }

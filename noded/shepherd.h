@@ -87,6 +87,7 @@ class Shepherd {
   void on_resume(const StepResumeFrame& frame);
   void on_forget(const StepForgetFrame& frame);
   void end_step(std::uint32_t number, Step& step);
+  [[nodiscard]] std::vector<pid_t> living_tasks(const Step& step) const;
   void on_attach();
 
   // Things that happen.

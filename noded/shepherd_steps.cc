@@ -171,11 +171,11 @@ void Shepherd::on_step_signal(const StepSignalFrame& frame) {
   if (goes_to_everything(frame.signal) && frame.rank == kAllRanks) {
     if (frame.signal == SIGKILL) {
       step.ending = true;
-      tree_->kill_step(frame.step);
+      tree_->kill_step(frame.step, living_tasks(step));
       step.kill_at_us = now_us() + kKillAgainUs;
       arm_timer();
     } else {
-      tree_->signal_step(frame.step, frame.signal);
+      tree_->signal_step(frame.step, living_tasks(step), frame.signal);
     }
     return;
   }
@@ -187,13 +187,24 @@ void Shepherd::on_step_signal(const StepSignalFrame& frame) {
   }
 }
 
+std::vector<pid_t> Shepherd::living_tasks(const Step& step) const {
+  std::vector<pid_t> pids;
+  for (const std::uint64_t number : step.tasks) {
+    const Task& task = tasks_.at(number);
+    if (!task.exited && task.pid > 0) {
+      pids.push_back(task.pid);
+    }
+  }
+  return pids;
+}
+
 void Shepherd::end_step(std::uint32_t number, Step& step) {
   if (step.ending || step.ended) {
     return;
   }
   step.ending = true;
-  tree_->signal_step(number, SIGTERM);
-  tree_->signal_step(number, SIGCONT);
+  tree_->signal_step(number, living_tasks(step), SIGTERM);
+  tree_->signal_step(number, living_tasks(step), SIGCONT);
   step.kill_at_us = now_us() + launch_->kill_grace_us;
   arm_timer();
 }
@@ -420,8 +431,8 @@ void Shepherd::settle_step(std::uint32_t number, Step& step) {
   if (!step.empty) {
     if (!step.ending) {
       step.ending = true;
-      tree_->signal_step(number, SIGTERM);
-      tree_->signal_step(number, SIGCONT);
+      tree_->signal_step(number, living_tasks(step), SIGTERM);
+      tree_->signal_step(number, living_tasks(step), SIGCONT);
       step.kill_at_us = now_us() + std::min(kLeftoverGraceUs, launch_->kill_grace_us);
       arm_timer();
     }

@@ -25,6 +25,7 @@
 #include <sstream>
 
 #include "noded/shepherd_protocol.h"
+#include "tests/support/slowness.h"
 
 namespace muster::noded {
 namespace {
@@ -32,7 +33,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kPatience{20'000};
+constexpr milliseconds kPatience{20'000 * test::kSlowness};
 
 std::string program() {
   const char* build = std::getenv("MUSTER_BUILD_DIR");
@@ -98,7 +99,7 @@ class ShepherdTest : public testing::TestWithParam<bool> {
     ASSERT_EQ(mkdir(launch_.directory.c_str(), 0711), 0);
     launch_.uid = geteuid();
     launch_.gid = getegid();
-    launch_.kill_grace_us = 200'000;
+    launch_.kill_grace_us = 1'000'000 * test::kSlowness;  // what obeys TERM does so within it
     launch_.work_dir = directory_;
     launch_.stdout_path = directory_ + "/out";
     launch_.environment = {"PATH=/usr/local/bin:/usr/bin:/bin", "MUSTER_JOB_ID=42"};
@@ -387,7 +388,7 @@ TEST_P(ShepherdTest, LeftBehindProcessesEndWithTheScript) {
 
 TEST_P(ShepherdTest, GivesTheScriptItsGrace) {
   script("#!/bin/sh\ntrap 'echo saved; exit 9' TERM\necho ready > ready\nwhile :; do sleep 0.01; done\n");
-  launch_.kill_grace_us = 10'000'000;
+  launch_.kill_grace_us = 10'000'000 * test::kSlowness;
   send(launch_);
   ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
   send(StopFrame{0, launch_.kill_grace_us});
@@ -709,6 +710,30 @@ TEST_P(ShepherdTest, EndsOneStepWholeAndLeavesTheOther) {
   outcomes_.clear();
   collect(1);
   EXPECT_EQ(outcomes_[0].signal, SIGKILL);
+  send(StopFrame{0, 0});
+  EXPECT_EQ(end().cause, EndCause::kCancelled);
+}
+
+// Without a cgroup a task was found by its environment only, and had none of its own before its exec: it was not told to
+// end, and killed after the grace.
+TEST_P(ShepherdTest, ATaskThatHasNotBecomeItsProgramYetGetsTheSignalToo) {
+  launch_.kill_grace_us = 1'000'000'000;
+  const std::string fifo = directory_ + "/fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  send(launch_);
+  StepStartFrame start = step(0, {"sleep", "1000"}, 1);
+  start.stdin_mode = StdinMode::kAll;
+  start.stdin_path = fifo;  // to open it the task waits for a writer
+  send(start);
+  send(StepSignalFrame{0, kAllRanks, 0});
+  send(step(1, {"true"}, 1));
+  collect(1);  // and so the signal before it was handled
+  const int writer = open(fifo.c_str(), O_WRONLY | O_CLOEXEC);
+  ASSERT_GE(writer, 0);
+  outcomes_.clear();
+  collect(0);
+  close(writer);
+  EXPECT_EQ(outcomes_[0].signal, SIGTERM);
   send(StopFrame{0, 0});
   EXPECT_EQ(end().cause, EndCause::kCancelled);
 }
