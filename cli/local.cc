@@ -31,8 +31,8 @@
 namespace muster::cli {
 namespace {
 
-// What cli.md promises for start; the other commands wait as long.
-constexpr Duration kStartMax = Duration::from_s(20);
+// How long start, add and restart wait for the daemons unless --timeout says otherwise.
+constexpr Duration kPatience = Duration::from_s(20);
 // A daemon that was told to end gets this long before it is killed.
 constexpr Duration kStopGrace = Duration::from_s(5);
 constexpr Duration kPollPause = Duration::from_ms(10);
@@ -44,7 +44,9 @@ using Values = std::vector<std::pair<std::string, std::string>>;
 
 class LocalCluster {
  public:
-  LocalCluster(std::string name, std::string dir) : dir_(std::move(dir)) { record_.name = std::move(name); }
+  LocalCluster(std::string name, std::string dir, Duration patience) : dir_(std::move(dir)), patience_(patience) {
+    record_.name = std::move(name);
+  }
 
   Status start(std::uint32_t nodes, std::vector<std::string> topologies, std::vector<std::string> sets);
   Status add(std::uint32_t nodes, const std::vector<std::string>& topologies);
@@ -55,8 +57,8 @@ class LocalCluster {
 
   // Reads the record; kNotFound when there is no such cluster.
   Status load();
-  // One command at a time changes a cluster.
-  Status lock();
+  // Reads it and keeps others from changing the cluster: one command at a time does.
+  Status take();
   [[nodiscard]] std::string config_path() const { return dir_ + "/" + std::string(kLocalConfigName); }
   [[nodiscard]] const LocalRecord& record() const { return record_; }
 
@@ -70,7 +72,9 @@ class LocalCluster {
   [[nodiscard]] std::string record_path() const { return dir_ + "/" + std::string(kLocalRecordName); }
   [[nodiscard]] bool anything_running();
 
+  Status lock();
   Status make_own_folder();
+  Status take_own_folder();
   Status make_folders();
   Status make_keys(const std::string& name, io::KeyKind kind);
   Status write_authorized();
@@ -93,7 +97,10 @@ class LocalCluster {
   void remove_contents();
   void remove_files();
 
+  [[nodiscard]] std::string late(const std::string& what) const;
+
   std::string dir_;
+  Duration patience_;
   LocalRecord record_;
   std::optional<io::PidLock> lock_;
 };
@@ -104,11 +111,20 @@ Duration deadline_in(Duration span) {
 
 Status LocalCluster::lock() {
   auto lock = io::PidLock::take(dir_ + "/lock");
+  if (!lock.ok() && lock.error().code != ErrorCode::kAlreadyExists) return lock.error();
   if (!lock.ok())
     return make_error(ErrorCode::kRefused, "cluster " + record_.name + ": another `muster local` works on it (" +
                                                lock.error().message + "): wait for it");
   lock_ = std::move(*lock);
   return ok_status();
+}
+
+Status LocalCluster::take() {
+  MUSTER_TRY(load());  // a folder that holds no cluster gets no lock file either
+  MUSTER_TRY(lock());
+  auto status = load();  // another command may have changed or stopped it until this one had the lock
+  if (!status.ok() && status.error().code == ErrorCode::kNotFound) (void)io::remove_tree(dir_ + "/lock").ok();
+  return status;
 }
 
 Status LocalCluster::load() {
@@ -139,15 +155,24 @@ Status check_own_folder(const std::string& path) {
 }
 
 Status LocalCluster::make_own_folder() {
-  const std::string parent = dir_.substr(0, std::max<std::size_t>(1, dir_.rfind('/')));
-  record_.made_dir = !io::path_exists(dir_);
-  MUSTER_TRY(io::make_dirs(parent, 0700));
   MUSTER_TRY(io::make_dirs(dir_, 0700));
   return check_own_folder(dir_);
 }
 
+Status LocalCluster::take_own_folder() {
+  // A stop that ends just now may take the folder away before it is locked.
+  constexpr int kTries = 100;
+  Status status = ok_status();
+  for (int i = 0; i < kTries; ++i) {
+    status = make_own_folder();
+    if (status.ok()) status = lock();
+    if (status.ok() || status.error().code != ErrorCode::kNotFound) break;
+  }
+  if (status.ok()) record_.made_dir = holds_only(dir_, "lock");
+  return status;
+}
+
 Status LocalCluster::make_folders() {
-  record_.run_base = choose_run_base(dir_);
   MUSTER_TRY(io::make_dirs(record_.run_base, 0700));
   MUSTER_TRY(check_own_folder(record_.run_base));
   MUSTER_TRY(io::make_dirs(dir_ + "/log", 0700));
@@ -232,16 +257,17 @@ Status LocalCluster::write_node_config(std::uint32_t index, const std::string& l
   return io::write_file_atomic(node_dir(index) + "/muster.toml", text, 0600);
 }
 
+std::string LocalCluster::late(const std::string& what) const {
+  return what + " is not up after " + std::to_string(patience_.seconds()) + " s (--timeout)";
+}
+
 Status LocalCluster::wait_for(Duration deadline, const std::string& what, const std::function<Result<bool>()>& ready) {
   while (true) {
     MUSTER_ASSIGN(const bool done, ready());
     if (done) return ok_status();
     if (g_interrupted != 0)
       return make_error(ErrorCode::kRefused, "interrupted while waiting for " + what + ": nothing is left running");
-    if (io::boottime_now() >= deadline) {
-      return make_error(ErrorCode::kRefused,
-                        what + " is not up after " + std::to_string(kStartMax.seconds()) + " s: see its log");
-    }
+    if (io::boottime_now() >= deadline) return make_error(ErrorCode::kRefused, late(what) + ": see its log");
     usleep(static_cast<useconds_t>(kPollPause.us));
   }
 }
@@ -337,9 +363,7 @@ Status LocalCluster::wait_connected(const std::vector<std::uint32_t>& indices, D
     return missing.empty();
   });
   if (!waited.ok() && !missing.empty() && io::boottime_now() >= deadline) {
-    return make_error(ErrorCode::kRefused, "node " + missing + " is not up after " +
-                                               std::to_string(kStartMax.seconds()) +
-                                               " s: " + log_tail(log_path(missing)));
+    return make_error(ErrorCode::kRefused, late("node " + missing) + ": " + log_tail(log_path(missing)));
   }
   return waited;
 }
@@ -381,10 +405,9 @@ Status LocalCluster::start_nodes(std::uint32_t first, std::uint32_t count, Durat
 }
 
 Status LocalCluster::start(std::uint32_t nodes, std::vector<std::string> topologies, std::vector<std::string> sets) {
-  const Duration deadline = deadline_in(kStartMax);
+  const Duration deadline = deadline_in(patience_);
   const std::string name = record_.name;
-  MUSTER_TRY(make_own_folder());
-  MUSTER_TRY(lock());
+  MUSTER_TRY(take_own_folder());
   if (io::path_exists(record_path())) {
     MUSTER_TRY(load());
     if (anything_running()) {
@@ -403,8 +426,9 @@ Status LocalCluster::start(std::uint32_t nodes, std::vector<std::string> topolog
   record_.topologies = std::move(topologies);
   record_.sets = std::move(sets);
   const auto all = [&]() -> Status {
+    record_.run_base = choose_run_base(dir_);
+    MUSTER_TRY(save());  // first, so that the next start cleans up whatever a crash of this one leaves
     MUSTER_TRY(make_folders());
-    MUSTER_TRY(save());
     MUSTER_TRY(make_keys("cluster", io::KeyKind::kCluster));
     MUSTER_TRY(make_keys("user", io::KeyKind::kUser));
     MUSTER_TRY(write_cluster_config("tcp://127.0.0.1:*"));
@@ -421,7 +445,7 @@ Status LocalCluster::start(std::uint32_t nodes, std::vector<std::string> topolog
 }
 
 Status LocalCluster::add(std::uint32_t nodes, const std::vector<std::string>& topologies) {
-  const Duration deadline = deadline_in(kStartMax);
+  const Duration deadline = deadline_in(patience_);
   if (record_.nodes + nodes > kLocalNodesMax)
     return invalid_argument("add: a local cluster has at most " + std::to_string(kLocalNodesMax) + " nodes: add fewer");
   const std::uint32_t first = record_.nodes;
@@ -467,7 +491,7 @@ std::vector<DaemonStatus> LocalCluster::status() {
 }
 
 Status LocalCluster::restart(const std::string& daemon) {
-  const Duration deadline = deadline_in(kStartMax);
+  const Duration deadline = deadline_in(patience_);
   if (daemon == "ctld") {
     const ProcessId old = record_.controller;
     send_signal(old, SIGTERM);
@@ -662,7 +686,7 @@ Result<LocalCluster> cluster_of(const Parsed& parsed, bool is_start) {
   }
   dir = io::absolute_path(work_dir, dir);
   while (dir.size() > 1 && dir.back() == '/') dir.pop_back();
-  return LocalCluster(std::move(name), std::move(dir));
+  return LocalCluster(std::move(name), std::move(dir), connect_options(parsed).timeout.value_or(kPatience));
 }
 
 }  // namespace
@@ -685,13 +709,12 @@ int command_local(const Parsed& parsed) {
   LocalCluster& cluster = *named;
   if (verb == "start") return start_command(cluster, parsed);
 
-  if (auto loaded = cluster.load(); !loaded.ok()) {
+  if (auto found = verb == "status" ? cluster.load() : cluster.take(); !found.ok()) {
     // Nothing to stop is what stop is for.
-    if (verb == "stop" && loaded.error().code == ErrorCode::kNotFound) return kExitOk;
-    return report_error(loaded.error());
+    if (verb == "stop" && found.error().code == ErrorCode::kNotFound) return kExitOk;
+    return report_error(found.error());
   }
   if (verb == "status") return print_status(cluster, parsed.has(OptionId::kJson));
-  if (auto locked = cluster.lock(); !locked.ok()) return report_error(locked.error());
   Status status = ok_status();
   if (verb == "stop") {
     status = cluster.stop();

@@ -165,6 +165,20 @@ std::string choose_run_base(const std::string& dir) {
   return "/tmp/muster-run-" + std::to_string(geteuid()) + "-" + io::to_hex(hash).substr(0, 12);
 }
 
+bool holds_only(const std::string& dir, std::string_view name) {
+  DIR* folder = opendir(dir.c_str());
+  if (folder == nullptr) return false;
+  std::size_t wanted = 0;
+  std::size_t others = 0;
+  while (const dirent* entry = readdir(folder)) {
+    const std::string_view found = entry->d_name;
+    if (found == "." || found == "..") continue;
+    ++(found == name ? wanted : others);
+  }
+  closedir(folder);
+  return wanted == 1 && others == 0;
+}
+
 std::string log_tail(const std::string& path) {
   const auto text = io::read_file(path, 64U << 20U);
   if (!text.ok()) return "";

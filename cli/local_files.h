@@ -31,7 +31,7 @@ bool wait_until_gone(const ProcessId& process, Duration timeout);
 struct LocalRecord {
   std::string name;
   std::string run_base;   // folder of sockets; inside the cluster's own folder unless that path is long
-  bool made_dir = false;  // the cluster's folder did not exist before
+  bool made_dir = false;  // nothing of anybody else was in the cluster's folder: it goes with the cluster
   std::uint32_t nodes = 0;
   std::vector<std::string> topologies;
   std::vector<std::string> sets;
@@ -49,6 +49,8 @@ std::string default_local_dir(const std::string& name);
 std::string local_dir_of_config(const std::string& config_path);
 // A short folder for sockets, because a Unix socket's path has at most 107 characters.
 std::string choose_run_base(const std::string& dir);
+// Whether the folder has this entry and no other.
+bool holds_only(const std::string& dir, std::string_view name);
 // The last lines of a log, for an error message.
 std::string log_tail(const std::string& path);
 

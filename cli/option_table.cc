@@ -153,6 +153,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kConfig, "config", 0, Arg::kRequired, Kind::kPath, "FILE", "configuration file (default: $MUSTER_CONFIG, /etc/muster/muster.toml)", kOnline, kPlain},
   {Id::kKey, "key", 0, Arg::kRequired, Kind::kPath, "FILE", "the caller's key file (default: $MUSTER_KEY, [cluster] key)", kOnline, kPlain},
   {Id::kTimeout, "timeout", 0, Arg::kRequired, Kind::kSeconds, "TIME", "how long to try to reach the controller (default 10s, or as configured; seconds when bare)", kOnline, kPlain},
+  {Id::kTimeout, "timeout", 0, Arg::kRequired, Kind::kSeconds, "TIME", "how long start, add and restart wait for the daemons (default 20s; seconds when bare)", kLocal, kPlain},
   {Id::kVersion, "version", 'V', Arg::kNone, Kind::kFlag, "", "print the version", kSrun, kPlain},
   {Id::kUsage, "usage", 0, Arg::kNone, Kind::kFlag, "", "print this text", kSrun, kAlias},
   {Id::kHelp, "help", 'h', Arg::kNone, Kind::kFlag, "", "print this text", kEverywhere, kPlain},

@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import MUSTER, Cluster, ClusterTest, processes_of, until
+from cluster import MUSTER, SLOWNESS, Cluster, ClusterTest, patient, processes_of, until
 
 
 def mounts():
@@ -152,6 +152,15 @@ class Ends(unittest.TestCase):
         cluster.stop()
         self.assertEqual(os.listdir(cluster.local_dir), ["mine"])
 
+    def test_a_folder_made_by_a_start_that_came_second_goes_with_the_cluster(self):
+        cluster = Cluster()
+        self.addCleanup(cluster.close)
+        os.mkdir(cluster.local_dir)  # its start made the folder and its lock, but the other one was quicker to lock it
+        open(os.path.join(cluster.local_dir, "lock"), "w").close()
+        cluster.start()
+        cluster.stop()
+        self.nothing_left(cluster)
+
     def test_a_start_that_fails_says_why_and_leaves_nothing(self):
         for arguments, word in ((["--set", "node.kill_grace=never"], "kill_grace"), (["--set", "node.kil_grace=5s"], "kil_grace"),
                                 (["--topology", "nowhere.xml"], "nowhere.xml"), (["--topology", "bogus:x"], "topology")):
@@ -189,7 +198,7 @@ class Ends(unittest.TestCase):
         cluster = Cluster()
         self.addCleanup(cluster.close)
         both = [cluster.popen("local", "start", "--nodes", "1", "--dir", cluster.local_dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-        errors = [process.communicate(timeout=120)[1] for process in both]
+        errors = [process.communicate(timeout=120 * SLOWNESS)[1] for process in both]
         self.assertEqual(sorted(process.returncode for process in both), [0, 1], errors)
         cluster.running = True
         cluster.env["MUSTER_CONFIG"] = os.path.join(cluster.local_dir, "muster.toml")
@@ -203,7 +212,7 @@ class Ends(unittest.TestCase):
         start = cluster.popen("local", "start", "--nodes", "8", "--dir", cluster.local_dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         until(lambda: os.path.exists(os.path.join(cluster.local_dir, "log", "n1.log")), what="the first node")
         start.send_signal(signal.SIGINT)
-        error = start.communicate(timeout=120)[1]
+        error = start.communicate(timeout=120 * SLOWNESS)[1]
         if start.returncode == 0:  # it was quicker
             cluster.running = True
             cluster.stop()
@@ -219,7 +228,7 @@ class Ends(unittest.TestCase):
         os.chmod(cluster.work, 0o777)
         unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]
         def run(*args):
-            done = subprocess.run(unprivileged + [MUSTER] + list(args), cwd=cluster.work, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+            done = subprocess.run(unprivileged + [MUSTER] + patient(args), cwd=cluster.work, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120 * SLOWNESS)
             self.assertEqual(done.returncode, 0, done)
             return done.stdout
 

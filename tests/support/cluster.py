@@ -25,7 +25,8 @@ BUILD_DIR = os.environ.get("MUSTER_BUILD_DIR", os.path.join(SOURCE_DIR, "build",
 BIN = os.path.join(BUILD_DIR, "bin")
 MUSTER = os.path.join(BIN, "muster")
 SLURM_BIN = os.path.join(BUILD_DIR, "libexec", "muster", "slurm")
-# Sanitizers make everything several times slower.
+# Sanitizers make everything several times slower. Every time in a test that something must be done within is multiplied
+# by this, also those that daemons and commands are told.
 SLOWNESS = 5 if os.environ.get("MUSTER_SANITIZE") else 1
 TERMINAL = {"completed", "failed", "cancelled", "timeout", "out_of_memory", "node_failed", "preempted", "deadline"}
 
@@ -42,9 +43,21 @@ def until(condition, timeout=30.0, what="the condition", pause=0.02):
         time.sleep(pause)
 
 
+def seconds(number):
+    """A time for an option or a setting within which something must be done."""
+    return "%gs" % (number * SLOWNESS)
+
+
 def clean_environment():
     """The caller's environment without what would make a command talk to another cluster or believe it is in a job."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("MUSTER_", "SLURM", "XDG_RUNTIME_DIR", "COLUMNS"))}
+
+
+def patient(args):
+    """`muster local` waits for its daemons as long as its --timeout says."""
+    args = [str(a) for a in args]
+    waits = args[:1] == ["local"] and args[1:2] in (["start"], ["add"], ["restart"]) and SLOWNESS != 1
+    return args + ["--timeout", seconds(20)] if waits else args
 
 
 class CommandFailed(AssertionError):
@@ -68,7 +81,8 @@ class Cluster:
     def __init__(self, nodes=1, topology=None, settings=(), start_args=()):
         self.nodes = nodes
         self.topology = [] if topology is None else ([topology] if isinstance(topology, str) else list(topology))
-        self.settings = list(settings)
+        # The time in which a command must reach the controller, unless it says otherwise.
+        self.settings = list(settings) if SLOWNESS == 1 else ["controller.client_timeout=" + seconds(10), *settings]
         self.start_args = list(start_args)
         self.dir = tempfile.mkdtemp(prefix="muster-it-", dir="/tmp")
         self.work = os.path.join(self.dir, "work")
@@ -120,7 +134,7 @@ class Cluster:
         """Runs `muster ARGS` to its end, whatever its exit status."""
         environment = dict(self.env)
         environment.update(env or {})
-        args = [str(a) for a in args]
+        args = patient(args)
         completed = subprocess.run([program] + args, input=stdin, stdin=subprocess.DEVNULL if stdin is None else None,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout * SLOWNESS, text=text,
                                    cwd=cwd or self.work, env=environment)
@@ -141,7 +155,7 @@ class Cluster:
         environment = dict(self.env)
         environment.update(kwargs.pop("env", {}))
         kwargs.setdefault("cwd", self.work)
-        return subprocess.Popen([MUSTER] + [str(a) for a in args], env=environment, **kwargs)
+        return subprocess.Popen([MUSTER] + patient(args), env=environment, **kwargs)
 
     def submit(self, *args, **kwargs):
         """The id of the submitted job, as a number."""
