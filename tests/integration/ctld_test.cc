@@ -24,6 +24,7 @@
 #include "lib/io/sync_dealer.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
+#include "tests/support/slowness.h"
 #include "tests/support/temp_dir.h"
 
 namespace muster::testing {
@@ -31,7 +32,7 @@ namespace {
 
 using muster::test::TempDir;
 
-constexpr Duration kPatience = Duration::from_s(60);  // sanitizers and busy machines
+constexpr Duration kPatience = Duration::from_s(60 * test::kSlowness);
 
 std::string own_name() {
   const passwd* entry = getpwuid(getuid());
@@ -371,7 +372,7 @@ TEST_F(CtldTest, WhatWasAcknowledgedInAStormSurvivesKills) {
     random = random * 6364136223846793005U + 1442695040888963407U;
     const std::uint64_t enough = round == 5 ? sent : random % std::max<std::uint64_t>(sent, 1);
     for (std::uint64_t got = 0; got < enough;) {
-      const auto reply = client->receive(Duration::from_s(20));
+      const auto reply = client->receive(kPatience);
       ASSERT_TRUE(reply) << "round " << round << " got " << got << " of " << enough << "\n" << log_text();
       ASSERT_TRUE(reply->has_submit()) << reply->error().message();
       const auto [known, is_new] = acknowledged.emplace(reply->correlation(), reply->submit().job());
@@ -393,7 +394,7 @@ TEST_F(CtldTest, WhatWasAcknowledgedInAStormSurvivesKills) {
   ASSERT_TRUE(client->send(wire::MessageKind::kClientRequest, all).ok());
   std::set<std::uint64_t> found;
   for (bool more = true; more;) {
-    const auto reply = client->receive(Duration::from_s(20));
+    const auto reply = client->receive(kPatience);
     ASSERT_TRUE(reply);
     more = reply->more();
     for (const auto& job : reply->jobs().jobs()) {
@@ -513,7 +514,7 @@ TEST_F(CtldTest, KeysDecideWhoIsWho) {
   // A node's key asks for a job, and claims to be another node.
   User node_as_user(node_key_, cluster_.pub.curve_public, endpoint_);
   ASSERT_TRUE(node_as_user.send(wire::MessageKind::kClientRequest, submission(1)).ok());
-  const auto reply = node_as_user.receive(Duration::from_s(20));
+  const auto reply = node_as_user.receive(kPatience);
   ASSERT_TRUE(reply);
   EXPECT_EQ(reply->error().code(), static_cast<std::uint32_t>(ErrorCode::kPermissionDenied));
   const auto liar = node("n2");

@@ -6,7 +6,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import ClusterTest, until  # noqa: E402
+from cluster import SLOWNESS, ClusterTest, until  # noqa: E402
 
 
 class BadInput(ClusterTest):
@@ -101,8 +101,8 @@ class BadInput(ClusterTest):
         for port in ports:
             for payload in (b"\0" * 100, b"GET / HTTP/1.0\r\n\r\n", b"\xff\0\0\0\0\0\0\0\1\x7f" + b"\3\0CURVE" + b"A" * 4096,
                             os.urandom(65536), b"\xff" * (1 << 20)):
-                with socket.create_connection(("127.0.0.1", port), timeout=5) as peer:
-                    peer.settimeout(5)
+                with socket.create_connection(("127.0.0.1", port), timeout=5 * SLOWNESS) as peer:
+                    peer.settimeout(5 * SLOWNESS)
                     try:
                         peer.sendall(payload)
                         peer.shutdown(socket.SHUT_WR)

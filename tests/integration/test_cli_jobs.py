@@ -8,7 +8,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import MUSTER, ClusterTest, until
+from cluster import MUSTER, SLOWNESS, ClusterTest, until
 
 JOB_KEYS = {"id", "array_task", "name", "user", "queue", "state", "reason", "reason_detail", "priority", "attempt", "nodes", "node_count", "task_count", "cpus",
             "gpus", "mem_mib", "time_limit_s", "submit_time", "eligible_time", "work_dir", "stdout", "stderr"}
@@ -146,7 +146,7 @@ class Jobs(ClusterTest):
         self.assertIn("a-very-long-name-" * 10, wide)
         leader, follower = pty.openpty()
         env = dict(self.cluster.env, COLUMNS="100")
-        subprocess.run([MUSTER, "queue"], stdout=follower, env=env, timeout=60, check=True)
+        subprocess.run([MUSTER, "queue"], stdout=follower, env=env, timeout=60 * SLOWNESS, check=True)
         os.close(follower)
         shown = os.read(leader, 100000).decode()
         os.close(leader)
@@ -187,7 +187,7 @@ class Jobs(ClusterTest):
         watch = self.cluster.popen("queue", "--watch=1", stdout=subprocess.PIPE)
         self.assertIn(b"JOB", watch.stdout.readline())
         watch.send_signal(2)
-        self.assertEqual(watch.wait(timeout=60), 0)
+        self.assertEqual(watch.wait(timeout=60 * SLOWNESS), 0)
         watch.stdout.close()
 
     def test_help_of_every_command(self):

@@ -9,7 +9,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import BIN, MUSTER, Cluster, ClusterTest, until
+from cluster import BIN, MUSTER, SLOWNESS, Cluster, ClusterTest, seconds, until
 
 
 class Submit(ClusterTest):
@@ -146,9 +146,9 @@ class Submit(ClusterTest):
         environment = dict(os.environb)
         environment.update({k.encode(): v.encode() for k, v in self.cluster.env.items()})
         out = subprocess.run([MUSTER.encode(), b"submit", b"--parsable", b"-H", b"-J", name, b"--wrap", b"true"], env=environment, cwd=self.cluster.work,
-                             stdout=subprocess.PIPE, timeout=60, check=True).stdout
+                             stdout=subprocess.PIPE, timeout=60 * SLOWNESS, check=True).stdout
         job = int(out)
-        raw = subprocess.run([MUSTER, "queue", "-j", str(job)], env=self.cluster.env, stdout=subprocess.PIPE, timeout=60, check=True).stdout
+        raw = subprocess.run([MUSTER, "queue", "-j", str(job)], env=self.cluster.env, stdout=subprocess.PIPE, timeout=60 * SLOWNESS, check=True).stdout
         self.assertNotIn(b"\x1b", raw)
         self.assertIn(b"\\x1b[31mred", raw)
         self.assertIn("red", self.cluster.json("queue", "-j", job)["jobs"][0]["name"])
@@ -161,9 +161,9 @@ class Restart(ClusterTest):
         first = cluster.submit("-H", "--wrap", "true")
         os.kill(cluster.pid("ctld"), signal.SIGKILL)
         until(lambda: cluster.daemons()["ctld"]["state"] == "down", what="the end of the controller")
-        waiting = cluster.popen("submit", "--parsable", "--timeout", "60", "--wrap", "true", stdout=subprocess.PIPE, text=True)
+        waiting = cluster.popen("submit", "--parsable", "--timeout", seconds(60), "--wrap", "true", stdout=subprocess.PIPE, text=True)
         cluster.local("restart", "ctld")
-        out, _ = waiting.communicate(timeout=120)
+        out, _ = waiting.communicate(timeout=120 * SLOWNESS)
         self.assertEqual(waiting.returncode, 0)
         self.assertEqual(int(out), first + 1)
         self.assertEqual(cluster.wait(int(out))["state"], "completed")
@@ -171,11 +171,11 @@ class Restart(ClusterTest):
 
     def test_wait_survives_a_controller_that_restarts(self):
         cluster = self.cluster
-        waiting = cluster.popen("submit", "-W", "-o", "started", "--timeout", "60", "--wrap", "echo up; while ! test -e go; do sleep 0.1; done; exit 5", stdout=subprocess.DEVNULL)
+        waiting = cluster.popen("submit", "-W", "-o", "started", "--timeout", seconds(60), "--wrap", "echo up; while ! test -e go; do sleep 0.1; done; exit 5", stdout=subprocess.DEVNULL)
         cluster.wait_file("started")
         cluster.local("restart", "ctld")
         open(os.path.join(cluster.work, "go"), "w").close()
-        self.assertEqual(waiting.wait(timeout=120), 5)
+        self.assertEqual(waiting.wait(timeout=120 * SLOWNESS), 5)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,12 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import ClusterTest, processes_of, until  # noqa: E402
-
-
+from cluster import ClusterTest, processes_of, seconds, until  # noqa: E402
 
 
 class Ends(ClusterTest):
     nodes = 2
-    settings = ("node.kill_grace=1s",)
+    settings = ("node.kill_grace=" + seconds(1),)
 
     def test_exit_code_seven_shows_as_seven(self):
         job = self.cluster.wait(self.cluster.submit("--wrap", "exit 7"))

@@ -6,7 +6,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import ClusterTest, until  # noqa: E402
+from cluster import SLOWNESS, ClusterTest, until  # noqa: E402
 
 
 class Logs(ClusterTest):
@@ -30,7 +30,7 @@ class Logs(ClusterTest):
         self.assertIsNone(logs.poll())
         self.cluster.script("go", "")
         self.assertEqual(logs.stdout.read(), "two\n")
-        self.assertEqual(logs.wait(30), 0)
+        self.assertEqual(logs.wait(30 * SLOWNESS), 0)
         logs.stdout.close()
 
     def test_follow_waits_for_a_pending_job(self):
@@ -40,7 +40,7 @@ class Logs(ClusterTest):
         self.assertIn("has not started", refused.err)
         logs = self.cluster.popen("logs", "-f", job, stdout=subprocess.PIPE, text=True)
         self.cluster.ok("release", job)
-        self.assertEqual(logs.communicate(timeout=60)[0], "late\n")
+        self.assertEqual(logs.communicate(timeout=60 * SLOWNESS)[0], "late\n")
         self.assertEqual(logs.returncode, 0)
 
     def test_follow_outlives_a_restart_of_the_nodes_daemon(self):
@@ -52,7 +52,7 @@ class Logs(ClusterTest):
         self.cluster.local("restart", "n2")
         self.cluster.script("further", "")
         self.assertEqual(logs.stdout.read(), "two\n")
-        self.assertEqual(logs.wait(60), 0)
+        self.assertEqual(logs.wait(60 * SLOWNESS), 0)
         logs.stdout.close()
 
     def test_tasks_of_an_array(self):

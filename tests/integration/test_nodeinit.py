@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import BIN, processes_of, until
+from cluster import BIN, SLOWNESS, processes_of, until
 
 DAEMON = """#!/bin/sh
 echo "$(hostname) $*" >>{0}/started
@@ -45,7 +45,7 @@ class NodeInit(unittest.TestCase):
 
     def ask(self, request):
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(30)
+            client.settimeout(30 * SLOWNESS)
             until(lambda: self.accepts(client), what="the init at its socket")
             client.sendall(request.encode() + b"\n")
             return client.recv(1000).decode().rstrip("\n")
@@ -84,7 +84,7 @@ class NodeInit(unittest.TestCase):
         until(lambda: len(self.started()) == 2, what="the second daemon")
         self.assertEqual(self.ask("boot"), boot)
         self.assertEqual(self.ask("kill"), "ok 0")
-        self.assertEqual(init.wait(timeout=60), 0)
+        self.assertEqual(init.wait(timeout=60 * SLOWNESS), 0)
         until(lambda: processes_of(self.dir) == [], what="the end of everything")
         self.assertFalse(os.path.exists(self.socket))
 

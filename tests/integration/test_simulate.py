@@ -4,21 +4,23 @@ import gzip
 import json
 import os
 import pty
+import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
 
-BUILD = os.environ["MUSTER_BUILD_DIR"]
-SOURCE = os.environ["MUSTER_SOURCE_DIR"]
-MUSTER = os.path.join(BUILD, "bin", "muster")
-LOG = os.path.join(SOURCE, "tests", "data", "generated.swf")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from cluster import MUSTER, SLOWNESS, SOURCE_DIR  # noqa: E402
+
+LOG = os.path.join(SOURCE_DIR, "tests", "data", "generated.swf")
 POLICIES = ("default", "fcfs", "easy", "easy-sjbf", "conservative", "sjf", "saf", "wfp3", "unicef")
 
 
 def simulate(*args, program=MUSTER, **kwargs):
-    return subprocess.run([program, "simulate", *args], capture_output=True, text=True, check=False, timeout=250, **kwargs)
+    return subprocess.run([program, "simulate", *args], capture_output=True, text=True, check=False, timeout=250 * SLOWNESS, **kwargs)
 
 
 class Simulate(unittest.TestCase):
@@ -157,20 +159,29 @@ class Simulate(unittest.TestCase):
     def on_a_terminal(self, *args):
         """What a replay shows on a terminal, and how many seconds it took."""
         controller, terminal = pty.openpty()
+        began = time.monotonic()
+        process = subprocess.Popen([MUSTER, "simulate", *args], stdout=subprocess.DEVNULL, stderr=terminal)
         try:
-            began = time.monotonic()
-            done = subprocess.run([MUSTER, "simulate", *args], stdout=subprocess.PIPE, stderr=terminal, check=False,
-                                  timeout=250)
-            took = time.monotonic() - began
-            self.assertEqual(done.returncode, 0)
-            os.set_blocking(controller, False)
-            try:
-                return os.read(controller, 65536), took
-            except BlockingIOError:
-                return b"", took
-        finally:
-            os.close(controller)
             os.close(terminal)
+            shown = b""
+            # Read as it comes: a terminal holds a few KiB, and a program waits while it is full.
+            while piece := self.read(controller, process):
+                shown += piece
+            self.assertEqual(process.wait(), 0)
+            return shown, time.monotonic() - began
+        finally:
+            process.kill()
+            process.wait()
+            os.close(controller)
+
+    def read(self, controller, process):
+        """What comes from the terminal next; nothing when the program has closed it."""
+        ready, _, _ = select.select([controller], [], [], 250 * SLOWNESS)
+        self.assertTrue(ready, "pid %d neither says anything nor ends" % process.pid)
+        try:
+            return os.read(controller, 65536)
+        except OSError:  # EIO: its other end is closed
+            return b""
 
     def test_a_long_replay_shows_its_progress_on_a_terminal_and_wipes_it_away(self):
         self.assertEqual(self.on_a_terminal("--swf", LOG)[0], b"")

@@ -8,7 +8,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import MUSTER, SLURM_BIN, ClusterTest, processes_of, until  # noqa: E402
+from cluster import MUSTER, SLOWNESS, SLURM_BIN, ClusterTest, processes_of, seconds, until  # noqa: E402
 
 
 def resident_kib(pid):
@@ -23,7 +23,7 @@ def written_bytes(pid):
 
 class Steps(ClusterTest):
     nodes = 4
-    settings = ("node.kill_grace=1s",)
+    settings = ("node.kill_grace=" + seconds(1),)
 
     @classmethod
     def setUpClass(cls):
@@ -70,7 +70,7 @@ class Steps(ClusterTest):
             with open("/dev/full", "w") as full:
                 args = ["run"] + (["-o", where] if where else []) + ["sh", "-c", "echo word; exit 0"]
                 process = self.cluster.popen(*args, stdout=full, stderr=subprocess.PIPE, text=True)
-                err = process.communicate(timeout=60)[1]
+                err = process.communicate(timeout=60 * SLOWNESS)[1]
             self.assertNotEqual(process.returncode, 0, err)
             self.assertIn("muster: cannot write to %s: No space left on device" % name, err)
 
@@ -97,7 +97,7 @@ class Steps(ClusterTest):
         environment = dict(self.cluster.env)
         raw = [a.encode() for a in arguments] + [b"\xff\xfe\x80"]
         done = subprocess.run([MUSTER, "run", "python3", "-c", code] + raw, env=environment, cwd=self.cluster.work,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60)
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60 * SLOWNESS)
         self.assertEqual(done.returncode, 0)
         self.assertEqual(done.stdout.split(b"\0"), raw)
 
@@ -135,7 +135,7 @@ class Steps(ClusterTest):
         run.send_signal(signal.SIGINT)
         self.assertIn("one more within 1 sec", run.stderr.readline())
         run.send_signal(signal.SIGINT)
-        self.assertEqual(run.wait(30), 137)
+        self.assertEqual(run.wait(30 * SLOWNESS), 137)
         run.communicate()
 
     def test_other_signals_are_forwarded(self):
@@ -143,7 +143,7 @@ class Steps(ClusterTest):
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.assertEqual((run.stdout.readline(), run.stdout.readline()), ("up\n", "up\n"))
         run.send_signal(signal.SIGUSR1)
-        self.assertEqual(run.wait(30), 9)
+        self.assertEqual(run.wait(30 * SLOWNESS), 9)
         run.communicate()
 
     def test_an_interrupt_while_waiting_cancels_the_job(self):
@@ -153,7 +153,7 @@ class Steps(ClusterTest):
         line = run.stderr.readline()
         self.assertIn("queued and waiting for resources", line)
         run.send_signal(signal.SIGINT)
-        self.assertEqual(run.wait(30), 130)
+        self.assertEqual(run.wait(30 * SLOWNESS), 130)
         run.communicate()
         job = int(line.split("job ")[1].split()[0])
         self.assertEqual(self.cluster.wait(job)["state"], "cancelled")
@@ -164,7 +164,7 @@ class Steps(ClusterTest):
         run = self.cluster.popen("run", "-n", 2, "yes", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         run.stdout.read(100_000)
         run.stdout.close()
-        self.assertEqual(run.wait(30), 141)
+        self.assertEqual(run.wait(30 * SLOWNESS), 141)
 
     def test_a_slow_reader_makes_no_daemon_grow(self):
         pids = {name: d["pid"] for name, d in self.cluster.daemons().items()}
@@ -172,7 +172,7 @@ class Steps(ClusterTest):
         run = self.cluster.popen("run", "-N", 4, "--ntasks-per-node", 2, "yes", text, stdout=subprocess.PIPE,
                                  stderr=subprocess.DEVNULL)
         # Whatever is found below, the nodes are free again for the next test.
-        self.addCleanup(run.wait, 60)
+        self.addCleanup(run.wait, 60 * SLOWNESS)
         self.addCleanup(run.stdout.close)
         run.stdout.read(10_000_000)
         writers = [pid for pid in processes_of(text) if pid != run.pid]
@@ -189,7 +189,7 @@ class Steps(ClusterTest):
             self.assertLess(resident_kib(pid) - before[name], 20_000, name)
         self.assertLess(resident_kib(run.pid) - client_before, 20_000)
         run.stdout.close()
-        run.wait(30)
+        run.wait(30 * SLOWNESS)
 
     def test_a_step_too_large_for_the_job_is_refused_with_the_option(self):
         script = self.cluster.script("large.sh", "#!/bin/sh\n%s run -n 9 true\n" % MUSTER)
@@ -271,8 +271,8 @@ class Restarts(ClusterTest):
             until(lambda: all(any(line.startswith("%d:" % rank) for line in lines[seen:]) for rank in range(3)), 60,
                   "output of all tasks after the restart of %s" % name)
         self.cluster.script("stop", "")
-        self.assertEqual(run.wait(60), 6)
-        reader.join(30)
+        self.assertEqual(run.wait(60 * SLOWNESS), 6)
+        reader.join(30 * SLOWNESS)
         run.stdout.close()
         run.stderr.close()
         for rank in range(3):

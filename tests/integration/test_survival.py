@@ -8,7 +8,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import Cluster, ClusterTest, processes_of, until  # noqa: E402
+from cluster import Cluster, ClusterTest, processes_of, seconds, until  # noqa: E402
 
 KILLS = int(os.environ.get("MUSTER_STORM_KILLS", "20"))
 CLIENTS = 8
@@ -18,13 +18,13 @@ class Storm(ClusterTest):
     """kill -9 of the controller in a storm of submissions: acknowledged means kept, and no retry makes a second job."""
 
     nodes = 4
-    settings = ("controller.node_timeout=5s", "node.heartbeat_interval=1s")
+    settings = ("controller.node_timeout=" + seconds(5), "node.heartbeat_interval=1s")
     submissions = int(os.environ.get("MUSTER_STORM_SUBMISSIONS", "2000"))
 
     def submit_some(self, count, acknowledged, failures, lock):
         """One client: submits one after another and notes every id that it was told."""
         for _ in range(count):
-            done = self.cluster.run("submit", "--timeout", "60s", "--parsable", "-o", "/dev/null", self.script,
+            done = self.cluster.run("submit", "--timeout", seconds(60), "--parsable", "-o", "/dev/null", self.script,
                                     timeout=120)
             with lock:
                 if done.code == 0:
@@ -63,7 +63,7 @@ class Storm(ClusterTest):
 
 class Daemons(ClusterTest):
     nodes = 2
-    settings = ("controller.node_timeout=3s", "node.heartbeat_interval=1s", "node.kill_grace=2s")
+    settings = ("controller.node_timeout=" + seconds(3), "node.heartbeat_interval=1s", "node.kill_grace=" + seconds(2))
 
     def kill(self, name):
         os.kill(self.cluster.pid(name), signal.SIGKILL)

@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "lib/io/loop.h"
 #include "tests/support/engine_scenario.h"
+#include "tests/support/slowness.h"
 
 namespace muster::testing {
 
@@ -52,7 +53,7 @@ class StoreHarness {
   void settle() {
     bool done = false;
     pipeline->after_commit([&] { done = true; });
-    EXPECT_TRUE(loop.run_until([&] { return done || failed; }, Duration::from_s(20)));
+    EXPECT_TRUE(loop.run_until([&] { return done || failed; }, Duration::from_s(20 * test::kSlowness)));
   }
   JobId submit(JobSpec spec, const std::string& script) {
     spec.script = digest_of(script);
@@ -80,7 +81,7 @@ class StoreHarness {
     std::optional<Result<ctld::HistoryPage>> page;
     journal->read_history(std::move(filter),
                           [&](Result<ctld::HistoryPage> answer) { page.emplace(std::move(answer)); });
-    EXPECT_TRUE(loop.run_until([&] { return page.has_value(); }, Duration::from_s(20)));
+    EXPECT_TRUE(loop.run_until([&] { return page.has_value(); }, Duration::from_s(20 * test::kSlowness)));
     if (!page || !page->ok()) {
       ADD_FAILURE() << (page ? page->error().message : "no answer");
       return {};
@@ -94,7 +95,7 @@ class StoreHarness {
       answer = std::move(answers);
       done = true;
     });
-    EXPECT_TRUE(loop.run_until([&] { return done; }, Duration::from_s(20)));
+    EXPECT_TRUE(loop.run_until([&] { return done; }, Duration::from_s(20 * test::kSlowness)));
     return answer.empty() ? Result<std::string>(make_error(ErrorCode::kInternal, "no answer")) : answer.front();
   }
   void close() {

@@ -8,6 +8,7 @@
 #include "lib/io/loop.h"
 #include "tests/support/engine_scenario.h"
 #include "tests/support/slow_journal.h"
+#include "tests/support/slowness.h"
 
 namespace muster::testing {
 namespace {
@@ -53,7 +54,7 @@ class PipelineTest : public ::testing::Test {
       }
     };
     loop_.defer(again);
-    ASSERT_TRUE(loop_.run_until([&] { return turns >= 5; }, Duration::from_s(20)));
+    ASSERT_TRUE(loop_.run_until([&] { return turns >= 5; }, Duration::from_s(20 * test::kSlowness)));
   }
 
   io::Loop loop_;

@@ -14,6 +14,7 @@
 #include "lib/wire/muster.pb.h"
 #include "tests/support/engine_scenario.h"
 #include "tests/support/slow_journal.h"
+#include "tests/support/slowness.h"
 
 namespace muster::testing {
 namespace {
@@ -82,7 +83,7 @@ class RequestsTest : public ::testing::Test {
       }
     };
     loop_.defer(again);
-    ASSERT_TRUE(loop_.run_until([&] { return turns >= 5; }, Duration::from_s(20)));
+    ASSERT_TRUE(loop_.run_until([&] { return turns >= 5; }, Duration::from_s(20 * test::kSlowness)));
   }
   void ask(pb::Request request) {
     request.set_correlation(1);

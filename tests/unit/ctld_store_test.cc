@@ -11,6 +11,7 @@
 
 #include "lib/io/log.h"
 #include "tests/support/ctld_store.h"
+#include "tests/support/slowness.h"
 #include "tests/support/temp_dir.h"
 
 namespace muster::testing {
@@ -347,7 +348,7 @@ TEST(Store, AFullDiskStopsTheDaemonAndNothingIsAcknowledged) {
       SubmitJob{{"alice", false}, RequestId{9, 9}, std::make_shared<const JobSpec>(job(1, 1))});
   store->pipeline->add_blob(digest_of("big"), std::string(1 << 20, 'b'));
   store->pipeline->after_commit([&] { answered = true; });
-  store->loop.run_until([&] { return store->failed.has_value(); }, Duration::from_s(20));
+  store->loop.run_until([&] { return store->failed.has_value(); }, Duration::from_s(20 * test::kSlowness));
   setrlimit(RLIMIT_FSIZE, &old);
   ASSERT_TRUE(decision.ok());
   ASSERT_TRUE(store->failed.has_value());

@@ -16,13 +16,14 @@
 #include "lib/io/clock.h"
 #include "lib/io/files.h"
 #include "lib/io/process.h"
+#include "tests/support/slowness.h"
 
 namespace muster::io {
 namespace {
 
 using testing::ElementsAre;
 
-constexpr Duration kDeadline = Duration::from_s(30);
+constexpr Duration kDeadline = Duration::from_s(30 * test::kSlowness);
 
 TEST(Loop, TimersFireInOrderAndMayDestroyThemselves) {
   Loop loop;

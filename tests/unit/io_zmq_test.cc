@@ -19,6 +19,7 @@
 #include "lib/io/sync_dealer.h"
 #include "lib/io/zap.h"
 #include "lib/io/zmq_socket.h"
+#include "tests/support/slowness.h"
 #include "tests/support/temp_dir.h"
 
 namespace muster::io {
@@ -27,7 +28,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr Duration kDeadline = Duration::from_s(60);
+constexpr Duration kDeadline = Duration::from_s(60 * test::kSlowness);
 
 using Type = ZmqSocket::Type;
 
@@ -166,7 +167,7 @@ TEST_F(ZmqTest, NoWakeUpIsLostIn100000Messages) {
   });
   ASSERT_TRUE(client->connect(endpoint).ok());
   fill(kWindow);
-  ASSERT_TRUE(loop_.run_until([&] { return received == kMessages; }, Duration::from_s(120)))
+  ASSERT_TRUE(loop_.run_until([&] { return received == kMessages; }, Duration::from_s(120 * test::kSlowness)))
       << "sent " << sent << " served " << served << " received " << received;
 }
 
@@ -333,20 +334,21 @@ TEST_F(CurveTest, AStrangerIsToldSoAndMayBeAddedWhileTheServerRuns) {
   start_server();
   with_client([&] {
     SyncDealer client = client_of(stranger_, {endpoint_});
-    const auto refused = client.exchange({"x"}, Duration::from_s(20));
+    const auto refused = client.exchange({"x"}, Duration::from_s(20 * test::kSlowness));
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().code, ErrorCode::kPermissionDenied);
     EXPECT_THAT(refused.error().message, HasSubstr("authorize"));
     write_authorized("user new " + stranger_.pub.curve_public + "\n");
-    const auto answer = client.exchange({"x"}, Duration::from_s(20));
+    const auto answer = client.exchange({"x"}, Duration::from_s(20 * test::kSlowness));
     ASSERT_TRUE(answer.ok()) << answer.error().message;
     // A broken file later leaves the last good table.
     write_authorized("nonsense\n");
     client.close();
-    EXPECT_TRUE(client.exchange({"x"}, Duration::from_s(20)).ok());
+    EXPECT_TRUE(client.exchange({"x"}, Duration::from_s(20 * test::kSlowness)).ok());
     write_authorized("");
     client.close();
-    EXPECT_EQ(client.exchange({"x"}, Duration::from_s(20)).error().code, ErrorCode::kPermissionDenied);
+    EXPECT_EQ(client.exchange({"x"}, Duration::from_s(20 * test::kSlowness)).error().code,
+              ErrorCode::kPermissionDenied);
   });
   EXPECT_THAT(users_, ElementsAre("user:new", "user:new"));
 }
@@ -359,7 +361,7 @@ TEST_F(CurveTest, AWrongServerKeyIsSaidToBePossible) {
     options.endpoints = {endpoint_};
     options.curve = client_keys(user_, generate_cluster_key());
     SyncDealer client(std::move(options));
-    const auto answer = client.exchange({"x"}, Duration::from_s(20));
+    const auto answer = client.exchange({"x"}, Duration::from_s(20 * test::kSlowness));
     ASSERT_FALSE(answer.ok());
     EXPECT_EQ(answer.error().code, ErrorCode::kUnavailable);
     EXPECT_THAT(answer.error().message, HasSubstr("key may not be the configured one"));
@@ -372,7 +374,7 @@ TEST_F(CurveTest, TriesEveryAddressInTurn) {
   start_server();
   with_client([&] {
     SyncDealer client = client_of(user_, {"tcp://127.0.0.1:1", endpoint_});
-    const auto answer = client.exchange({"x"}, Duration::from_s(20));
+    const auto answer = client.exchange({"x"}, Duration::from_s(20 * test::kSlowness));
     ASSERT_TRUE(answer.ok()) << answer.error().message;
     EXPECT_EQ(client.endpoint(), endpoint_);
     EXPECT_TRUE(client.connected());
@@ -412,7 +414,7 @@ TEST_F(CurveTest, ALostConnectionIsMadeAgainAndTheRequestRepeated) {
   while (!server_->bind(endpoint_).ok()) std::this_thread::yield();
   with_client([&] {
     SyncDealer client = client_of(user_, {endpoint_});
-    const auto answer = client.exchange({"r"}, Duration::from_s(30));
+    const auto answer = client.exchange({"r"}, Duration::from_s(30 * test::kSlowness));
     ASSERT_TRUE(answer.ok()) << answer.error().message;
     EXPECT_THAT(*answer, ElementsAre("done"));
   });
@@ -452,7 +454,7 @@ TEST_F(CurveTest, SyncDealerNoticesALostConnectionWhileItWaits) {
     ASSERT_FALSE(got.ok());
     EXPECT_FALSE(client.connected());
     EXPECT_THAT(got.error().message, HasSubstr("was lost"));
-    EXPECT_LT(boottime_now() - before, Duration::from_s(30));
+    EXPECT_LT(boottime_now() - before, Duration::from_s(30 * test::kSlowness));
   });
 }
 
@@ -481,7 +483,7 @@ TEST_F(CurveTest, ServersThatHangUpDoNotStopSyncDealer) {
     options.curve = client_keys(user_, cluster_);
     SyncDealer client(std::move(options));
     for (int i = 0; i < 300; ++i) {
-      const auto answer = client.exchange({"x"}, Duration::from_s(30));
+      const auto answer = client.exchange({"x"}, Duration::from_s(30 * test::kSlowness));
       ASSERT_TRUE(answer.ok()) << "round " << i << ": " << answer.error().message;
       client.close();
     }

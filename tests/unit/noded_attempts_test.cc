@@ -26,11 +26,12 @@
 #include "lib/wire/muster.pb.h"
 #include "noded/attempt_table.h"
 #include "noded/cgroup.h"
+#include "tests/support/slowness.h"
 
 namespace muster::noded {
 namespace {
 
-constexpr Duration kPatience = Duration::from_s(30);
+constexpr Duration kPatience = Duration::from_s(30 * test::kSlowness);
 
 std::string program() {
   const char* build = std::getenv("MUSTER_BUILD_DIR");

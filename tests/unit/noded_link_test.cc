@@ -8,6 +8,7 @@
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "noded/controller_link.h"
+#include "tests/support/slowness.h"
 #include "tests/support/temp_dir.h"
 
 namespace muster::noded {
@@ -64,7 +65,7 @@ class ControllerLinkTest : public testing::Test {
     options.boot_id = "boot-1";
     link_.emplace(std::move(options));
     ASSERT_TRUE(link_->start().ok());
-    ASSERT_TRUE(loop_.run_until([&] { return registered_; }, Duration::from_s(20)));
+    ASSERT_TRUE(loop_.run_until([&] { return registered_; }, Duration::from_s(20 * test::kSlowness)));
   }
 
   void TearDown() override {
@@ -105,7 +106,7 @@ TEST_F(ControllerLinkTest, ALaunchThatCannotBeReadIsReportedAsFailed) {
   damaged.mutable_order()->mutable_share();
   damaged.mutable_order()->mutable_spec()->set_kind(99);
   say(std::move(message));
-  ASSERT_TRUE(loop_.run_until([&] { return reports_.size() >= 2; }, Duration::from_s(20)));
+  ASSERT_TRUE(loop_.run_until([&] { return reports_.size() >= 2; }, Duration::from_s(20 * test::kSlowness)));
   ASSERT_EQ(reports_.size(), 2U);
   EXPECT_EQ(reports_[0].key, (AttemptKey{JobId{41}, Attempt{1}}));
   EXPECT_EQ(reports_[1].key, (AttemptKey{JobId{42}, Attempt{3}}));

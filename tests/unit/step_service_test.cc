@@ -14,6 +14,7 @@
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "noded/ticket.h"
+#include "tests/support/slowness.h"
 
 namespace muster::noded {
 namespace {
@@ -159,7 +160,7 @@ class StepServiceTest : public testing::Test {
     };
     options.client_awaited = client_awaited_;
     options.client_lost_after = client_lost_after_;
-    options.peer_start_patience = Duration::from_s(5);
+    options.peer_start_patience = Duration::from_s(5 * test::kSlowness);
     options.part_keepalive = Duration::from_ms(100);
     node.service = std::make_unique<StepService>(std::move(options));
   }
@@ -223,7 +224,7 @@ class StepServiceTest : public testing::Test {
     return request;
   }
 
-  bool wait(const std::function<bool()>& done) { return loop_.run_until(done, Duration::from_s(10)); }
+  bool wait(const std::function<bool()>& done) { return loop_.run_until(done, Duration::from_s(10 * test::kSlowness)); }
   // The next reply to the client but for keepalives and credits.
   pb::NodeReply next_reply() {
     const auto relevant = [&] {
