@@ -4,8 +4,9 @@
 #     DEPS are Muster's own targets and are public; THIRD_PARTY libraries are private to the folder.
 #   muster_program(NAME SOURCES ... [DEPS ...] [THIRD_PARTY ...])
 #     a program in bin/, installed.
-#   muster_test(NAME SOURCES ... [DEPS ...] [THIRD_PARTY ...] [LABELS ...] [TIMEOUT s] [SERIAL])
-#     a GoogleTest program, registered as one ctest entry. SERIAL: nothing else runs beside it.
+#   muster_test(NAME SOURCES ... [DEPS ...] [THIRD_PARTY ...] [STARTS ...] [LABELS ...] [TIMEOUT s] [SERIAL])
+#     a GoogleTest program, registered as one ctest entry. SERIAL: nothing else runs beside it. STARTS: Muster's programs
+#     that it runs; what a sanitizer finds in them fails the test too.
 #   muster_script_test(NAME COMMAND ... [LABELS ...] [TIMEOUT s] [SERIAL])
 #     any other test, for example a Python script: COMMAND ${MUSTER_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/x_test.py.
 #     It finds the programs by the environment variables MUSTER_BUILD_DIR and MUSTER_SOURCE_DIR.
@@ -36,6 +37,11 @@ endif()
 if(MUSTER_SANITIZE)
   target_compile_options(muster_flags INTERFACE -fsanitize=${MUSTER_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(muster_flags INTERFACE -fsanitize=${MUSTER_SANITIZE})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND MUSTER_SANITIZE MATCHES "undefined")
+    # As shared libraries the two do not know of each other, and UndefinedBehaviorSanitizer's ignores log_path, by which
+    # tools/with_sanitizers hears of what it found in a daemon.
+    target_link_options(muster_flags INTERFACE -static-libasan -static-libubsan)
+  endif()
 endif()
 if(MUSTER_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
@@ -126,8 +132,8 @@ function(muster_test_properties name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
-  if(MUSTER_SANITIZE)  # instrumented programs are several times slower
-    math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 3")
+  if(MUSTER_SANITIZE)  # as tests/support/slowness.h and cluster.py
+    math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5")
   endif()
   set(environment
       MUSTER_BUILD_DIR=${CMAKE_BINARY_DIR}
@@ -145,7 +151,7 @@ function(muster_test_properties name)
 endfunction()
 
 function(muster_test name)
-  cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "SOURCES;DEPS;LABELS;THIRD_PARTY" ${ARGN})
+  cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "SOURCES;DEPS;LABELS;THIRD_PARTY;STARTS" ${ARGN})
   if(MUSTER_FUZZ)
     return()
   endif()
@@ -157,7 +163,13 @@ function(muster_test name)
   target_link_libraries(${name} PRIVATE muster_flags ${arg_DEPS} ${arg_THIRD_PARTY} GTest::gmock GTest::gtest_main)
   muster_use_pch(${name} muster_pch_test)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  add_test(NAME ${name} COMMAND ${name})
+  if(arg_STARTS)
+    add_dependencies(${name} ${arg_STARTS})
+    if(MUSTER_SANITIZE)
+      set(watched ${CMAKE_SOURCE_DIR}/tools/with_sanitizers --leaks)
+    endif()
+  endif()
+  add_test(NAME ${name} COMMAND ${watched} $<TARGET_FILE:${name}>)
   if(arg_SERIAL)
     set(serial SERIAL)
   endif()
