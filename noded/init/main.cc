@@ -262,6 +262,7 @@ void NodeInit::cut_power() {
 
 std::string NodeInit::answer(std::string_view request) {
   std::string problem;
+  reap();  // a daemon that has ended since the last look does not run
   if (request == "start") {
     if (!start_daemon(problem)) return "error " + problem;
     return "ok " + std::to_string(daemon_);

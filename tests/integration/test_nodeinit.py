@@ -20,6 +20,15 @@ exec sh -c 'while :; do sleep 1; done' {0}
 """
 
 
+def state_of(pid):
+    """R, S, Z, ...; empty when there is no such process."""
+    try:
+        with open("/proc/%d/stat" % pid) as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return ""
+
+
 class NodeInit(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="muster-ni-", dir="/tmp")
@@ -105,6 +114,27 @@ class NodeInit(unittest.TestCase):
         until(lambda: len(processes_of(self.dir)) >= 3, what="the daemon and its child")
         init.kill()
         until(lambda: processes_of(self.dir) == [], what="the end of everything")
+
+    def test_a_daemon_that_ended_a_moment_ago_is_started_anew(self):
+        init = self.start("--isolation", "none")
+        pid = int(self.ask("start").split()[1])
+        until(lambda: len(self.started()) == 1, what="the daemon")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            until(lambda: self.accepts(client), what="the init at its socket")
+            client.sendall(b"sta")  # it reads this request now, and nothing else
+            until(lambda: self.is_reading(init.pid), what="the init at the request")
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: state_of(pid) in ("Z", ""), what="the end of the daemon")
+            client.sendall(b"rt\n")
+            self.assertNotEqual(client.recv(1000).decode().rstrip("\n"), "ok %d" % pid)
+        self.assertNotEqual(self.ask("status"), "ok 0")
+
+    @staticmethod
+    def is_reading(pid):
+        """Whether the process waits in read(2), number 0 on x86-64 and 63 on ARM, and not in ppoll(2)."""
+        with open("/proc/%d/syscall" % pid) as call:
+            return call.read().split()[0] in ("0", "63")
 
     def test_a_daemon_that_cannot_start_is_an_error(self):
         self.start()
