@@ -263,7 +263,17 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
   }
   fill_shares(shares, out);
   fill_paths(*job.spec, job.id, job.array, job.array_position, out.nodes_size() > 0 ? out.nodes(0) : "", out);
-  if (active->stop != StopCause::kNone) {
+  const auto silent = std::find_if(active->nodes.begin(), active->nodes.end(), [this](const AttemptOnNode& on) {
+    return on.phase != NodePhase::kEnded && state_.nodes[on.share.node.value].contact == Contact::kUnreachable;
+  });
+  if (silent != active->nodes.end()) {
+    // Unreachable is not dead: the job has its place there until the node says otherwise.
+    out.set_reason("NodeUnreachable");
+    out.set_reason_detail("node " + state_.nodes[silent->share.node.value].name + " is not heard; " +
+                          (active->stop != StopCause::kNone
+                               ? "the job is ended there when the node returns"
+                               : "what the job does there is known when the node returns"));
+  } else if (active->stop != StopCause::kNone) {
     out.set_reason(std::string(to_string(active->stop)));
     if (!active->stop_by.empty()) {
       out.set_reason_detail("stopped by " + active->stop_by);
@@ -303,7 +313,10 @@ void Views::ended(const JobSummary& summary, bool with_placement, pb::JobView& o
   out.set_start_time_us(summary.start_time.us);
   out.set_end_time_us(summary.end_time.us);
   if (summary.start_time.is_set()) {
-    out.set_has_exit(true);
+    // Who failed without a code or a signal was lost, or never began: nobody saw it exit.
+    const bool nobody_saw = (summary.state == JobState::kFailed || summary.state == JobState::kNodeFailed) &&
+                            summary.exit_code == 0 && summary.exit_signal == 0;
+    out.set_has_exit(!nobody_saw);
     out.set_exit_code(summary.exit_code);
     out.set_exit_signal(summary.exit_signal);
     fill_shares(summary.shares, out);

@@ -435,11 +435,14 @@ void AttemptTable::on_frame(AttemptKey key, const Frame& frame) {
           }
         } else if constexpr (std::is_same_v<T, EndedFrame>) {
           shepherds_[key].ended = true;
-          if (!spool_.read_outcome(key)) {
+          Outcome outcome = f.outcome;
+          if (const auto recorded = spool_.read_outcome(key)) {
+            outcome.ended_at = recorded->ended_at;
+          } else {
             // The shepherd could not write it; perhaps there is room again.
-            record_end(key, f.outcome, true);
+            record_end(key, outcome, true);
           }
-          ended(key, f.outcome);
+          ended(key, outcome);
         } else if constexpr (std::is_same_v<T, StepOutputFrame> || std::is_same_v<T, StepTaskEndedFrame> ||
                              std::is_same_v<T, StepEndedFrame> || std::is_same_v<T, StepInputTakenFrame>) {
           on_step_frame(key, f.step, frame);
@@ -577,7 +580,11 @@ void AttemptTable::bury(AttemptKey key, const std::string& cgroup) {
   ended(key, outcome);
 }
 
-void AttemptTable::ended(AttemptKey key, const Outcome& outcome) {
+void AttemptTable::ended(AttemptKey key, const Outcome& told) {
+  Outcome outcome = told;
+  if (!outcome.ended_at.is_set() && outcome.cause != EndCause::kNodeLost) {
+    outcome.ended_at = io::wall_now();  // it is told at once
+  }
   io::log_debug("attempt ended", {{"attempt", text_of(key)},
                                   {"cause", to_string(outcome.cause)},
                                   {"exit_code", outcome.exit_code},

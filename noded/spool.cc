@@ -219,6 +219,15 @@ bool has_variables(pid_t pid, const std::array<std::string, 3>& wanted) {
   return found == wanted.size();
 }
 
+// When the file was written last, by this machine's clock; unset when that cannot be told.
+Instant written_at(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    return {};
+  }
+  return Instant::from_us(std::int64_t{status.st_mtim.tv_sec} * 1'000'000 + status.st_mtim.tv_nsec / 1'000);
+}
+
 }  // namespace
 
 Spool::Spool(std::string directory, io::PidLock lock) : directory_(std::move(directory)), lock_(std::move(lock)) {}
@@ -442,13 +451,20 @@ std::optional<Outcome> Spool::read_outcome(AttemptKey key) const {
   auto bytes = io::read_file(attempt_dir(key) + "/" + kOutcomeName, kSmallFileBytesMax);
   if (!bytes.ok()) {
     const auto record = read_shepherd(key);
-    return record ? record->outcome : std::nullopt;
+    std::optional<Outcome> outcome = record ? record->outcome : std::nullopt;
+    if (outcome) {
+      outcome->ended_at = written_at(attempt_dir(key) + "/" + kShepherdRecordName);
+    }
+    return outcome;
   }
   auto outcome = decode_outcome(*bytes);
   if (!outcome.ok()) {
     io::log_error("a recorded outcome is damaged", {{"attempt", key_text(key)}, {"error", outcome.error().message}});
     return Outcome{
         .cause = EndCause::kNodeLost, .exit_code = 0, .signal = 0, .detail = outcome.error().message, .ran = {}};
+  }
+  if (outcome->cause != EndCause::kNodeLost) {  // of one that was lost, nobody knows when
+    outcome->ended_at = written_at(attempt_dir(key) + "/" + kOutcomeName);
   }
   return *outcome;
 }

@@ -44,6 +44,18 @@ StopOrder stop_order(const State& state, const Job& job, StopCause cause, std::i
   return StopOrder{.key = {job.id, job.attempt}, .term = state.term, .cause = cause, .signal = signal};
 }
 
+// When the last node of the attempt was done: by its own clock, but within what the controller knows for sure, so that
+// a clock that is wrong there does no harm. A result that waited for the controller ended before it was heard.
+Instant end_of(const Active& active, Instant heard) {
+  Instant end = active.start_time;
+  for (const AttemptOnNode& on : active.nodes) {
+    const bool known = on.outcome && on.outcome->ended_at.is_set();
+    end = std::max(
+        {end, known ? on.outcome->ended_at : heard, active.start_time + (known ? on.outcome->ran : Duration{})});
+  }
+  return std::min(end, heard);
+}
+
 JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Instant at) {
   JobSummary s;
   s.id = job.id;
@@ -60,6 +72,7 @@ JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Ins
   s.end_time = at;
   if (const auto* active = std::get_if<Active>(&job.phase)) {
     s.start_time = active->start_time;
+    s.end_time = end_of(*active, at);
     for (const AttemptOnNode& on : active->nodes) {
       s.shares.push_back(on.share);
       s.nodes.push_back(state.nodes[on.share.node.value].name);

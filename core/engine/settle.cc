@@ -48,6 +48,12 @@ JobEnded job_end(const State& state, JobId job, const Active& active) {
   const std::string node = state.nodes[decisive->share.node.value].name;
   end.exit_code = o.exit_code;
   end.exit_signal = o.signal;
+  if (active.stop == StopCause::kCancelled && (o.cause == EndCause::kNodeLost || o.cause == EndCause::kShepherdDied)) {
+    // It was to end, and it did: how is no failure of the job.
+    end.state = JobState::kCancelled;
+    end.reason = "Cancelled: " + (active.stop_by.empty() ? "" : "by " + active.stop_by + "; ") + node + ": " + o.detail;
+    return end;
+  }
   switch (o.cause) {
     case EndCause::kExited:
       end.state = o.exit_code == 0 ? JobState::kCompleted : JobState::kFailed;

@@ -48,6 +48,7 @@ struct Outcome {
   std::int32_t signal = 0;  // 0: none
   std::string detail;       // for people; empty when the cause says it all
   Duration ran;             // on the node, from launch to end
+  Instant ended_at = {};    // by the node's clock; unset: not known (the node went down)
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 

@@ -673,6 +673,7 @@ void to_pb(const Outcome& in, pb::Outcome& out) {
   out.set_signal(in.signal);
   out.set_detail(in.detail);
   out.set_ran_us(in.ran.us);
+  out.set_ended_at_us(in.ended_at.us);
 }
 Result<Outcome> from_pb(const pb::Outcome& in) {
   Outcome out;
@@ -681,6 +682,7 @@ Result<Outcome> from_pb(const pb::Outcome& in) {
   out.signal = in.signal();
   out.detail = in.detail();
   MUSTER_ASSIGN(out.ran, read_duration(in.ran_us(), "Outcome.ran_us"));
+  MUSTER_ASSIGN(out.ended_at, read_instant(in.ended_at_us(), "Outcome.ended_at_us"));
   return out;
 }
 

@@ -125,6 +125,8 @@ class Scenario {
     return out;
   }
   void drop_effects() { effects.clear(); }
+  // Lets time go by.
+  void pass(Duration time) { now_ = now_ + time; }
 
   engine::State state;
   sched::Policy rules = policy();

@@ -123,7 +123,7 @@ class RandomModel {
   std::vector<NodeShare> shares() {
     return list(4, [this] { return share(); });
   }
-  Outcome outcome() { return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration()}; }
+  Outcome outcome() { return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration(), instant()}; }
   Peer peer() { return {text(), text(), text(), u32(), u32()}; }
   LaunchOrder launch() {
     LaunchOrder order;
