@@ -45,16 +45,18 @@ std::string own_group() {
   return "/";
 }
 
+// Groups of attempts can be made in it, and processes may be born there. Looked at in the group itself: a child made
+// for a trial would stay behind when this process is killed in between.
 bool usable(const std::string& group) {
-  const std::string below = group + "/probe";
-  // A child must be possible, and processes must be allowed to be born in it.
-  const bool ok = ::mkdir(below.c_str(), 0755) == 0 && ::access((below + "/cgroup.procs").c_str(), W_OK) == 0 &&
-                  ::access((below + "/cgroup.kill").c_str(), W_OK) == 0;
-  ::rmdir(below.c_str());
-  return ok;
+  return ::access(group.c_str(), W_OK) == 0 && ::access((group + "/cgroup.procs").c_str(), W_OK) == 0 &&
+         ::access((group + "/cgroup.kill").c_str(), W_OK) == 0;
 }
 
-bool make(const std::string& group) {
+bool make(const std::string& group, const AnnounceGroup& announce) {
+  if (::access(group.substr(0, group.rfind('/')).c_str(), W_OK) != 0) {
+    return false;
+  }
+  announce(group);
   if (::mkdir(group.c_str(), 0755) != 0 && errno != EEXIST) {
     return false;
   }
@@ -67,13 +69,14 @@ bool make(const std::string& group) {
 
 }  // namespace
 
-Result<std::string> make_node_cgroup(const std::string& setting, const std::string& spool_dir) {
+Result<std::string> make_node_cgroup(const std::string& setting, const std::string& spool_dir,
+                                     const AnnounceGroup& announce) {
   if (setting == "off") {
     return std::string();
   }
   const std::string name = "/muster-" + io::to_hex(io::blake2b_256(spool_dir)).substr(0, 12);
   if (!setting.empty() && setting != "auto") {
-    if (!make(setting + name)) {
+    if (!make(setting + name, announce)) {
       return make_error(ErrorCode::kRefused, "[node] cgroup: no group can be made below " + printable(setting) +
                                                  ": delegate a cgroup2 group to this user, or set it to auto or off");
     }
@@ -82,10 +85,10 @@ Result<std::string> make_node_cgroup(const std::string& setting, const std::stri
   const std::string own = own_group();
   for (const std::string& mount : cgroup2_mounts()) {
     // Its own group first: that is what a service manager delegates.
-    if (own != "/" && make(mount + own + name)) {
+    if (own != "/" && make(mount + own + name, announce)) {
       return mount + own + name;
     }
-    if (make(mount + name)) {
+    if (make(mount + name, announce)) {
       return mount + name;
     }
   }

@@ -174,8 +174,15 @@ Status run(const CommandLine& options) {
   MUSTER_TRY(io::make_dirs(config.node.spool_dir, 0755));
   const std::string spool_dir = resolved(config.node.spool_dir);
   MUSTER_ASSIGN(Spool spool, Spool::open(spool_dir));
-  MUSTER_ASSIGN(const std::string cgroup, make_node_cgroup(config.node.cgroup, spool_dir));
+  MUSTER_ASSIGN(const std::string cgroup,
+                make_node_cgroup(config.node.cgroup, spool_dir,
+                                 [&spool_dir](const std::string& group) { write_cgroup_file(spool_dir, group); }));
   write_cgroup_file(spool_dir, cgroup);
+
+  if (config.node.enforce_memory) {
+    io::log_warning("node.enforce_memory has no effect yet: jobs are not limited to their memory",
+                    {{"configuration", path}});
+  }
 
   io::Loop loop;
   io::ZmqContext context;

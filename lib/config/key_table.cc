@@ -114,7 +114,7 @@ std::vector<Row> make_table() {
        "Output that one message of a stream carries at most."},
       {"node", "enforce_memory", ValueType::kBool, "", "false", 0, 0, "",
        flag([](C c, Q) -> bool& { return c.node.enforce_memory; }), "noded", false,
-       "On a pretended node: limit jobs to memory that they did not ask for themselves, too."},
+       "No effect yet: memory is set aside for jobs, but nothing limits them to it."},
       {"node", "cgroup", ValueType::kString, "", "auto", 0, 0, "", text([](C c, Q) -> S { return c.node.cgroup; }),
        "noded", false, "Control groups for jobs: auto, off, or the path of a group that was delegated to the daemon."},
 

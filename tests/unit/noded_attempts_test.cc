@@ -54,7 +54,7 @@ class AttemptTableTest : public testing::Test {
     char pattern[] = "/tmp/muster-attempts-test.XXXXXX";
     ASSERT_NE(mkdtemp(pattern), nullptr);
     directory_ = pattern;
-    auto group = make_node_cgroup("auto", directory_ + "/spool");
+    auto group = make_node_cgroup("auto", directory_ + "/spool", [](const std::string&) {});
     ASSERT_TRUE(group.ok());
     cgroup_ = *group;
     tick_.start_repeating(Duration::from_ms(5));  // conditions outside the loop are looked at so often
@@ -438,6 +438,45 @@ TEST_F(AttemptTableTest, AnEndWhileTheDaemonWasAwayIsReported) {
   ASSERT_EQ(attempts.size(), 1U);
   EXPECT_TRUE(attempts[0].ended);
   EXPECT_EQ(attempts[0].outcome.exit_code, 7);
+}
+
+TEST_F(AttemptTableTest, AnEndThatIsReportedLateSaysWhenItWas) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  touch("go");
+  const std::string record_path = attempt_dir("1.1") + "/shepherd";
+  ASSERT_TRUE(loop_.run_until(
+      [&] {
+        auto record = decode_shepherd_record(read_all(record_path));
+        return record.ok() && record->outcome.has_value();
+      },
+      kPatience));
+  const timespec long_ago[2] = {{.tv_sec = 1'700'000'000, .tv_nsec = 0}, {.tv_sec = 1'700'000'000, .tv_nsec = 0}};
+  ASSERT_EQ(utimensat(AT_FDCWD, record_path.c_str(), long_ago, 0), 0);
+  open("boot-1");
+  const auto attempts = table_->registered_attempts();
+  ASSERT_EQ(attempts.size(), 1U);
+  EXPECT_EQ(attempts[0].outcome.ended_at, Instant::from_s(1'700'000'000));
+}
+
+TEST_F(AttemptTableTest, ANodesGroupIsAnnouncedBeforeItIsMade) {
+  bool announced_first = true;
+  std::string announced;
+  const auto group = make_node_cgroup("auto", directory_ + "/other", [&](const std::string& path) {
+    announced = path;
+    announced_first = announced_first && access(path.c_str(), F_OK) != 0;
+  });
+  ASSERT_TRUE(group.ok());
+  EXPECT_TRUE(announced_first);
+  if (!group->empty()) {
+    EXPECT_EQ(announced, *group);
+    // Nothing was made in it for a trial: it goes at once. And it can be taken again, as after a crash.
+    const auto again = make_node_cgroup("auto", directory_ + "/other", [](const std::string&) {});
+    ASSERT_TRUE(again.ok());
+    EXPECT_EQ(*again, *group);
+    EXPECT_EQ(rmdir(group->c_str()), 0);
+  }
 }
 
 TEST_F(AttemptTableTest, AStopAfterARestartIsCarriedOut) {
