@@ -69,6 +69,31 @@ PlaceResult refusal(const std::vector<Offer>& offers, const JobSpec& spec, Assum
   return r;
 }
 
+// Why no node is left to the job although some may have registered, whatever runs there; after "it ".
+std::string without_nodes(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed) {
+  const auto leaves_some = [&](const JobSpec& asked) {
+    const NodeFilter filter = make_filter(draft.base(), asked, allowed);
+    return filter.all ? !draft.order().empty() : !filter.ranks.empty();
+  };
+  JobSpec without = spec;
+  without.exclude.clear();
+  if (!spec.exclude.empty() && leaves_some(without)) {
+    return "may use no node, because --exclude names all that it could";
+  }
+  without.nodelist.clear();
+  if (!spec.nodelist.empty() && leaves_some(without)) {
+    return "may use no node, because none of --nodelist is in the queue";
+  }
+  return "may use no node, because none of the queue's has ever registered";
+}
+
+// The same for one node that it asks for by name.
+std::string without_named(const std::string& name, const JobSpec& spec, const std::vector<std::string>& allowed) {
+  const bool outside = !allowed.empty() && std::find(allowed.begin(), allowed.end(), name) == allowed.end();
+  return "asks for node " + name + " by name, which " +
+         (outside ? "is not in queue " + spec.queue : std::string("it cannot have"));
+}
+
 }  // namespace
 
 bool only_named(const JobSpec& spec) {
@@ -167,8 +192,8 @@ PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std
   PlaceResult r;
   if (offers.empty()) {
     r.obstacle = Obstacle::kNoNodes;
-    r.detail = assume == Assume::kAllEmpty ? "no node that it may use has ever registered"
-                                           : "no node that it may use is in service";
+    r.detail =
+        assume == Assume::kAllEmpty ? without_nodes(draft, spec, allowed) : "no node that it may use is in service";
     return r;
   }
   std::string missing;
@@ -190,7 +215,7 @@ PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std
   r = refusal(offers, spec, assume);
   if (!missing.empty()) {
     r.obstacle = Obstacle::kNodeList;
-    r.detail = "node " + missing + ", asked for by name, is not available to it: " + r.detail;
+    r.detail = without_named(missing, spec, allowed) + "; it " + r.detail;
   }
   return r;
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lib/base/text.h"
+
 namespace muster::sched {
 namespace {
 
@@ -24,12 +26,13 @@ std::uint64_t cpus_of(const JobSpec& spec) {
 }
 
 Amount need_of(const JobSpec& spec, const NodeCapacity& node, std::uint64_t tasks, std::uint64_t gpus_of_total) {
-  // A whole node must still have a CPU for each of the tasks' CPUs.
+  // A whole node must still have a CPU for each of the tasks' CPUs, and the GPUs that were asked for.
   std::uint64_t cores = tasks * spec.cpus_per_task;
+  std::uint64_t gpus = spec.gpus_per_node + tasks * spec.gpus_per_task + gpus_of_total;
   if (spec.exclusive) {
     cores = std::max(cores, static_cast<std::uint64_t>(node.all.cores));
+    gpus = std::max(gpus, static_cast<std::uint64_t>(node.all.gpus));
   }
-  const std::uint64_t gpus = spec.gpus_per_node + tasks * spec.gpus_per_task + gpus_of_total;
   std::uint64_t mem_mib = 0;
   if (spec.mem_per_node_mib != 0) {
     mem_mib = spec.mem_per_node_mib;
@@ -78,8 +81,13 @@ std::string plural(std::uint64_t n, const char* one, const char* many) {
 }
 
 std::string describe_request(const JobSpec& spec) {
-  std::string text = plural(spec.nodes_min, "node", "nodes") + " with " + plural(spec.ntasks, "task", "tasks") +
-                     " of " + plural(spec.cpus_per_task, "CPU", "CPUs");
+  std::string text = plural(spec.ntasks, "task", "tasks") + " of " + plural(spec.cpus_per_task, "CPU", "CPUs");
+  // How many nodes they need is open where only the least number is given, which is one for nearly everybody.
+  if (spec.nodes_max != spec.nodes_min && spec.nodes_max != 0) {
+    text = std::to_string(spec.nodes_min) + " to " + plural(spec.nodes_max, "node", "nodes") + " with " + text;
+  } else if (spec.nodes_max != 0 || spec.nodes_min > 1) {
+    text = plural(spec.nodes_min, "node", "nodes") + (spec.nodes_max == 0 ? " or more with " : " with ") + text;
+  }
   if (spec.exclusive) {
     text += ", whole nodes";
   }
@@ -93,11 +101,11 @@ std::string describe_request(const JobSpec& spec) {
     text += ", " + plural(spec.gpus, "GPU", "GPUs") + " in total";
   }
   if (spec.mem_per_node_mib != 0) {
-    text += ", " + std::to_string(spec.mem_per_node_mib) + " MiB a node";
+    text += ", " + format_memory_mib(spec.mem_per_node_mib) + " of memory a node";
   } else if (spec.mem_per_cpu_mib != 0) {
-    text += ", " + std::to_string(spec.mem_per_cpu_mib) + " MiB a CPU";
+    text += ", " + format_memory_mib(spec.mem_per_cpu_mib) + " of memory a CPU";
   } else if (spec.mem_per_gpu_mib != 0) {
-    text += ", " + std::to_string(spec.mem_per_gpu_mib) + " MiB a GPU";
+    text += ", " + format_memory_mib(spec.mem_per_gpu_mib) + " of memory a GPU";
   }
   return text;
 }

@@ -380,7 +380,8 @@ class Pass {
         });
         // A whole node may have become another one.
         const bool same = !c.spec().exclusive || std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
-          return slot.amount.cores == timeline_.draft().node(slot.node.value).all.cores;
+          const Amount& all = timeline_.draft().node(slot.node.value).all;
+          return slot.amount.cores == all.cores && slot.amount.gpus == all.gpus;
         });
         if (free && same) {
           return Spot{.start = p.start, .slots = p.slots};

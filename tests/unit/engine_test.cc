@@ -104,17 +104,60 @@ TEST(Engine, WhatCanNeverFitIsRefusedWithItsReason) {
   excluded.exclude = {"n1"};
   JobSpec total = job(2, 2);
   total.gpus = 5;
+  JobSpec all_excluded = job(1, 1);
+  all_excluded.exclude = {"n1", "n2"};
+  JobSpec outside = job(1, 1);
+  outside.queue = "small";
+  outside.nodelist = {"n2"};
+  JobSpec partly_outside = job(2, 2);
+  partly_outside.queue = "small";
+  partly_outside.nodelist = {"n1", "n2"};
+  sched::QueuePolicy small = s.rules.queues.front();
+  small.name = "small";
+  small.nodes = {"n1"};
+  s.rules.queues.push_back(small);
   const std::vector<Row> rows = {
-      {"too many nodes", job(3, 3), "can never run"},   {"too many cpus", job(1, 1, 5), "too few CPUs"},
-      {"too many gpus", gpus, "too few GPUs"},          {"too much memory", memory, "too little memory"},
-      {"unknown queue", unknown_queue, "queue"},        {"unknown node", unknown_node, "unknown node n3"},
-      {"excluded", excluded, "can never run"},          {"gpus in total", total, "can never run"},
+      {"too many nodes", job(3, 3), "can never run"},
+      {"too many cpus", job(1, 1, 5), "too few CPUs"},
+      {"too many gpus", gpus, "too few GPUs"},
+      {"too much memory", memory, "too little memory"},
+      {"unknown queue", unknown_queue, "queue"},
+      {"unknown node", unknown_node, "unknown node n3"},
+      {"excluded", excluded, "can never run"},
+      {"gpus in total", total, "can never run"},
       {"more nodes than tasks", job(2, 1), "--ntasks"},
+      {"all excluded", all_excluded, "it may use no node, because --exclude names all that it could"},
+      {"outside the queue", outside, "it may use no node, because none of --nodelist is in the queue"},
+      {"partly outside", partly_outside, "it asks for node n2 by name, which is not in queue small"},
+      {"many tasks", job(0, 1000), "it asks for 1000 tasks of 1 CPU; of 2 nodes"},
   };
   for (const Row& row : rows) {
     EXPECT_NE(s.submit_refused(row.spec).message.find(row.says), std::string::npos)
         << row.what << ": " << s.submit_refused(row.spec).message;
   }
+}
+
+TEST(Engine, AnExclusiveJobHasAllGpusOfItsNodes) {
+  Scenario s;
+  s.node("n1", 4, 2);
+  s.node("n2", 4, 3);
+  JobSpec whole = job(2, 2);
+  whole.exclusive = true;
+  const JobId id = s.submit(whole);
+  EXPECT_EQ(s.schedule(), 1U);
+  std::uint64_t gpus = 0;
+  for (const AttemptOnNode& on : std::get<Active>(engine::find_job(s.state, id)->phase).nodes) {
+    gpus += on.share.gpus.count();
+  }
+  EXPECT_EQ(gpus, 5U);
+  s.drop_effects();
+  JobSelector one;
+  one.items.emplace_back().id = id;
+  s.run(CancelJobs{{"alice", false}, one, 0});
+  // Also where a number in total is asked for, and it is still no more than there are.
+  whole.gpus = 6;
+  EXPECT_NE(s.submit_refused(whole).message.find("GPUs"), std::string::npos);
+  s.drop_effects();
 }
 
 TEST(Engine, ARequestIdMakesOneJob) {
