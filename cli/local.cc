@@ -635,7 +635,7 @@ int print_status(LocalCluster& cluster, bool json) {
   Table table({{"DAEMON"}, {"PID", true}, {"STATE"}});
   for (const DaemonStatus& daemon : daemons)
     table.add({daemon.name, daemon.pid == 0 ? "-" : std::to_string(daemon.pid), daemon.up ? "up" : "down"});
-  print(table.text(0));
+  print(table.text(output_width()));
   return kExitOk;
 }
 

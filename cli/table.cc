@@ -42,6 +42,26 @@ void Table::add(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
+std::vector<std::size_t> Table::shown(std::size_t width, const std::vector<std::size_t>& needed) const {
+  std::vector<std::size_t> result;
+  std::size_t least = 0;  // the width with all that may be shortened as short as can be
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    result.push_back(i);
+    const std::size_t shortest = columns_[i].width_min == 0 ? needed[i] : std::min(needed[i], columns_[i].width_min);
+    least += shortest + (i == 0 ? 0 : 2);
+  }
+  while (width != 0 && least > width) {
+    const auto sparest = std::max_element(result.begin(), result.end(), [this](std::size_t a, std::size_t b) {
+      return columns_[a].spare < columns_[b].spare;
+    });
+    if (sparest == result.end() || columns_[*sparest].spare == 0) break;
+    const std::size_t i = *sparest;
+    least -= 2 + (columns_[i].width_min == 0 ? needed[i] : std::min(needed[i], columns_[i].width_min));
+    result.erase(sparest);
+  }
+  return result;
+}
+
 std::string Table::text(std::size_t width, bool with_titles) const {
   std::vector<std::size_t> widths;
   for (std::size_t i = 0; i < columns_.size(); ++i) {
@@ -49,12 +69,13 @@ std::string Table::text(std::size_t width, bool with_titles) const {
     for (const auto& row : rows_) needed = std::max(needed, display_width(row[i]));
     widths.push_back(needed);
   }
-  std::size_t total = columns_.empty() ? 0 : 2 * (columns_.size() - 1);
-  for (const std::size_t one : widths) total += one;
+  const std::vector<std::size_t> columns = shown(width, widths);
+  std::size_t total = columns.empty() ? 0 : 2 * (columns.size() - 1);
+  for (const std::size_t i : columns) total += widths[i];
   // The widest column that may still shrink gives one character at a time.
   while (width != 0 && total > width) {
     std::size_t widest = columns_.size();
-    for (std::size_t i = 0; i < columns_.size(); ++i) {
+    for (const std::size_t i : columns) {
       const bool may = columns_[i].width_min != 0 && widths[i] > columns_[i].width_min;
       if (may && (widest == columns_.size() || widths[i] > widths[widest])) widest = i;
     }
@@ -65,10 +86,10 @@ std::string Table::text(std::size_t width, bool with_titles) const {
   std::string out;
   const auto add_line = [&](const auto& cell_of) {
     std::string line;
-    for (std::size_t i = 0; i < columns_.size(); ++i) {
+    for (const std::size_t i : columns) {
       const std::string cell = shortened(cell_of(i), widths[i]);
       const std::string pad(widths[i] - std::min(widths[i], display_width(cell)), ' ');
-      if (i != 0) line += "  ";
+      if (i != columns.front()) line += "  ";
       line += columns_[i].right ? pad + cell : cell + pad;
     }
     line.erase(line.find_last_not_of(' ') + 1);

@@ -1,5 +1,5 @@
-// Tables for people: columns as wide as their content, the terminal's width respected by shortening the columns that
-// may be shortened. Neither a terminal nor COLUMNS: nothing is shortened.
+// Tables for people: columns as wide as their content, the terminal's width respected by leaving out the columns that
+// can be spared and shortening those that may be shortened. Neither a terminal nor COLUMNS: everything is shown.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@ struct Column {
   std::string title;
   bool right = false;
   std::size_t width_min = 0;  // may be shortened down to this many characters; 0: never
+  int spare = 0;              // on a terminal that is too narrow the columns with the highest go first; 0: never
 };
 
 class Table {
@@ -27,6 +28,9 @@ class Table {
   [[nodiscard]] bool empty() const { return rows_.empty(); }
 
  private:
+  // Those that are shown, by their numbers, for what their content needs.
+  [[nodiscard]] std::vector<std::size_t> shown(std::size_t width, const std::vector<std::size_t>& needed) const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

@@ -57,15 +57,15 @@ std::string reason_text(const pb::JobView& job) {
 }
 
 Table queue_table(const std::vector<pb::JobView>& jobs) {
-  Table table({{"JOB", true},
+  Table table({{"JOB", true, 16},
                {"NAME", false, 8},
                {"USER", false, 8},
-               {"QUEUE", false, 5},
+               {"QUEUE", false, 5, 2},
                {"STATE"},
                {"TIME", true},
-               {"LIMIT", true},
-               {"NODES", true},
-               {"TASKS", true},
+               {"LIMIT", true, 0, 3},
+               {"NODES", true, 0, 1},
+               {"TASKS", true, 0, 4},
                {"NODELIST (REASON)", false, 12}});
   const std::int64_t now_us = io::wall_now().us;
   for (const pb::JobView& job : jobs) {
@@ -300,7 +300,7 @@ int show_config(Client& client, const Parsed& parsed) {
     print(config_json(shown));
     return kExitOk;
   }
-  Table table({{"KEY"}, {"VALUE", false, 10}, {"FROM"}});
+  Table table({{"KEY"}, {"VALUE", false, 20}, {"FROM", false, 12}});
   for (const pb::ConfigValue& value : shown.values()) table.add({value.key(), value.value(), value.source()});
   print(table.text(output_width()));
   return kExitOk;
@@ -391,14 +391,14 @@ int command_history(const Parsed& parsed) {
   if (parsed.has(OptionId::kJson)) {
     print(jobs_json(jobs, false));
   } else {
-    Table table({{"JOB", true},
+    Table table({{"JOB", true, 16},
                  {"NAME", false, 8},
-                 {"USER", false, 8},
-                 {"QUEUE", false, 5},
+                 {"USER", false, 8, 1},
+                 {"QUEUE", false, 5, 3},
                  {"STATE"},
                  {"EXIT", true},
-                 {"SUBMITTED"},
-                 {"STARTED"},
+                 {"SUBMITTED", false, 0, 4},
+                 {"STARTED", false, 0, 2},
                  {"ELAPSED", true},
                  {"NODELIST", false, 8},
                  {"REASON", false, 8}});
@@ -498,11 +498,11 @@ int command_nodes(const Parsed& parsed) {
     print(nodes_json(*nodes));
     return kExitOk;
   }
-  Table table({{"NODE"},
+  Table table({{"NODE", false, 16},
                {"STATE"},
                {"CPUS", true},
                {"GPUS", true},
-               {"MEMORY", true},
+               {"MEMORY", true, 0, 1},
                {"JOBS", false, 8},
                {"REASON", false, 8}});
   const auto used = [](const std::string& part, const std::string& whole) { return part + "/" + whole; };

@@ -152,6 +152,13 @@ class Jobs(ClusterTest):
         os.close(leader)
         self.assertLessEqual(max(len(line) for line in shown.splitlines()), 100, shown)
 
+    def test_every_table_fits_80_columns(self):
+        self.cluster.wait(self.cluster.submit("-J", "a-very-long-name-" * 4, "-N", 2, "-o", "/no/such/place/x", "--wrap", "true"))
+        self.cluster.submit("-H", "-J", "a-very-long-name-" * 4, "-a", "1-5:2,7,100-120%3", "--wrap", "true")
+        for table in (("history",), ("queue",), ("nodes",), ("local", "status")):
+            text = self.cluster.ok(*table, env={"COLUMNS": "80"})
+            self.assertLessEqual(max(len(line) for line in text.splitlines()), 80, text)
+
     def test_what_does_not_go_to_a_terminal_is_not_cut(self):
         name = "a-very-long-name-" * 10
         job = self.cluster.submit("-H", "-J", name, "--wrap", "true")

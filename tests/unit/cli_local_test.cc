@@ -97,6 +97,16 @@ TEST(Tables, FitTheTerminal) {
   EXPECT_EQ(table.text(0, false), " 1  a name that is long\n22  x\n");
 }
 
+TEST(Tables, ANarrowTerminalLeavesOutWhatCanBeSpared) {
+  Table table({{"JOB", true}, {"QUEUE", false, 0, 1}, {"SINCE", false, 0, 2}, {"WHY", false, 3}});
+  table.add({"1", "main", "2030-01-01", "a reason"});
+  EXPECT_EQ(table.text(40), "JOB  QUEUE  SINCE       WHY\n  1  main   2030-01-01  a reason\n");
+  EXPECT_EQ(table.text(27), "JOB  QUEUE  SINCE       WHY\n  1  main   2030-01-01  a +\n");
+  EXPECT_EQ(table.text(26), "JOB  QUEUE  WHY\n  1  main   a reason\n");
+  EXPECT_EQ(table.text(14), "JOB  WHY\n  1  a reason\n");
+  EXPECT_EQ(table.text(2), "JOB  WHY\n  1  a +\n");  // nothing is left to be spared
+}
+
 TEST(Tables, ControlCharactersAreMadePrintable) {
   Table table({{"NAME"}});
   table.add({"a\x1b[31mb\n"});
