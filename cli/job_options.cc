@@ -485,8 +485,8 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
   spec.stdout_path.clear();
   spec.stderr_path.clear();
   spec.submit_host = around.host;
-  spec.script_name = base_name(options.argv.front());
-  spec.args.assign(options.argv.begin(), options.argv.end());
+  spec.script_name = options.argv.front();
+  spec.args.assign(options.argv.begin() + 1, options.argv.end());
   MUSTER_TRY(check_combination(spec, ""));
 
   MUSTER_ASSIGN(const ExportList list, parse_export(builder.export_text(), builder.export_source()));

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/run_step.h"
 #include "lib/base/index_set.h"
 #include "lib/model/outcome.h"
 #include "lib/wire/muster.pb.h"
@@ -209,6 +210,26 @@ std::string nodes_json(const std::vector<pb::NodeView>& nodes) {
     list.push_back(std::move(out));
   }
   return dump({{"nodes", std::move(list)}});
+}
+
+std::string step_json(const StepResult& result) {
+  Json out;
+  out["job"] = result.job;
+  if (result.step) out["step"] = *result.step;
+  out["exit_code"] = result.status;
+  out["nodes"] = result.nodes;
+  Json tasks = Json::array();
+  for (const StepResult::TaskEnd& end : result.tasks) {
+    Json task;
+    task["task"] = end.rank;
+    task["node"] = end.node;
+    task["exit_code"] = end.outcome.exit_code;
+    task["exit_signal"] = end.outcome.signal;
+    put_text(task, "detail", end.outcome.detail);
+    tasks.push_back(std::move(task));
+  }
+  out["tasks"] = std::move(tasks);
+  return dump(out);
 }
 
 std::string operation_json(const pb::OperationReply& reply) {

@@ -22,7 +22,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kNtasksPerNode, "ntasks-per-node", 0, Arg::kRequired, Kind::kCount, "N", "tasks on each node", kJobMakers, kScript},
   {Id::kNtasksPerNode, "tasks-per-node", 0, Arg::kRequired, Kind::kCount, "N", "tasks on each node", kJobMakers, kScript | kAlias},
   {Id::kCpusPerTask, "cpus-per-task", 'c', Arg::kRequired, Kind::kCount, "N", "CPUs (physical cores) for each task", kJobMakers, kScript | kJobVariable},
-  {Id::kMem, "mem", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory on each node (4G, 512M; MiB when bare)", kJobMakers, kScript},
+  {Id::kMem, "mem", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory to set aside on each node (4G, 512M; MiB when bare); nothing limits the job to it yet", kJobMakers, kScript},
   {Id::kMemPerCpu, "mem-per-cpu", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory for each CPU", kJobMakers, kScript},
   {Id::kMemPerGpu, "mem-per-gpu", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory for each GPU", kJobMakers, kScript},
   {Id::kGpus, "gpus", 'G', Arg::kRequired, Kind::kGpus, "N", "GPUs in total", kJobMakers, kScript | kJobVariable},
@@ -149,7 +149,7 @@ constexpr OptionInfo kOptions[] = {
 
   // Everywhere.
   {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kCancel | kHold | kRelease | kDrain | kResume | kLocal | kVersion | kPing, kPlain},
-  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "run prints what its command prints: ask for the job with `muster show job ID --json`", kRun, kElsewhere},
+  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object when the step is over; what the tasks print goes to standard error", kRun, kPlain},
   {Id::kConfig, "config", 0, Arg::kRequired, Kind::kPath, "FILE", "configuration file (default: $MUSTER_CONFIG, /etc/muster/muster.toml)", kOnline, kPlain},
   {Id::kKey, "key", 0, Arg::kRequired, Kind::kPath, "FILE", "the caller's key file (default: $MUSTER_KEY, [cluster] key)", kOnline, kPlain},
   {Id::kTimeout, "timeout", 0, Arg::kRequired, Kind::kSeconds, "TIME", "how long to try to reach the controller (default 10s, or as configured; seconds when bare)", kOnline, kPlain},

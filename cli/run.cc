@@ -1,5 +1,6 @@
 // `muster run`: starts a step on the nodes of a job and stands for it: output, input, signals, exit status. Outside of
 // a job it submits one first.
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -14,6 +15,8 @@
 #include "cli/run_access.h"
 #include "cli/run_options.h"
 #include "cli/run_step.h"
+#include "cli/table.h"
+#include "lib/io/files.h"
 #include "lib/model/outcome.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
@@ -108,6 +111,24 @@ int report(const RunOptions& options, const Error& error) {
   return exit_status_of(error);
 }
 
+// Descriptor for the object of --json: what the tasks print, and messages, go to standard error from here on.
+io::Fd object_output;
+
+void take_standard_output() {
+  object_output.reset(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
+  ::dup2(STDERR_FILENO, STDOUT_FILENO);
+}
+
+int run_in(const RunOptions& options, Access access) {
+  StepRun step(options, std::move(access));
+  const int status = step.run();
+  if (options.json) {
+    ::dup2(object_output.get(), STDOUT_FILENO);
+    print(step_json(step.result()));
+  }
+  return status;
+}
+
 int run_outside(const RunOptions& options) {
   auto client = Client::open(options.connect);
   if (!client) {
@@ -134,13 +155,16 @@ int run_outside(const RunOptions& options) {
   step.nodelist.clear();
   step.exclude.clear();
   step.nodes = step.nodes_max = step.ntasks = step.ntasks_per_node = 0;
-  return StepRun(step, std::move(*access)).run();
+  return run_in(step, std::move(*access));
 }
 
 int run_to_end(const RunOptions& options) {
   if (options.pty) {
     error_line("--pty is not supported yet: run the command without it");
     return kExitUsage;
+  }
+  if (options.json) {
+    take_standard_output();
   }
   // From here on signals wait until somebody can act on them for the step.
   const sigset_t signals = handled_signals();
@@ -168,7 +192,7 @@ int run_to_end(const RunOptions& options) {
   if (!access) {
     return report(options, access.error());
   }
-  return StepRun(options, std::move(*access)).run();
+  return run_in(options, std::move(*access));
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 
 #include <cstdlib>
 
+#include "lib/base/text.h"
 #include "lib/io/clock.h"
 #include "lib/io/files.h"
+#include "lib/model/outcome.h"
 #include "lib/wire/muster.pb.h"
 
 namespace muster::cli {
@@ -14,6 +16,26 @@ constexpr std::size_t kTicketFileMax = 64U << 10U;
 std::string variable(const char* name) {
   const char* value = ::getenv(name);
   return value != nullptr ? value : "";
+}
+
+Result<std::optional<std::string>> end_of_job(Client& client, std::uint64_t job, Duration patience) {
+  pb::Request request;
+  auto& wait = *request.mutable_wait();
+  wait.set_job(job);
+  wait.set_until_ended(true);
+  wait.set_timeout_us(patience.us);
+  MUSTER_ASSIGN(const pb::Reply reply, client.call(request, patience + Duration::from_s(1)));
+  if (reply.jobs().jobs_size() == 0) {
+    return std::optional("job " + std::to_string(job) + " is gone: see `muster history`");
+  }
+  const pb::JobView& view = reply.jobs().jobs(0);
+  const auto state = static_cast<JobState>(view.state());
+  if (!is_terminal(state)) {
+    return std::optional<std::string>();
+  }
+  const std::string& why = view.reason_detail().empty() ? view.reason() : view.reason_detail();
+  return std::optional("job " + std::to_string(job) + " has ended (" + std::string(to_string(state)) + ")" +
+                       (why.empty() ? "" : ": " + printable(why)));
 }
 
 }  // namespace
@@ -56,6 +78,7 @@ Result<Access> access_by_controller(Client& client, std::uint64_t job) {
     MUSTER_ASSIGN(const Access fresh, access_by_controller(client, job));
     return fresh.ticket;
   };
+  access.job_end = [&client, job](Duration wait) { return end_of_job(client, job, wait); };
   return access;
 }
 

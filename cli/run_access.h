@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "cli/client.h"
@@ -23,6 +24,9 @@ struct Access {
   // job's own ticket, which lives as long as the job.
   std::function<Result<std::string>()> renew;
   Duration obtained;
+  // Asks the controller whether the job has ended, for at most this long: how, in words; nothing while it has not; an
+  // error when the controller does not answer. Empty inside of a job: the tasks there end with it.
+  std::function<Result<std::optional<std::string>>(Duration)> job_end;
 };
 
 // Whether this process runs inside of the job.

@@ -53,6 +53,7 @@ struct RunOptions {
   bool pty = false;
   bool kill_on_bad_exit = false;
   bool quiet = false;         // -Q: no messages but errors
+  bool json = false;          // one object on standard output at the end; the tasks' output goes to standard error
   std::uint32_t verbose = 0;  // how many -v
   bool test_only = false;     // say whether it would run, start nothing
   std::string mpi = "none";   // "none"; others are refused when the options are read

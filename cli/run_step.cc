@@ -17,6 +17,11 @@ namespace {
 constexpr Duration kConnectTimeout = Duration::from_s(10);
 // How long a node's daemon may be away (restarting) before the step is given up.
 constexpr Duration kResumePatience = Duration::from_s(60);
+// A node that does not answer: when the controller is asked what became of the job, and how often.
+constexpr Duration kAskAfter = Duration::from_s(2);
+constexpr Duration kAskEvery = Duration::from_s(5);
+// The controller hears of the end of a job about when the step's client does.
+constexpr Duration kEndPatience = Duration::from_s(2);
 constexpr Duration kTicketFresh = Duration::from_s(30 * 60);
 // Input that is on its way to the tasks; the nodes say what was taken.
 constexpr std::uint64_t kInputWindowBytes = 256U << 10U;
@@ -113,6 +118,42 @@ void StepRun::send_resume() {
   (void)stream_.send(request);
 }
 
+bool StepRun::is_time_to_ask(Duration now) const {
+  return access_.job_end && now - lost_since_ > kAskAfter && now - asked_ > kAskEvery;
+}
+
+bool StepRun::ask_whether_ended(Duration wait) {
+  if (!access_.job_end) {
+    return true;
+  }
+  const auto end = access_.job_end(wait);
+  asked_ = io::boottime_now();
+  if (end && *end) {
+    return fail(**end, status_ != 0 ? status_ : kExitRefused);
+  }
+  if (end && !stream_.connected()) {
+    lost_since_ = asked_ - kAskAfter;  // the job goes on
+    if (!said_waiting_) {
+      said_waiting_ = true;
+      note(node_name() + " does not answer; job " + std::to_string(access_.job) +
+           " has not ended: waiting for the node (muster cancel " + std::to_string(access_.job) + " ends the job)");
+    }
+  }
+  return true;
+}
+
+StepResult StepRun::result() const {
+  StepResult result;
+  result.job = access_.job;
+  if (started_) {
+    result.step = step_;
+  }
+  result.status = status_;
+  result.nodes = nodes_;
+  result.tasks = all_ends_;
+  return result;
+}
+
 // After a lost connection. False: given up.
 bool StepRun::reconnect() {
   const Duration now = io::boottime_now();
@@ -126,6 +167,15 @@ bool StepRun::reconnect() {
   if (opened) {
     send_resume();
     return true;
+  }
+  if (interrupts_ >= 2) {
+    return fail(node_name() + " does not answer: its tasks may still run, `muster cancel " +
+                    std::to_string(access_.job) + "` ends the job",
+                128 + SIGINT);
+  }
+  // As long as the controller says that the job goes on, a node that is away is waited for.
+  if (is_time_to_ask(now) && !ask_whether_ended({})) {
+    return false;
   }
   if (now - lost_since_ > kResumePatience) {
     return fail("the connection to " + node_name() + " was lost and cannot be made again (" + opened.error().message +
@@ -146,6 +196,10 @@ bool StepRun::on_refused(const pb::ErrorInfo& error) {
     if (lost_since_.us == 0) {
       lost_since_ = now;
     }
+    // A node that restarted has lost what ran there; its daemon alone takes it up again within moments.
+    if (started_ && is_time_to_ask(now) && !ask_whether_ended({})) {
+      return false;
+    }
     if (now - lost_since_ < kResumePatience) {
       if (resume_at_.us == 0) {
         resume_at_ = now + Duration::from_ms(
@@ -153,6 +207,9 @@ bool StepRun::on_refused(const pb::ErrorInfo& error) {
       }
       return true;
     }
+  }
+  if (started_ && !ask_whether_ended(kEndPatience)) {
+    return false;
   }
   if (!started_ && options_.srun_style) {
     error_line("error: Unable to create step for job " + std::to_string(access_.job) + ": " + error.message());
@@ -164,6 +221,7 @@ bool StepRun::on_refused(const pb::ErrorInfo& error) {
 
 bool StepRun::on_started(const pb::StepStarted& started) {
   lost_since_ = {};
+  said_waiting_ = false;
   if (started_) {
     return true;
   }
@@ -271,8 +329,14 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
       ++ended_count_;
       output_->end(ended.rank());
       const auto outcome = wire::from_pb(ended.outcome());
-      if (outcome && (outcome->cause != EndCause::kExited || outcome->exit_code != 0)) {
+      if (!outcome) {
+        return true;
+      }
+      if (outcome->cause != EndCause::kExited || outcome->exit_code != 0) {
         ends_.push_back({.node = ended.node(), .rank = ended.rank(), .outcome = *outcome});
+      }
+      if (options_.json) {
+        all_ends_.push_back({.node = ended.node(), .rank = ended.rank(), .outcome = *outcome});
       }
       return true;
     }
@@ -283,7 +347,9 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
       if (status_ == 0 && output_lost_) {
         status_ = kExitRefused;
       }
-      if (!reply.ended().detail().empty() && interrupts_ == 0) {
+      // The node knows that the job was ended there, the controller why.
+      const bool with_job = reply.ended().detail().find("has ended") != std::string::npos;
+      if (!reply.ended().detail().empty() && interrupts_ == 0 && (!with_job || ask_whether_ended(kEndPatience))) {
         error_line((options_.srun_style ? "error: " : "") +
                    (started_ ? "step " + std::to_string(access_.job) + "." + std::to_string(step_)
                              : "the step of job " + std::to_string(access_.job)) +

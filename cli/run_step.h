@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,22 @@ void note(const std::string& text);
 // "0-2,5"
 std::string fold_numbers(const std::vector<std::uint32_t>& sorted);
 
+// A step that is over, as --json tells it.
+struct StepResult {
+  struct TaskEnd {
+    std::string node;
+    std::uint32_t rank = 0;
+    Outcome outcome;
+  };
+  std::uint64_t job = 0;
+  std::optional<std::uint32_t> step;  // none: it never started
+  int status = 0;                     // the exit status of `muster run`
+  std::vector<std::string> nodes;
+  std::vector<TaskEnd> tasks;  // those whose end is known, in the order of their ends
+};
+// The one object of `muster run --json`.
+std::string step_json(const StepResult& result);
+
 class StepRun {
  public:
   StepRun(const RunOptions& options, Access access)
@@ -45,12 +62,11 @@ class StepRun {
   // The exit status.
   int run();
 
+  // What became of it, after run().
+  [[nodiscard]] StepResult result() const;
+
  private:
-  struct TaskEnd {
-    std::string node;
-    std::uint32_t rank = 0;
-    Outcome outcome;
-  };
+  using TaskEnd = StepResult::TaskEnd;
 
   Status start();
   Status open_input();
@@ -70,6 +86,10 @@ class StepRun {
   void report_ends();
   void report_write_failures();
   void drain();
+  // False when the controller says that the job has ended; the user is told how. A controller that says that the job
+  // goes on, or none: true.
+  bool ask_whether_ended(Duration wait);
+  [[nodiscard]] bool is_time_to_ask(Duration now) const;
   bool fail(const std::string& message, int status = kExitRefused);
   [[nodiscard]] std::string node_name() const;
   [[nodiscard]] Duration wait_time() const;
@@ -95,11 +115,14 @@ class StepRun {
   std::vector<std::uint64_t> received_[2];
   std::vector<bool> ended_;
   std::size_t ended_count_ = 0;
-  std::vector<TaskEnd> ends_;  // not yet reported
+  std::vector<TaskEnd> ends_;      // not yet reported
+  std::vector<TaskEnd> all_ends_;  // of every task, for result()
   Duration last_interrupt_ = Duration::from_us(-kTwiceWithin.us);
   int interrupts_ = 0;
   Duration lost_since_;
-  Duration resume_at_;  // when to ask again; 0: not
+  Duration asked_;             // the controller, when a node did not answer
+  bool said_waiting_ = false;  // that a node does not answer
+  Duration resume_at_;         // when to ask again; 0: not
   bool reader_gone_ = false;
   bool output_lost_ = false;
   int redirects_ = 0;

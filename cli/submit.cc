@@ -79,6 +79,24 @@ std::string test_text(const pb::SubmitReply& reply) {
   return text + " on " + join_nodes(nodes) + "\n";
 }
 
+// --wait: why the status is not 0. One line, however many tasks.
+void report_failed(std::uint64_t id, const std::vector<pb::JobView>& jobs) {
+  const auto failed = [](const pb::JobView& job) {
+    return job.state() != static_cast<std::uint32_t>(JobState::kCompleted);
+  };
+  const auto count = std::count_if(jobs.begin(), jobs.end(), failed);
+  if (count == 0) return;
+  if (jobs.size() > 1) {
+    error_line(std::to_string(count) + " of the " + std::to_string(jobs.size()) + " tasks of job " +
+               std::to_string(id) + " did not complete: see `muster history -j " + std::to_string(id) + "`");
+    return;
+  }
+  const pb::JobView& job = jobs.front();
+  const std::string& why = job.reason_detail().empty() ? job.reason() : job.reason_detail();
+  error_line("job " + std::to_string(id) + " has ended (" + std::string(to_string(static_cast<JobState>(job.state()))) +
+             ")" + (why.empty() ? "" : ": " + why));
+}
+
 int submit(const SubmitOptions& options) {
   auto client = Client::open(options.connect);
   if (!client.ok()) return report_error(client.error());
@@ -102,6 +120,7 @@ int submit(const SubmitOptions& options) {
   item.id = JobId{reply->job()};
   const auto jobs = find_job(**client, item, false);
   if (!jobs.ok()) return report_error(jobs.error());
+  if (!options.quiet) report_failed(reply->job(), *jobs);
   return exit_status_of_jobs(*jobs);
 }
 
@@ -141,8 +160,9 @@ int command_run(Command command, const Parsed& parsed) {
   }
   auto variables = parse_variables(command, getenv);
   if (!variables.ok()) return usage_error(variables.error());
-  const auto options = build_run(command, parsed, *variables, job_around(command == kSrun), read_surroundings());
+  auto options = build_run(command, parsed, *variables, job_around(command == kSrun), read_surroundings());
   if (!options.ok()) return usage_error(options.error());
+  options->json = parsed.has(OptionId::kJson);
   return run_step(*options);
 }
 

@@ -75,6 +75,13 @@ class Submit(ClusterTest):
             self.assertEqual(self.cluster.run("submit", "-W", "--wrap", command).code, code, command)
         self.assertEqual(self.cluster.run("submit", "-W", "-a", "0-2", "--wrap", "exit $MUSTER_ARRAY_TASK_ID").code, 2)
 
+    def test_wait_says_why_a_job_failed(self):
+        missing = self.cluster.run("submit", "-W", "-D", "/no/such/place", "-o", "/dev/null", "--wrap", "true")
+        self.assertIn("has ended (failed): n1: working directory /no/such/place", missing.err)
+        array = self.cluster.run("submit", "-W", "-a", "0-2", "--wrap", "exit $MUSTER_ARRAY_TASK_ID")
+        self.assertIn("2 of the 3 tasks", array.err)
+        self.assertEqual(self.cluster.run("submit", "-W", "-Q", "--wrap", "exit 1").err, "")
+
     def test_test_only_makes_no_job(self):
         before = self.cluster.json("submit", "--wrap", "true")["id"]
         self.cluster.ok("submit", "--test-only", "--wrap", "true")

@@ -1,7 +1,10 @@
 """How jobs end, as users see it: exit codes, signals, launch failures, output failures, cancel, time limits, order."""
 
 import os
+import signal
+import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -73,6 +76,80 @@ class Ends(ClusterTest):
         self.cluster.ok("cancel", "-s", "USR1", job)
         ended = self.cluster.wait(job)
         self.assertEqual((ended["state"], ended["exit_code"]), ("failed", 4))
+
+
+class NodesThatFail(ClusterTest):
+    nodes = 2
+    settings = ("controller.node_timeout=3s", "node.heartbeat_interval=1s")
+
+    def power_cut(self, node):
+        self.cluster.local("kill", node)
+        self.cluster.local("restart", node)
+
+    def running_on(self, node, *options):
+        job = self.cluster.submit("-w", node, *options, "--wrap", "sleep 1000")
+        self.cluster.wait_state(job, "running")
+        return job
+
+    def test_a_job_that_was_cancelled_is_cancelled_though_its_node_lost_power(self):
+        job = self.running_on("n1")
+        self.cluster.local("kill", "n1")
+        self.cluster.ok("cancel", job)
+        self.cluster.local("restart", "n1")
+        ended = self.cluster.wait(job)
+        self.assertEqual(ended["state"], "cancelled")
+        self.assertIn("n1: the node", ended["reason_detail"])
+
+    def test_a_job_on_a_node_that_is_not_heard_says_so(self):
+        job = self.running_on("n2")
+        self.cluster.local("kill", "n2")
+        until(lambda: self.cluster.job(job)["reason"] == "NodeUnreachable", 30, "the reason")
+        self.assertIn("node n2 is not heard", self.cluster.ok("why", job))
+        self.assertEqual(self.cluster.job(job)["state"], "running")
+        self.cluster.local("restart", "n2")
+        self.assertEqual(self.cluster.wait(job)["state"], "node_failed")
+
+    def test_nobody_saw_the_exit_code_of_a_lost_job(self):
+        job = self.running_on("n2")
+        self.power_cut("n2")
+        ended = self.cluster.wait(job)
+        self.assertEqual(ended["state"], "node_failed")
+        self.assertNotIn("exit_code", ended)
+
+    def test_a_run_whose_node_lost_power_says_how_its_job_ended(self):
+        run = self.cluster.popen("run", "-w", "n1", "sh", "-c", "echo > lost.up; exec sleep 1000", stderr=subprocess.PIPE, text=True)
+        self.cluster.wait_file("lost.up")
+        self.power_cut("n1")
+        self.assertEqual(run.wait(30), 1)
+        said = run.stderr.read()
+        run.stderr.close()
+        self.assertIn("has ended (node_failed): n1: the node was restarted", said)
+
+    def test_a_run_of_two_nodes_says_that_one_failed(self):
+        run = self.cluster.popen("run", "-N", 2, "sh", "-c", "echo > pair.$RANK; exec sleep 1000", stderr=subprocess.PIPE, text=True)
+        for rank in range(2):
+            self.cluster.wait_file("pair.%d" % rank)
+        job = self.cluster.json("queue")["jobs"][0]
+        self.power_cut(job["nodes"][1])
+        self.assertNotEqual(run.wait(50), 0)
+        said = run.stderr.read()
+        run.stderr.close()
+        self.assertIn("has ended (node_failed): %s: the node was restarted" % job["nodes"][1], said)
+
+
+class LateResults(ClusterTest):
+    nodes = 1
+
+    def test_a_job_that_ended_while_the_controller_was_away_ended_then(self):
+        job = self.cluster.submit("--wrap", "until [ -e go ]; do sleep 0.05; done; date +%s.%N > ended")
+        self.cluster.wait_state(job, "running")
+        os.kill(self.cluster.pid("ctld"), signal.SIGKILL)
+        self.cluster.script("go", "")
+        self.cluster.wait_file("ended")
+        ended = float(until(lambda: self.cluster.read("ended").strip(), what="the time"))
+        until(lambda: time.time() > ended + 3, 30, "time to pass")
+        self.cluster.local("restart", "ctld")
+        self.assertAlmostEqual(self.cluster.wait(job)["end_time"], ended, delta=1.5)
 
 
 class Order(ClusterTest):

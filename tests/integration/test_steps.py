@@ -1,5 +1,6 @@
 """Steps: `muster run` and `srun`, inside and outside of jobs; output, input, exit status, signals, restarts."""
 
+import json
 import os
 import signal
 import subprocess
@@ -44,7 +45,8 @@ class Steps(ClusterTest):
         out = self.cluster.ok("run", "-N", 2, "--ntasks-per-node", 2, "-l", "bash", "-c",
                               "echo " + " ".join("$" + name for name in names))
         lines = dict(line.split(": ", 1) for line in out.splitlines())
-        first, second = self.order[:2]
+        nodes = lines["0"].split()[13:14] + lines["2"].split()[13:14]
+        first, second = sorted(nodes, key=self.order.index)
         self.assertTrue(lines["3"].startswith("3 1 1 0 4 3 4 1 1 2 3 1 0 %s 2(x2) n" % second), lines["3"])
         self.assertTrue(lines["0"].startswith("0 0 0 0 4 0 4 0 0 2 0 0 0 %s 2(x2) n" % first), lines["0"])
 
@@ -86,6 +88,22 @@ class Steps(ClusterTest):
         self.assertEqual(result.code, 7)
         job = self.cluster.wait(int(result.out))
         self.assertEqual((job["state"], job["exit_code"]), ("failed", 7))
+
+    def test_json_is_one_object_and_the_output_goes_elsewhere(self):
+        result = self.cluster.run("run", "--json", "-n", "2", "sh", "-c", "echo from $MUSTER_PROCID; exit $MUSTER_PROCID")
+        self.assertEqual(result.code, 1)
+        told = json.loads(result.out)
+        self.assertEqual((told["step"], told["exit_code"]), (0, 1))
+        self.assertEqual(sorted((task["task"], task["exit_code"]) for task in told["tasks"]), [(0, 0), (1, 1)])
+        self.assertEqual({task["node"] for task in told["tasks"]}, set(told["nodes"]))
+        self.assertIn("from 0", result.err)
+        self.assertIn("from 1", result.err)
+
+    def test_show_job_names_the_command_of_a_run_once(self):
+        self.cluster.ok("run", "sh", "-c", "true # of a run")
+        job = self.cluster.json("history", "--limit", 1)["jobs"][0]
+        self.assertIn("sh -c true # of a run", self.cluster.ok("show", "job", job["id"]))
+        self.assertNotIn("sh sh", self.cluster.ok("show", "job", job["id"]))
 
     def test_standard_error_stays_apart(self):
         result = self.cluster.run("run", "sh", "-c", "echo out; echo err >&2")
