@@ -9,6 +9,7 @@
 #include "cli/script_header.h"
 #include "lib/base/text.h"
 #include "lib/io/clock.h"
+#include "lib/model/constraint.h"
 #include "lib/model/patterns.h"
 
 extern char** environ;
@@ -135,6 +136,15 @@ class JobBuilder {
         MUSTER_ASSIGN(spec_.exclude, expand_node_list(text));
         break;
       }
+      case OptionId::kConstraint: {
+        MUSTER_TRY(parse_constraint(text, what));
+        spec_.constraint = text;
+        break;
+      }
+      case OptionId::kSwitches:
+        return set_switches(one);
+      case OptionId::kSegment:
+        return set_count(one, spec_.segment);
       case OptionId::kAccount:
         spec_.account = text;
         break;
@@ -198,6 +208,18 @@ class JobBuilder {
   static Status set_count(const Given& one, std::uint32_t& field) {
     MUSTER_ASSIGN(const std::uint64_t count, parse_count(*one.value, one.source, {1, kCountMax}));
     field = static_cast<std::uint32_t>(count);
+    return ok_status();
+  }
+  // "2", "2@1:00:00".
+  Status set_switches(const Given& one) {
+    const std::string_view text = *one.value;
+    const std::size_t at = text.find('@');
+    MUSTER_ASSIGN(const std::uint64_t count, parse_count(text.substr(0, at), one.source, {1, kCountMax}));
+    spec_.switches = static_cast<std::uint32_t>(count);
+    spec_.switches_wait = Duration::infinite();
+    if (at != std::string_view::npos) {
+      MUSTER_ASSIGN(spec_.switches_wait, parse_duration(text.substr(at + 1)));
+    }
     return ok_status();
   }
   static Status set_memory(const Given& one, std::uint64_t& field) {

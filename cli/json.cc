@@ -134,6 +134,9 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   put_text(out, "qos", job.qos());
   put_text(out, "comment", job.comment());
   put_text(out, "dependency", job.dependency());
+  put_text(out, "constraint", job.constraint());
+  put_text(out, "switches", job.switches());
+  if (job.segment() != 0) out["segment"] = job.segment();
   put_text(out, "submit_host", job.submit_host());
   out["uid"] = job.uid();
   out["gid"] = job.gid();
@@ -207,6 +210,8 @@ std::string nodes_json(const std::vector<pb::NodeView>& nodes) {
     Json gpus = Json::array();
     for (const pb::Gpu& gpu : node.gpu_list()) gpus.push_back(gpu_json(gpu));
     if (node.gpu_list_size() != 0) out["gpu_list"] = std::move(gpus);
+    out["features"] = texts(node.features());
+    put_text(out, "topology_address", node.topology_address());
     list.push_back(std::move(out));
   }
   return dump({{"nodes", std::move(list)}});

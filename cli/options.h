@@ -101,6 +101,7 @@ enum class OptionId : std::uint8_t {
   kDeadline,
   kConstraint,
   kSwitches,
+  kSegment,
   kLicenses,
   kSignalBefore,
   kRestartOnNodeLoss,
@@ -179,6 +180,11 @@ enum class OptionId : std::uint8_t {
   kJobsMax,
   kDump,
   kBench,
+  kBenchNodes,
+  kBenchCores,
+  kBenchGpus,
+  kBenchPending,
+  kBenchShapes,
 };
 
 enum class ArgKind : std::uint8_t { kNone, kRequired, kOptional };

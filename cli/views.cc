@@ -161,6 +161,9 @@ std::string job_text(const pb::JobView& job) {
   add_line(out, "State", std::string(state_text(job.state())) + (job.held() ? " (held)" : ""));
   add_line(out, "Reason", reason_text(job));
   add_line(out, "Dependency", job.dependency());
+  add_line(out, "Constraint", job.constraint());
+  add_line(out, "Switches", job.switches());
+  add_line(out, "Segment", job.segment() != 0 ? std::to_string(job.segment()) + " nodes" : "");
   add_line(out, "Exit", job.has_exit() ? exit_text(job) : "");
   add_line(out, "Attempt", job.attempt() != 0 ? std::to_string(job.attempt()) : "");
   add_line(out, "Priority", std::to_string(job.priority()));
@@ -219,6 +222,10 @@ std::string node_text(const pb::NodeView& node) {
     for (const std::string& queue : node.queues()) text += (text.empty() ? "" : ", ") + queue;
     return text;
   }());
+  std::string features;
+  for (const std::string& feature : node.features()) features += (features.empty() ? "" : ", ") + feature;
+  add_line(out, "Features", features);
+  add_line(out, "Network", node.topology_address());
   std::string jobs;
   for (const std::uint64_t job : node.jobs()) jobs += (jobs.empty() ? "" : ", ") + std::to_string(job);
   add_line(out, "Jobs", jobs);

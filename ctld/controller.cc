@@ -54,6 +54,7 @@ Result<sched::Policy> make_policy(const config::Config& config) {
     if (!in.nodes.empty()) {
       MUSTER_ASSIGN(queue.nodes, expand_node_list(in.nodes));
     }
+    queue.spread = in.placement == "spread";
     queue.time_max = std::min(in.max_time, config.job.max_time);
     queue.time_default = in.default_time.us != 0 ? in.default_time : config.job.default_time;
     policy.queues.push_back(std::move(queue));
@@ -63,7 +64,47 @@ Result<sched::Policy> make_policy(const config::Config& config) {
                             "\", which is no queue: add [queue." + printable(policy.default_queue) +
                             "] or name another one");
   }
+  auto sites = std::make_shared<sched::Sites>();
+  MUSTER_ASSIGN(sites->features, config::features_of(config));
+  MUSTER_ASSIGN(sites->topology, config::topology_of(config));
+  policy.sites = std::move(sites);
   return policy;
+}
+
+// The network must be of nodes that there can be: those with an authorized key.
+Status check_nodes_of_network(const config::Config& config) {
+  MUSTER_ASSIGN(const Topology topology, config::topology_of(config));
+  if (topology.kind == TopologyKind::kNone) {
+    return ok_status();
+  }
+  MUSTER_ASSIGN(const std::string text, io::read_file(config.controller.authorized, io::kAuthorizedBytesMax));
+  MUSTER_ASSIGN(const auto keys, io::parse_authorized_keys(text, config.controller.authorized));
+  std::set<std::string> nodes;
+  for (const auto& [key, who] : keys) {
+    constexpr std::string_view kNode = "node:";
+    if (who.starts_with(kNode)) {
+      nodes.insert(who.substr(kNode.size()));
+    }
+  }
+  const auto check = [&](const std::string& what, const auto& domain) -> Status {
+    for (const std::string& node : domain.nodes) {
+      if (!nodes.contains(node)) {
+        const std::string nearest = nearest_word(node, {nodes.begin(), nodes.end()});
+        return invalid_argument(
+            "[" + what + "." + domain.name + "] at " + domain.place + ": unknown node " + printable(node) + ": " +
+            (nearest.empty() ? "authorize its key in " + config.controller.authorized + ", or leave it out"
+                             : "did you mean " + nearest + "?"));
+      }
+    }
+    return ok_status();
+  };
+  for (const Topology::Switch& one : topology.switches) {
+    MUSTER_TRY(check("switch", one));
+  }
+  for (const Topology::Block& one : topology.blocks) {
+    MUSTER_TRY(check("block", one));
+  }
+  return ok_status();
 }
 
 Result<io::Key> load_cluster_key(const config::Config& config) {
@@ -349,6 +390,7 @@ Result<std::unique_ptr<Controller>> Controller::start(io::Loop& loop, const conf
   const std::string& state_dir = config.controller.state_dir;
   MUSTER_ASSIGN(auto policy, make_policy(config));
   MUSTER_ASSIGN(auto key, load_cluster_key(config));
+  MUSTER_TRY(check_nodes_of_network(config));
   MUSTER_TRY(io::make_dirs(state_dir, 0700));
   MUSTER_ASSIGN(auto lock, take_lock(state_dir + "/pid"));
   remove_partial_snapshots(state_dir);
@@ -387,7 +429,7 @@ Status check_setup(const config::Config& config) {
   MUSTER_ASSIGN(const auto key, load_cluster_key(config));
   MUSTER_ASSIGN(const std::string text, io::read_file(config.controller.authorized, io::kAuthorizedBytesMax));
   MUSTER_ASSIGN(const auto keys, io::parse_authorized_keys(text, config.controller.authorized));
-  return ok_status();
+  return check_nodes_of_network(config);
 }
 
 }  // namespace muster::ctld

@@ -202,6 +202,14 @@ void Pipeline::plan_slice() {
   if (plan_memory_.stale && !refresh_timer_.active()) {
     refresh_timer_.start_once(sched::PlanMemory::kFreshFor);
   }
+  if (plan.resting) {
+    plan_wanted_ = true;
+    schedule_flush();  // what came meanwhile goes first
+    return;
+  }
+  if (plan.look_again.is_set() && !begins_.contains(plan.look_again)) {
+    watch_begin(plan.look_again);
+  }
   const bool complete = plan.complete;
   auto command = engine::apply_plan(state_, std::move(plan));
   if (command.placements.empty() && command.promises.empty()) {

@@ -303,7 +303,7 @@ void Requests::plan_test(const engine::Decision& decision, pb::SubmitReply& out)
     return;  // with a dependency that is open nobody knows when
   }
   const Instant now = pipeline_.now();
-  const engine::Explainer explainer(pipeline_.state(), pipeline_.policy(), now);
+  const engine::Explainer& explainer = explanations_.get(pipeline_.state(), pipeline_.policy(), now);
   const auto spot = explainer.place_of_new(*submitted->spec);
   if (!spot) {
     return;

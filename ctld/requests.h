@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "ctld/explainer_cache.h"
 #include "ctld/journal.h"
 #include "ctld/nodes.h"
 #include "ctld/outbox.h"
@@ -142,6 +143,7 @@ class Requests {
   const Tickets& tickets_;
   Users users_;
   const Instant started_;
+  ExplainerCache explanations_;
 
   std::unordered_map<std::string, std::uint64_t> unanswered_;  // requests, by peer
   std::map<std::uint64_t, Waiter> waiters_;

@@ -65,7 +65,7 @@ void Requests::jobs(const Call& call, const pb::Request& request) {
 // The next kViewsPerReply jobs in the order of their ids. The State may change between two parts; each part is true.
 void Requests::jobs_part(const std::shared_ptr<JobWalk>& walk) {
   const auto& state = pipeline_.state();
-  Views views(state, pipeline_.policy(), pipeline_.now());
+  Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_jobs();
   auto array = state.arrays.lower_bound(walk->next_array);
@@ -89,7 +89,7 @@ void Requests::jobs_part(const std::shared_ptr<JobWalk>& walk) {
 
 void Requests::jobs_named(const std::shared_ptr<JobWalk>& walk) {
   const auto& state = pipeline_.state();
-  Views views(state, pipeline_.policy(), pipeline_.now());
+  Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_jobs();
   bool cut = false;
@@ -211,7 +211,7 @@ void Requests::nodes(const Call& call, const pb::Request& request) {
 void Requests::nodes_part(const Call& call, std::vector<NodeIndex> which, std::size_t from,
                           std::vector<std::string> notes) {
   const auto& state = pipeline_.state();
-  Views views(state, pipeline_.policy(), pipeline_.now());
+  Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_nodes();
   const std::size_t end = std::min(which.size(), from + kViewsPerReply);

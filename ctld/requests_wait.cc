@@ -98,7 +98,7 @@ void Requests::perform(const Effects& effects) {
 // What is known of the job now. The State may be ahead of the disk, whoever calls: only what `ended` says is committed.
 void Requests::answer_wait(const Call& call, JobId id, bool is_array, const std::map<JobId, const JobSummary*>& ended) {
   const auto& state = pipeline_.state();
-  Views views(state, pipeline_.policy(), pipeline_.now());
+  Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_jobs();
   if (const auto summary = ended.find(id); !is_array && summary != ended.end()) {

@@ -31,6 +31,12 @@ void fill_spec(const JobSpec& spec, pb::JobView& out) {
   if (!spec.dependency.terms.empty()) {
     out.set_dependency(format_dependency(spec.dependency));
   }
+  out.set_constraint(spec.constraint);
+  if (spec.switches != 0) {
+    const bool waits = !spec.switches_wait.is_infinite();
+    out.set_switches(std::to_string(spec.switches) + (waits ? "@" + format_duration(spec.switches_wait) : ""));
+  }
+  out.set_segment(spec.segment);
   out.set_work_dir(spec.work_dir);
   out.set_stdin_path(spec.stdin_path);
   out.set_script_name(spec.script_name);
@@ -189,10 +195,7 @@ OutputPaths output_paths(const JobSpec& spec, JobId job, JobId array, std::uint6
 }
 
 const engine::Explainer& Views::explainer() {
-  if (!explainer_) {
-    explainer_.emplace(state_, policy_, now_);
-  }
-  return *explainer_;
+  return cache_->get(state_, policy_, now_);
 }
 
 void Views::explain(const Job& job, pb::JobView& out) {
@@ -397,6 +400,14 @@ void Views::node(const Node& node, pb::NodeView& out) const {
   out.set_boot_id(node.boot_id);
   out.set_since_us(node.since.us);
   out.set_pretended(node.hardware.pretended);
+  const auto places = state_.ledger.places(policy_.sites);
+  const std::uint32_t rank = state_.ledger.rank(node.index);
+  for (const auto& [feature, ranks] : places->features) {
+    if (ranks.contains(rank)) {
+      out.add_features(feature);
+    }
+  }
+  out.set_topology_address(places->address_of(rank));
   for (const auto& queue : policy_.queues) {
     if (queue.nodes.empty() || std::find(queue.nodes.begin(), queue.nodes.end(), node.name) != queue.nodes.end()) {
       out.add_queues(queue.name);

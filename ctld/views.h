@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/engine/engine.h"
+#include "ctld/explainer_cache.h"
 #include "lib/model/job.h"
 
 namespace muster::pb {
@@ -28,8 +29,11 @@ OutputPaths output_paths(const JobSpec& spec, JobId job, JobId array, std::uint6
 class Views {
  public:
   // All views of one moment.
-  Views(const engine::State& state, const sched::Policy& policy, Instant now)
-      : state_(state), policy_(policy), now_(now) {}
+  Views(const Views&) = delete;
+  Views& operator=(const Views&) = delete;
+  // `cache` keeps the explanations for the next views; null: they are made anew.
+  Views(const engine::State& state, const sched::Policy& policy, Instant now, ExplainerCache* cache = nullptr)
+      : state_(state), policy_(policy), now_(now), cache_(cache != nullptr ? cache : &own_) {}
 
   // A single job, a started task, or an array record (one row for all its waiting tasks).
   void job(const Job& job, bool with_placement, pb::JobView& out);
@@ -50,7 +54,8 @@ class Views {
   const engine::State& state_;
   const sched::Policy& policy_;
   Instant now_;
-  std::optional<engine::Explainer> explainer_;  // made when the first reason is asked for
+  ExplainerCache own_;
+  ExplainerCache* cache_;  // asked when a reason is
 };
 
 }  // namespace muster::ctld

@@ -134,6 +134,7 @@ Result<NodeIdentity> identity_of(const config::Config& config, const std::string
     }
   }
   MUSTER_ASSIGN(identity.hardware, discover(config.node.topology, config.node.memory_mib));
+  MUSTER_ASSIGN(identity.features, config::node_features_of(config));
   return identity;
 }
 

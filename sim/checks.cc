@@ -103,7 +103,8 @@ void Checks::process_gone(std::size_t node, AttemptKey key, const Outcome& outco
 // ---- in the controller
 
 bool Checks::fits(const engine::State& state, const Job& job, sched::Assume assume) const {
-  return !sched::place(sched::Draft(state.ledger), *job.spec, nodes_of(policy_, *job.spec), assume).shares.empty();
+  return !sched::place(sched::Draft(state.ledger), *job.spec, nodes_of(policy_, *job.spec), assume, policy_.sites)
+              .shares.empty();
 }
 
 // Rule 5: what starts does not make a promised start impossible that stands before it in the order.
@@ -128,7 +129,8 @@ void Checks::check_promises(const engine::State& before, const Job& job, const A
   with.start(fact.shares, sched::end_of(now, job.spec->time_limit));
   for (const auto& [where, other] : line) {
     if (other->id == job.id) return;
-    const sched::NodeFilter filter = sched::make_filter(before.ledger, *other->spec, nodes_of(policy_, *other->spec));
+    const sched::NodeFilter filter =
+        sched::make_filter(before.ledger, *other->spec, nodes_of(policy_, *other->spec), policy_.sites);
     const auto spot_without = sched::earliest_fit(without, *other->spec, filter, now);
     const auto spot_with = sched::earliest_fit(with, *other->spec, filter, now);
     const auto promise = before.promised.find(other->id);

@@ -262,6 +262,7 @@ void SimNode::send_registration() {
   NodeRegistration registration;
   registration.name = options_.name;
   registration.hardware = options_.hardware;
+  registration.features = options_.features;
   registration.boot_id = options_.name + "-boot" + std::to_string(boots_);
   registration.endpoint = "tcp://" + options_.name + ":7071";
   registration.public_key = "key-of-" + options_.name;

@@ -1,7 +1,10 @@
 #include "sim/random_spec.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
+
+#include "lib/base/check.h"
 
 namespace muster::sim {
 namespace {
@@ -53,6 +56,14 @@ void draw_gpus(Random& random, JobSpec& spec) {
   }
 }
 
+void draw_place(Random& random, JobSpec& spec) {
+  static const std::vector<std::string> kConstraints = {
+      "f1", "f1&f2", "f1|f2", "[f1|f2]", "f1*1", "f2*2", "(f1|f2)*1&[f1|f2]"};
+  if (random.permille(80)) spec.constraint = random.pick(kConstraints);
+  if (random.permille(60)) spec.switches = static_cast<std::uint32_t>(random.between(1, 2));
+  if (random.permille(40)) spec.segment = static_cast<std::uint32_t>(random.between(1, 2));
+}
+
 void draw_dependency(Random& random, const SpecOptions& options, JobSpec& spec) {
   spec.dependency.any = random.permille(300);
   for (std::uint64_t i = random.between(1, 3); i > 0; --i) {
@@ -96,6 +107,7 @@ JobSpec random_spec(Random& random, const SpecOptions& options) {
   if (random.permille(80)) spec.exclude.push_back(node_name(random.between(1, options.nodes)));
   draw_memory(random, spec);
   draw_gpus(random, spec);
+  draw_place(random, spec);
   spec.time_limit = Duration::from_s(static_cast<std::int64_t>(random.between(1, 60)));
   spec.nice = static_cast<std::int32_t>(random.below(5)) - 2;
   if (random.permille(80)) spec.begin = options.now + random.duration(Duration{}, Duration::from_s(20));
@@ -107,6 +119,40 @@ JobSpec random_spec(Random& random, const SpecOptions& options) {
   spec.submit_host = "login";
   spec.script_name = "job.sh";
   return spec;
+}
+
+std::shared_ptr<const sched::Sites> random_sites(Random& random, std::uint32_t nodes) {
+  auto sites = std::make_shared<sched::Sites>();
+  for (std::uint64_t i = 1; i <= nodes; ++i) {
+    for (const char* feature : {"f1", "f2"}) {
+      if (random.permille(300)) sites->features[feature].push_back(node_name(i));
+    }
+  }
+  const std::uint64_t kind = random.below(3);
+  if (kind == 0) return sites;
+  std::vector<std::vector<std::string>> leaves(random.between(1, 2));
+  for (std::uint64_t i = 1; i <= nodes; ++i) leaves[random.below(leaves.size())].push_back(node_name(i));
+  Topology& topology = sites->topology;
+  topology.kind = kind == 1 ? TopologyKind::kTree : TopologyKind::kBlock;
+  Topology::Switch top{"top", {}, {}, ""};
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    const std::string name = "d" + std::to_string(i);
+    if (leaves[i].empty()) leaves[i].push_back("away" + std::to_string(i));  // one that never registers
+    top.switches.push_back(name);
+    topology.switches.push_back({name, leaves[i], {}, ""});
+    topology.blocks.push_back({name, leaves[i], ""});
+  }
+  topology.switches.push_back(top);
+  MUSTER_CHECK(check_topology(topology).ok());
+  return sites;
+}
+
+std::vector<std::string> random_features(Random& random) {
+  std::vector<std::string> features;
+  for (const char* feature : {"f1", "f2"}) {
+    if (random.permille(300)) features.emplace_back(feature);
+  }
+  return features;
 }
 
 NodeHardware random_hardware(Random& random, std::uint32_t cores_max) {

@@ -1,6 +1,11 @@
 // Job specifications drawn at random: small jobs for small clusters, with every kind of request in them.
 #pragma once
 
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/sched/sites.h"
 #include "lib/model/hardware.h"
 #include "lib/model/job_spec.h"
 #include "sim/random.h"
@@ -17,7 +22,12 @@ struct SpecOptions {
 };
 JobSpec random_spec(Random& random, const SpecOptions& options);
 
-// The hardware of node `index`: nodes differ a little, and some have GPUs.
+// Features of some of the nodes n1, n2, ..., and a network of them or none.
+std::shared_ptr<const sched::Sites> random_sites(Random& random, std::uint32_t nodes);
+// Features that a node says it has.
+std::vector<std::string> random_features(Random& random);
+
+// The hardware of a node: nodes differ a little, and some have GPUs.
 NodeHardware random_hardware(Random& random, std::uint32_t cores_max);
 
 }  // namespace muster::sim

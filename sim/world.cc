@@ -46,6 +46,8 @@ sched::Policy draw_policy(Random& random, std::uint32_t nodes) {
       if (i == 1 || random.permille(600)) low.nodes.push_back("n" + std::to_string(i));
     }
   }
+  low.spread = random.permille(300);
+  if (random.permille(500)) policy.sites = random_sites(random, nodes);
   policy.queues = {batch, low};
   policy.default_queue = "batch";
   // Longer than any client of a run goes on asking, and short enough to be seen.
@@ -110,6 +112,7 @@ class World {
       NodeOptions options;
       options.name = "n" + std::to_string(i + 1);
       options.hardware = random_hardware(random_, cores_max_);
+      options.features = random_features(random_);
       options.sees_connections = random_.permille(500);
       options.launch_failure_permille = random_.below(60);
       full_hardware_.push_back(options.hardware);

@@ -9,7 +9,9 @@
 #include "core/engine/normalise.h"
 #include "core/engine/select.h"
 #include "core/engine/settle.h"
+#include "core/sched/place.h"
 #include "lib/base/text.h"
+#include "lib/model/constraint.h"
 
 namespace muster::engine {
 namespace {
@@ -113,6 +115,12 @@ class Decide {
     if (!is_valid_node_name(r.name)) {
       return invalid_argument("\"" + printable(r.name) + "\" is not a node name");
     }
+    for (const std::string& feature : r.features) {
+      if (!is_valid_feature(feature)) {
+        return invalid_argument("node " + r.name + " registered with the feature \"" + printable(feature) +
+                                "\", which is no name of one: correct `features` in its [node] section");
+      }
+    }
     if (r.hardware.cores.empty()) {
       return invalid_argument("node " + r.name + " registered without a core");
     }
@@ -133,7 +141,8 @@ class Decide {
     }
     const bool changed = known == nullptr || known->contact != Contact::kConnected || known->hardware != r.hardware ||
                          known->boot_id != r.boot_id || known->endpoint != r.endpoint ||
-                         known->public_key != r.public_key || known->registration_sequence != r.sequence;
+                         known->public_key != r.public_key || known->registration_sequence != r.sequence ||
+                         known->features != r.features;
     if (changed) {
       // After the attempts' ends, so that nothing which just ended is owed to the node again.
       fact(NodeRegistered{.index = d_.node,
@@ -142,7 +151,8 @@ class Decide {
                           .boot_id = r.boot_id,
                           .endpoint = r.endpoint,
                           .public_key = r.public_key,
-                          .sequence = r.sequence});
+                          .sequence = r.sequence,
+                          .features = r.features});
     } else if (d_.facts.empty()) {
       Effects owed = outstanding(s_, d_.node);
       d_.effects.insert(d_.effects.end(), owed.begin(), owed.end());
@@ -359,6 +369,14 @@ class Decide {
     }
     if (p.shares.empty()) {
       return "the plan gives it no node";
+    }
+    const sched::QueuePolicy* queue = policy_.find_queue(job->spec->queue);
+    static const std::vector<std::string> kAll;
+    const sched::NodeFilter filter =
+        sched::make_filter(s_.ledger, *job->spec, queue == nullptr ? kAll : queue->nodes, policy_.sites);
+    if (const char* wrong = sched::unsuitable(s_.ledger, *job->spec, filter, p.shares,
+                                              sched::any_switches(*job->spec, job->eligible_time, now_))) {
+      return wrong;
     }
     std::set<NodeIndex> nodes;
     for (const NodeShare& share : p.shares) {

@@ -37,6 +37,7 @@ class Evolve {
     n.endpoint = f.endpoint;
     n.public_key = f.public_key;
     n.registration_sequence = f.sequence;
+    n.features = f.features;
     if (n.contact != Contact::kConnected) {
       n.contact = Contact::kConnected;
       n.since = at_;
@@ -203,7 +204,9 @@ class Evolve {
     if (array == JobId{}) {
       Dependents(s_, at_).name_freed(*spec);
     } else if (const auto record = s_.arrays.find(array); record != s_.arrays.end()) {
+      unindex_job(s_, record->second);  // it may be below its limit of running tasks now
       --record->second.array_running;
+      index_job(s_, record->second);
       record->second.array_failed = record->second.array_failed || f.state != JobState::kCompleted;
       tasks_ended(array);
     }
@@ -312,6 +315,7 @@ class Evolve {
 
 void evolve(State& state, const Fact& fact) {
   state.now = std::max(state.now, fact.at);
+  ++state.changes.count;
   std::visit(Evolve(state, fact.at), fact.body);
 }
 

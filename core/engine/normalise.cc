@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/engine/engine.h"
+#include "core/engine/place_request.h"
 #include "core/sched/place.h"
 #include "lib/base/text.h"
 #include "lib/model/patterns.h"
@@ -201,13 +202,15 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
   MUSTER_TRY(fill_queue(policy, *spec));
   MUSTER_TRY(fill_size(*spec));
   MUSTER_TRY(check_names(state, *spec));
+  MUSTER_TRY(check_place_request(state, policy, *spec));
   if (spec->kind == JobKind::kBatch && spec->stdout_path.empty()) {
     spec->stdout_path = spec->array ? kDefaultArrayOutput : kDefaultOutput;
   }
   const std::vector<std::string>& allowed = policy.find_queue(spec->queue)->nodes;
   if (!state.nodes.empty() &&
-      !sched::surely_fits_empty(state.ledger, *spec, sched::make_filter(state.ledger, *spec, allowed))) {
-    const sched::PlaceResult r = sched::place(sched::Draft(state.ledger), *spec, allowed, sched::Assume::kAllEmpty);
+      !sched::surely_fits_empty(state.ledger, *spec, sched::make_filter(state.ledger, *spec, allowed, policy.sites))) {
+    const sched::PlaceResult r =
+        sched::place(sched::Draft(state.ledger), *spec, allowed, sched::Assume::kAllEmpty, policy.sites);
     if (r.shares.empty()) {
       return refused("the job can never run in queue " + spec->queue + ": it " + r.detail +
                      ": ask for less, or see `muster nodes`");

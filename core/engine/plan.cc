@@ -1,5 +1,6 @@
 // The planner's and the users' view of the pending jobs.
 #include <algorithm>
+#include <utility>
 
 #include "core/engine/dependency.h"
 #include "core/engine/engine.h"
@@ -11,6 +12,9 @@ const Job& record_of(const State& state, JobId id) {
   const auto array = state.arrays.find(id);
   return array != state.arrays.end() ? array->second : state.jobs.at(id);
 }
+
+// Far more than any pass needs.
+constexpr std::uint64_t kPatienceMax = std::uint64_t{1} << 20U;
 
 sched::Cluster cluster_of(const State& state) {
   return sched::Cluster{
@@ -38,14 +42,33 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
     return {};
   }
   sched::Cluster cluster = cluster_of(state);
+  // A pass that goes on is of the time when it began.
   const bool fresh = memory.made <= now && now - memory.made < sched::PlanMemory::kFreshFor;
   if (fresh) {
     cluster.remembered = &memory;
   }
-  sched::Plan plan = sched::schedule(cluster, policy, sched::DefaultOrder(policy), budget, now);
+  const bool goes_on =
+      memory.resting != nullptr && memory.resting_over == &state && memory.resting_at == state.changes.count;
+  if (memory.resting != nullptr && !goes_on) {
+    memory.patience = std::min(memory.patience * 2, kPatienceMax);
+  }
+  auto pass = goes_on ? std::exchange(memory.resting, nullptr)
+                      : std::make_shared<sched::SlicedPass>(std::move(cluster), policy, budget, now);
+  memory.resting = nullptr;
+  if (!pass->run(budget.work * memory.patience)) {
+    memory.resting = std::move(pass);
+    memory.resting_over = &state;
+    memory.resting_at = state.changes.count;
+    sched::Plan none;
+    none.complete = false;
+    none.resting = true;
+    return none;
+  }
+  memory.patience = 1;
+  sched::Plan plan = pass->take();
   memory.released = state.ledger.released_count();
-  memory.refused.clear();
-  memory.refused.insert(plan.refused.begin(), plan.refused.end());
+  memory.kept = !plan.kept.empty();
+  memory.refused = std::move(plan.refused);
   memory.promises.clear();
   for (const sched::Promise& p : plan.promises) {
     memory.promises.emplace(p.job, p);

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "core/engine/index.h"
+#include "core/sched/schedule.h"
 
 namespace muster::engine {
 
@@ -81,7 +82,10 @@ std::vector<PositionRange> waiting_of(const Job& array, PositionRange range) {
 
 namespace {
 bool belongs_to_pending(const Job& job) {
-  return !job.held && job.open.empty() && (job.is_array_record ? !job.waiting.empty() : !job.is_active());
+  if (job.is_array_record) {
+    return !job.held && job.open.empty() && !job.waiting.empty() && !sched::at_array_limit(job, 0);
+  }
+  return !job.held && job.open.empty() && !job.is_active();
 }
 Instant believed_end(const Job& job, const Active& active) {
   return sched::end_of(active.start_time, job.spec->time_limit);
@@ -170,6 +174,7 @@ void index_node(State& state, const Node& node) {
   }
   state.node_by_name.insert_or_assign(node.name, node.index);
   state.ledger.set_hardware(node.index, node.name, node.hardware);
+  state.ledger.set_features(node.index, node.features);
   state.ledger.set_usable(node.index, node.contact == Contact::kConnected && !node.drained);
 }
 

@@ -27,7 +27,14 @@ struct KnownRequest {
   friend bool operator==(const KnownRequest&, const KnownRequest&) = default;
 };
 
+// How many facts a state has seen: tells whether it has changed. Two states that differ in nothing else are equal.
+struct Changes {
+  std::uint64_t count = 0;
+  friend bool operator==(const Changes& /*a*/, const Changes& /*b*/) { return true; }
+};
+
 struct State {
+  Changes changes;
   Term term;
   Instant now;  // of the newest fact
   JobId next_job{1};

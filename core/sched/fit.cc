@@ -3,11 +3,16 @@
 #include <bit>
 #include <cstddef>
 #include <functional>
+#include <iterator>
 #include <map>
+#include <numeric>
+#include <queue>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "core/sched/choose.h"
+#include "core/sched/domains.h"
 #include "core/sched/place.h"
 #include "core/sched/request.h"
 #include "lib/base/check.h"
@@ -27,28 +32,84 @@ FitIndex::Free least_bucket(const JobSpec& spec, std::uint64_t tasks, std::uint6
   return FitIndex::Free{static_cast<std::uint32_t>(gpus), static_cast<std::uint32_t>(cores)};
 }
 
-// Calls `take` with the offers of the nodes that have at least so much free now, the tightest first, until it says that
-// it has enough.
+// The buckets of nodes with at least so much free now, in the order of filling.
+std::vector<const FitIndex::Bucket*> buckets_for(const Draft& draft, const JobSpec& spec, bool spread,
+                                                 FitIndex::Free least) {
+  std::vector<std::pair<FitIndex::Free, const FitIndex::Bucket*>> found;
+  const FitIndex::Buckets& buckets = draft.fit_index().buckets();
+  for (auto it = buckets.lower_bound(FitIndex::Free{least.gpus, 0}); it != buckets.end(); ++it) {
+    if (it->first.cores >= least.cores) {
+      found.emplace_back(it->first, &it->second);
+    }
+  }
+  if (spread) {
+    const bool for_gpus = spec.gpus != 0 || spec.gpus_per_node != 0 || spec.gpus_per_task != 0;
+    std::stable_sort(found.begin(), found.end(), [for_gpus](const auto& a, const auto& b) {
+      return for_gpus ? b.first < a.first
+                      : std::pair(b.first.cores, a.first.gpus) < std::pair(a.first.cores, b.first.gpus);
+    });
+  }
+  std::vector<const FitIndex::Bucket*> out;
+  out.reserve(found.size());
+  for (const auto& [free, bucket] : found) {
+    out.push_back(bucket);
+  }
+  return out;
+}
+
+// Calls `fn` with each of the ranks until it returns true; returns whether it did.
+template <typename Fn>
+bool each_rank(const IndexSet& ranks, Fn fn) {
+  const std::vector<std::uint64_t>& words = ranks.words();
+  for (std::size_t w = 0; w < words.size(); ++w) {
+    for (std::uint64_t bits = words[w]; bits != 0; bits &= bits - 1) {
+      if (fn(static_cast<std::uint32_t>(w * 64 + static_cast<std::size_t>(std::countr_zero(bits))))) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+Offer offer_at(const Timeline& timeline, const JobSpec& spec, std::uint32_t rank, Instant start, Instant until) {
+  const Draft& draft = timeline.draft();
+  const NodeIndex index = draft.order()[rank];
+  timeline.look();
+  return make_offer(draft, spec, index, timeline.free(index, start, until));
+}
+
+// Of a bucket's nodes, which are equally free: first those whose leaf of the network has the fewest of them, so that
+// whole leaves stay free.
+template <typename Fn>
+bool each_by_leaf(const Places& places, const IndexSet& ranks, Fn fn) {
+  std::map<std::uint32_t, std::vector<std::uint32_t>> by_leaf;
+  each_rank(ranks, [&](std::uint32_t rank) {
+    by_leaf[places.leaf[rank]].push_back(rank);
+    return false;
+  });
+  std::vector<std::pair<std::size_t, std::uint32_t>> order;
+  for (const auto& [leaf, list] : by_leaf) {
+    order.emplace_back(list.size(), leaf);
+  }
+  std::sort(order.begin(), order.end());
+  return std::any_of(order.begin(), order.end(), [&](const auto& one) {
+    const auto& list = by_leaf.at(one.second);
+    return std::any_of(list.begin(), list.end(), fn);
+  });
+}
+
+// Calls `take` with the offers of the nodes that have at least so much free now, in the order of filling, until it says
+// that it has enough.
 template <typename Take>
 void each_tight_offer(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter, FitIndex::Free least,
                       Take take) {
-  const Draft& draft = timeline.draft();
   const Instant until = end_of(timeline.now(), spec.time_limit);
-  const FitIndex::Buckets& buckets = draft.fit_index().buckets();
-  for (auto it = buckets.lower_bound(FitIndex::Free{least.gpus, 0}); it != buckets.end(); ++it) {
-    if (it->first.cores < least.cores) {
-      continue;
-    }
-    const IndexSet ranks = filter.all ? IndexSet{} : it->second.ranks & filter.ranks;
-    const std::vector<std::uint64_t>& words = filter.all ? it->second.ranks.words() : ranks.words();
-    for (std::size_t w = 0; w < words.size(); ++w) {
-      for (std::uint64_t bits = words[w]; bits != 0; bits &= bits - 1) {
-        const std::size_t rank = w * 64 + static_cast<std::size_t>(std::countr_zero(bits));
-        const NodeIndex index = draft.order()[rank];
-        if (take(make_offer(draft, spec, index, timeline.free(index, timeline.now(), until)))) {
-          return;
-        }
-      }
+  const auto offer = [&](std::uint32_t rank) { return take(offer_at(timeline, spec, rank, timeline.now(), until)); };
+  for (const FitIndex::Bucket* bucket : buckets_for(timeline.draft(), spec, filter.spread, least)) {
+    const IndexSet allowed = filter.all ? IndexSet{} : bucket->ranks & filter.ranks;
+    const IndexSet& ranks = filter.all ? bucket->ranks : allowed;
+    if (filter.places != nullptr ? each_by_leaf(*filter.places, ranks, offer) : each_rank(ranks, offer)) {
+      return;
     }
   }
 }
@@ -104,24 +165,108 @@ std::vector<Slot> fit_evenly_now(const Timeline& timeline, const JobSpec& spec, 
   return spread_over(pick, spec);
 }
 
+// The most that nodes with so much free can hold of a job, whatever their memory is.
+struct Bound {
+  std::uint64_t tasks = 0;
+  std::uint64_t gpus = 0;  // of those that it asks for in total
+};
+Bound bound_of(const JobSpec& spec, FitIndex::Free free) {
+  if (free.gpus < spec.gpus_per_node) {
+    return {};
+  }
+  const std::uint32_t gpus = free.gpus - spec.gpus_per_node;
+  std::uint64_t tasks = free.cores / std::max<std::uint32_t>(1, spec.cpus_per_task);
+  tasks = spec.ntasks_per_node == 0 ? tasks : std::min<std::uint64_t>(tasks, spec.ntasks_per_node);
+  tasks = spec.gpus_per_task == 0 ? tasks : std::min<std::uint64_t>(tasks, gpus / spec.gpus_per_task);
+  return tasks == 0 ? Bound{} : Bound{std::min<std::uint64_t>(tasks, spec.ntasks), gpus};
+}
+
+// The largest sum of so many of the values, each of which there are some of; the largest come first.
+template <typename Values>
+std::uint64_t sum_of_most_sorted(const Values& counts, std::uint64_t most) {
+  std::uint64_t sum = 0;
+  for (const auto& [value, count] : counts) {
+    const std::uint64_t taken = std::min<std::uint64_t>(count, most);
+    sum += static_cast<std::uint64_t>(value) * taken;
+    most -= taken;
+  }
+  return sum;
+}
+
+using Counted = std::pair<std::uint64_t, std::uint64_t>;
+std::uint64_t sum_of_most(std::vector<Counted>& counts, std::uint64_t most) {
+  std::sort(counts.begin(), counts.end(), std::greater<>());
+  return sum_of_most_sorted(counts, most);
+}
+
+std::uint64_t most_nodes(const JobSpec& spec) {
+  return std::min<std::uint64_t>(spec.nodes_max == 0 ? UINT64_MAX : spec.nodes_max, spec.ntasks);
+}
+
 // Whether the counts of free cores and GPUs alone, without memory, filter and promises, already refuse the job.
 bool too_little_is_free(const Draft& draft, const JobSpec& spec) {
-  const FitIndex::Free least = least_bucket(spec, 1, 0);
   std::uint64_t nodes = 0;
-  std::uint64_t tasks = 0;
-  std::uint64_t gpus = 0;
+  std::uint64_t all_tasks = 0;
+  std::vector<Counted> tasks;
+  std::vector<Counted> gpus;
   for (const auto& [free, bucket] : draft.fit_index().buckets()) {
-    gpus += std::uint64_t{free.gpus} * bucket.nodes;
-    if (free.gpus < least.gpus || free.cores < least.cores) {
-      continue;
-    }
-    nodes += bucket.nodes;
-    tasks += std::uint64_t{free.cores} / std::max<std::uint32_t>(1, spec.cpus_per_task) * bucket.nodes;
-    if (nodes >= spec.nodes_min && tasks >= spec.ntasks && gpus >= spec.gpus) {
-      return false;
+    const Bound bound = bound_of(spec, free);
+    if (bound.tasks != 0) {
+      nodes += bucket.nodes;
+      all_tasks += bound.tasks * bucket.nodes;
+      tasks.emplace_back(bound.tasks, bucket.nodes);
+      if (spec.gpus != 0) {
+        gpus.emplace_back(bound.gpus, bucket.nodes);
+      }
     }
   }
-  return nodes < std::max<std::uint64_t>(1, spec.nodes_min) || tasks < spec.ntasks || gpus < spec.gpus;
+  if (nodes < std::max<std::uint64_t>(1, spec.nodes_min) || all_tasks < spec.ntasks) {
+    return true;
+  }
+  const std::uint64_t most = most_nodes(spec);
+  return (most < nodes && sum_of_most(tasks, most) < spec.ntasks) ||
+         (spec.gpus != 0 && sum_of_most(gpus, most) < spec.gpus);
+}
+
+// Whether the nodes with most room hold the tasks of a job that may use any of them. Looks at the roomiest nodes first and
+// at no more than are needed to know it.
+bool roomiest_hold_it(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter) {
+  std::map<std::uint64_t, std::vector<const FitIndex::Bucket*>, std::greater<std::uint64_t>> by_bound;
+  for (const auto& [free, bucket] : timeline.draft().fit_index().buckets()) {
+    if (const Bound bound = bound_of(spec, free); bound.tasks != 0) {
+      by_bound[bound.tasks].push_back(&bucket);
+    }
+  }
+  const Instant until = end_of(timeline.now(), spec.time_limit);
+  const std::uint64_t most = most_nodes(spec);
+  std::priority_queue<std::uint64_t, std::vector<std::uint64_t>, std::greater<std::uint64_t>> roomiest;
+  std::uint64_t nodes = 0;
+  std::uint64_t tasks = 0;
+  const auto take = [&](std::uint32_t rank) {
+    const Offer o = offer_at(timeline, spec, rank, timeline.now(), until);
+    if (o.capacity != 0) {
+      ++nodes;
+      tasks += o.capacity;
+      roomiest.push(o.capacity);
+      if (roomiest.size() > most) {
+        tasks -= roomiest.top();
+        roomiest.pop();
+      }
+    }
+    return tasks >= spec.ntasks && nodes >= spec.nodes_min;
+  };
+  for (const auto& [bound, buckets] : by_bound) {
+    if (roomiest.size() == most && roomiest.top() >= bound && nodes >= spec.nodes_min) {
+      return false;  // none of the rest has more room than those
+    }
+    for (const FitIndex::Bucket* bucket : buckets) {
+      const IndexSet allowed = filter.all ? IndexSet{} : bucket->ranks & filter.ranks;
+      if (each_rank(filter.all ? bucket->ranks : allowed, take)) {
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 // How much of a job a node can take when it starts at each of some instants, because of what changes on the node.
@@ -216,8 +361,9 @@ class Offered {
     for (const auto& [capacity, count] : capacities_) {
       nodes += count;
     }
-    return nodes >= std::max<std::uint64_t>(1, spec.nodes_min) && sum_of_most(capacities_, most) >= spec.ntasks &&
-           (spec.gpus == 0 || sum_of_most(gpus_, most) >= spec.gpus);
+    return nodes >= std::max<std::uint64_t>(1, spec.nodes_min) &&
+           sum_of_most_sorted(capacities_, most) >= spec.ntasks &&
+           (spec.gpus == 0 || sum_of_most_sorted(gpus_, most) >= spec.gpus);
   }
 
  private:
@@ -233,94 +379,59 @@ class Offered {
       ++counts[now];
     }
   }
-  template <typename Key>
-  static std::uint64_t sum_of_most(const Counts<Key>& counts, std::uint64_t most) {
-    std::uint64_t sum = 0;
-    for (const auto& [value, count] : counts) {
-      const std::uint64_t taken = std::min<std::uint64_t>(count, most);
-      sum += static_cast<std::uint64_t>(value) * taken;
-      most -= taken;
-    }
-    return sum;
-  }
   Counts<std::uint32_t> capacities_;
   Counts<std::int64_t> gpus_;
 };
 
-std::vector<Slot> choose_at(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter, Instant start) {
+// Every rank that the filter allows.
+IndexSet allowed_ranks(const Draft& draft, const NodeFilter& filter) {
+  return filter.all ? IndexSet::range(0, static_cast<std::uint32_t>(draft.order().size())) : filter.ranks;
+}
+
+std::vector<Slot> choose_at(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter, Instant start,
+                            bool any_switches) {
   const Draft& draft = timeline.draft();
   const Instant until = end_of(start, spec.time_limit);
   std::vector<Offer> offers;
-  for (std::size_t rank = 0; rank < draft.order().size(); ++rank) {
-    const NodeIndex index = draft.order()[rank];
-    if (draft.node(index.value).usable && filter.allows(static_cast<std::uint32_t>(rank))) {
-      Offer o = make_offer(draft, spec, index, timeline.free(index, start, until));
+  each_rank(allowed_ranks(draft, filter), [&](std::uint32_t rank) {
+    if (draft.node(draft.order()[rank].value).usable) {
+      Offer o = offer_at(timeline, spec, rank, start, until);
       if (o.capacity != 0) {
         offers.push_back(o);
       }
     }
-  }
-  std::string missing;
-  return choose(offers, spec, missing);
+    return false;
+  });
+  return choose_suitable(std::move(offers), spec, filter, any_switches);
 }
 
-// Goes through the instants at which any node's offer changes, and tries when the sums say that it may fit.
-std::optional<Spot> earliest_on_several(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
-                                        Instant not_before) {
-  const Draft& draft = timeline.draft();
-  std::vector<Change> changes;
-  for (std::size_t rank = 0; rank < draft.order().size(); ++rank) {
-    const NodeIndex index = draft.order()[rank];
-    const NodeCapacity& n = draft.node(index.value);
-    if (!n.usable || !filter.allows(static_cast<std::uint32_t>(rank)) || tasks_that_fit(spec, n, n.all) == 0) {
-      continue;
-    }
-    for (const Instant at : instants_of(timeline, index, spec.time_limit, not_before)) {
-      const Amount free = timeline.free(index, at, end_of(at, spec.time_limit));
-      const std::uint32_t capacity = tasks_that_fit(spec, n, free);
-      changes.push_back(Change{at, index, capacity, capacity == 0 ? 0 : std::max<std::int64_t>(free.gpus, 0)});
-    }
+// What is on offer now, looked at only where it is asked for.
+Supply supply_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter) {
+  Supply supply;
+  for (const FitIndex::Bucket* bucket : buckets_for(timeline.draft(), spec, false, least_bucket(spec, 1, 0))) {
+    supply.plausible |= bucket->ranks;
   }
-  std::sort(changes.begin(), changes.end(),
-            [](const Change& a, const Change& b) { return std::tie(a.at, a.node) < std::tie(b.at, b.node); });
-  // The nodes that it names must all have room, or choose() would be asked in vain at every instant.
-  std::set<NodeIndex> named;
-  for (const std::string& name : spec.nodelist) {
-    if (const NodeIndex* index = draft.base().find(name)) {
-      named.insert(*index);
-    }
+  if (!filter.all) {
+    supply.plausible &= filter.ranks;
   }
-  if (named.size() < spec.nodelist.size()) {
-    return std::nullopt;
-  }
-  auto named_missing = static_cast<std::int64_t>(named.size());
-  Offered offered;
-  std::vector<std::pair<std::uint32_t, std::int64_t>> last(draft.size());
-  for (std::size_t i = 0; i < changes.size();) {
-    const Instant at = changes[i].at;
-    for (; i < changes.size() && changes[i].at == at; ++i) {
-      auto& [capacity, gpus] = last[changes[i].node.value];
-      if (named.contains(changes[i].node)) {
-        named_missing += (changes[i].capacity == 0 ? 1 : 0) - (capacity == 0 ? 1 : 0);
+  supply.offers = [&timeline, &spec, &filter](const IndexSet& ranks) {
+    const Instant until = end_of(timeline.now(), spec.time_limit);
+    std::vector<Offer> offers;
+    each_rank(ranks, [&](std::uint32_t rank) {
+      Offer o = offer_at(timeline, spec, rank, timeline.now(), until);
+      if (o.capacity != 0) {
+        offers.push_back(o);
       }
-      offered.set(capacity, changes[i].capacity);
-      offered.set_gpus(gpus, changes[i].gpus);
-      capacity = changes[i].capacity;
-      gpus = changes[i].gpus;
-    }
-    if (named_missing == 0 && offered.suffices(spec)) {
-      std::vector<Slot> slots = choose_at(timeline, spec, filter, at);
-      if (!slots.empty()) {
-        return Spot{.start = at, .slots = std::move(slots)};
-      }
-    }
-  }
-  return std::nullopt;
+      return false;
+    });
+    sort_for_filling(offers, spec, filter.spread);
+    return offers;
+  };
+  return supply;
 }
 
-}  // namespace
-
-std::vector<Slot> fit_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter) {
+// Where no rule binds the nodes to each other.
+std::vector<Slot> fit_freely_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter) {
   if (fits_one_node(spec)) {
     std::vector<Slot> slots = fit_one_node_now(timeline, spec, filter);
     if (!slots.empty() || spec.nodes_max == 1 || spec.ntasks == 1) {
@@ -336,20 +447,298 @@ std::vector<Slot> fit_now(const Timeline& timeline, const JobSpec& spec, const N
       return slots;
     }
   }
-  return choose_at(timeline, spec, filter, timeline.now());
+  if (spec.nodelist.empty() && !roomiest_hold_it(timeline, spec, filter)) {
+    return {};
+  }
+  std::vector<Offer> offers;
+  each_tight_offer(timeline, spec, filter, least_bucket(spec, 1, 0), [&offers](const Offer& o) {
+    if (o.capacity != 0) {
+      offers.push_back(o);
+    }
+    return false;
+  });
+  std::string missing;
+  return choose(offers, spec, missing);
+}
+
+// A single node must satisfy every count by itself; nothing when it cannot.
+std::optional<NodeFilter> for_one_node(const NodeFilter& filter) {
+  NodeFilter one = filter;
+  for (const NodeFilter::Quota& quota : filter.quotas) {
+    if (quota.nodes > 1) {
+      return std::nullopt;
+    }
+    one.narrow(quota.ranks);
+  }
+  one.quotas.clear();
+  return one;
+}
+
+std::vector<Slot> fit_together_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
+                                   bool any_switches) {
+  if (filter.quotas.empty() && !has_hard_domains(spec, filter, any_switches)) {
+    // The network only says which places are better, so what fits nowhere is known without it.
+    std::vector<Slot> slots = fit_freely_now(timeline, spec, filter);
+    if (slots.size() <= 1) {
+      return slots;
+    }
+  } else if (fits_one_node(spec)) {
+    const auto one = for_one_node(filter);
+    std::vector<Slot> slots = one ? fit_one_node_now(timeline, spec, *one) : std::vector<Slot>{};
+    if (!slots.empty() || spec.nodes_max == 1 || spec.ntasks == 1) {
+      return slots;
+    }
+  }
+  if (too_little_is_free(timeline.draft(), spec)) {
+    return {};
+  }
+  return choose_together(supply_now(timeline, spec, filter), spec, filter, any_switches);
+}
+
+// What the rules that bind the nodes of a job to each other need at least, kept while the instants go by: choose_at()
+// is not asked in vain at every one of them.
+class Suited {
+ public:
+  Suited(const JobSpec& spec, const NodeFilter& filter, bool any_switches)
+      : spec_(spec), filter_(filter), limited_(spec.switches != 0 && !any_switches), have_(filter.quotas.size(), 0) {
+    if (filter.places != nullptr && (limited_ || spec.segment != 0)) {
+      leaf_nodes_.assign(filter.places->domains.size(), 0);
+      leaf_tasks_.assign(filter.places->domains.size(), 0);
+    }
+  }
+
+  void set(std::uint32_t rank, std::uint32_t was, std::uint32_t now) {
+    const std::int64_t nodes = (now != 0 ? 1 : 0) - (was != 0 ? 1 : 0);
+    for (std::size_t i = 0; i < have_.size() && nodes != 0; ++i) {
+      have_[i] += filter_.quotas[i].ranks.contains(rank) ? nodes : 0;
+    }
+    if (!leaf_nodes_.empty() && filter_.places->leaf[rank] != Places::kNowhere) {
+      leaf_nodes_[filter_.places->leaf[rank]] += nodes;
+      leaf_tasks_[filter_.places->leaf[rank]] += static_cast<std::int64_t>(now) - was;
+    }
+  }
+
+  [[nodiscard]] bool possible() const {
+    for (std::size_t i = 0; i < have_.size(); ++i) {
+      if (have_[i] < static_cast<std::int64_t>(filter_.quotas[i].nodes)) {
+        return false;
+      }
+    }
+    if (leaf_nodes_.empty() || spec_.nodes_min <= 1) {
+      return true;
+    }
+    if (filter_.places->kind == TopologyKind::kBlock) {
+      std::int64_t segments = 0;
+      for (const std::int64_t nodes : leaf_nodes_) {
+        segments += nodes / spec_.segment;
+      }
+      return segments * spec_.segment >= static_cast<std::int64_t>(spec_.nodes_min);
+    }
+    return !limited_ || (sum_of_most(leaf_nodes_) >= static_cast<std::int64_t>(spec_.nodes_min) &&
+                         sum_of_most(leaf_tasks_) >= static_cast<std::int64_t>(spec_.ntasks));
+  }
+
+ private:
+  [[nodiscard]] std::int64_t sum_of_most(std::vector<std::int64_t> values) const {
+    const auto most = static_cast<std::ptrdiff_t>(std::min<std::size_t>(spec_.switches, values.size()));
+    std::nth_element(values.begin(), values.begin() + (most == 0 ? 0 : most - 1), values.end(), std::greater<>());
+    return std::accumulate(values.begin(), values.begin() + most, std::int64_t{0});
+  }
+
+  const JobSpec& spec_;
+  const NodeFilter& filter_;
+  bool limited_;
+  std::vector<std::int64_t> have_;  // nodes with room, by quota
+  std::vector<std::int64_t> leaf_nodes_;
+  std::vector<std::int64_t> leaf_tasks_;
+};
+
+std::vector<Change> changes_on(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
+                               Instant not_before) {
+  const Draft& draft = timeline.draft();
+  std::vector<Change> changes;
+  each_rank(allowed_ranks(draft, filter), [&](std::uint32_t rank) {
+    const NodeIndex index = draft.order()[rank];
+    const NodeCapacity& n = draft.node(index.value);
+    timeline.look();
+    if (n.usable && tasks_that_fit(spec, n, n.all) != 0) {
+      for (const Instant at : instants_of(timeline, index, spec.time_limit, not_before)) {
+        const Amount free = timeline.free(index, at, end_of(at, spec.time_limit));
+        const std::uint32_t capacity = tasks_that_fit(spec, n, free);
+        const std::int64_t gpus = capacity == 0 || spec.gpus == 0 ? 0 : gpus_that_fit(spec, free);
+        changes.push_back(Change{at, index, capacity, gpus});
+      }
+    }
+    return false;
+  });
+  std::sort(changes.begin(), changes.end(),
+            [](const Change& a, const Change& b) { return std::tie(a.at, a.node) < std::tie(b.at, b.node); });
+  return changes;
+}
+
+// Goes through the instants at which any node's offer changes, up to `before`, and tries when the sums say that it may
+// fit.
+std::optional<Spot> earliest_on_several(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
+                                        Instant not_before, Instant before, bool any_switches) {
+  const Draft& draft = timeline.draft();
+  // The nodes that it names must all have room, or choose() would be asked in vain at every instant.
+  std::set<NodeIndex> named;
+  for (const std::string& name : spec.nodelist) {
+    if (const NodeIndex* index = draft.base().find(name)) {
+      named.insert(*index);
+    }
+  }
+  if (named.size() < spec.nodelist.size()) {
+    return std::nullopt;
+  }
+  const std::vector<Change> changes = changes_on(timeline, spec, filter, not_before);
+  auto named_missing = static_cast<std::int64_t>(named.size());
+  Offered offered;
+  Suited suited(spec, filter, any_switches);
+  std::vector<std::pair<std::uint32_t, std::int64_t>> last(draft.size());
+  for (std::size_t i = 0; i < changes.size();) {
+    const Instant at = changes[i].at;
+    if (at >= before) {
+      break;
+    }
+    for (; i < changes.size() && changes[i].at == at; ++i) {
+      auto& [capacity, gpus] = last[changes[i].node.value];
+      if (named.contains(changes[i].node)) {
+        named_missing += (changes[i].capacity == 0 ? 1 : 0) - (capacity == 0 ? 1 : 0);
+      }
+      if (filter.binds()) {
+        suited.set(draft.base().rank(changes[i].node), capacity, changes[i].capacity);
+      }
+      offered.set(capacity, changes[i].capacity);
+      offered.set_gpus(gpus, changes[i].gpus);
+      capacity = changes[i].capacity;
+      gpus = changes[i].gpus;
+    }
+    if (named_missing == 0 && offered.suffices(spec) && suited.possible()) {
+      std::vector<Slot> slots = choose_at(timeline, spec, filter, at, any_switches);
+      if (!slots.empty()) {
+        return Spot{.start = at, .slots = std::move(slots)};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+constexpr Instant kNever{INT64_MAX / 2};
+
+void keep_earlier(std::optional<Spot>& best, std::optional<Spot> other) {
+  if (other && (!best || other->start < best->start)) {
+    best = std::move(other);
+  }
+}
+
+// Without choices, and with a limit of switches that either counts or does not.
+std::optional<Spot> earliest_of_one_rule(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
+                                         Instant not_before, bool any_switches) {
+  std::optional<Spot> best;
+  if (fits_one_node(spec)) {
+    const auto one = for_one_node(filter);
+    best = one ? earliest_on_one_node(timeline, spec, *one, not_before) : std::nullopt;
+    if (spec.nodes_max == 1 || spec.ntasks == 1 || (best && best->start == not_before)) {
+      return best;
+    }
+  }
+  const auto before = [&best] { return best ? best->start : kNever; };
+  const std::vector<HardDomain> whole =
+      has_hard_domains(spec, filter, any_switches) ? domains_for_whole(spec, filter) : std::vector<HardDomain>{};
+  if (whole.empty()) {
+    keep_earlier(best, earliest_on_several(timeline, spec, filter, not_before, before(), any_switches));
+    return best;
+  }
+  if (spec.nodes_min <= 1 && spec.nodelist.size() == 1) {  // a single node is in a domain of its own
+    NodeFilter inside = filter;
+    inside.narrow(timeline.draft().base().ranks_of(spec.nodelist));
+    keep_earlier(best, earliest_on_several(timeline, spec, inside, not_before, before(), any_switches));
+  }
+  // Each by itself: all together may have enough at many instants at which none of them has.
+  for (const HardDomain& domain : whole) {
+    NodeFilter inside = filter;
+    inside.narrow(*domain.ranks);
+    if (inside.ranks.count() >= spec.nodes_min) {
+      keep_earlier(best, earliest_on_several(timeline, spec, inside, not_before, before(), any_switches));
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+std::vector<Slot> fit_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter, bool any_switches) {
+  if (filter.choices.empty()) {
+    return filter.binds() ? fit_together_now(timeline, spec, filter, any_switches)
+                          : fit_freely_now(timeline, spec, filter);
+  }
+  for (const IndexSet& choice : filter.choices) {
+    NodeFilter one = filter;
+    one.choices.clear();
+    one.narrow(choice);
+    std::vector<Slot> slots = fit_now(timeline, spec, one, any_switches);
+    if (!slots.empty()) {
+      return slots;
+    }
+  }
+  return {};
 }
 
 std::optional<Spot> earliest_fit(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
-                                 Instant not_before) {
-  if (fits_one_node(spec)) {
-    std::optional<Spot> spot = earliest_on_one_node(timeline, spec, filter, not_before);
-    if (spec.nodes_max == 1 || spec.ntasks == 1 || (spot && spot->start == not_before)) {
-      return spot;
+                                 Instant not_before, Instant lapse) {
+  std::optional<Spot> best;
+  if (!filter.choices.empty()) {
+    for (const IndexSet& choice : filter.choices) {
+      NodeFilter one = filter;
+      one.choices.clear();
+      one.narrow(choice);
+      keep_earlier(best, earliest_fit(timeline, spec, one, not_before, lapse));
     }
-    std::optional<Spot> several = earliest_on_several(timeline, spec, filter, not_before);
-    return spot && (!several || spot->start <= several->start) ? spot : several;
+    return best;
   }
-  return earliest_on_several(timeline, spec, filter, not_before);
+  const bool limited = spec.switches != 0 && filter.places != nullptr && filter.places->kind == TopologyKind::kTree;
+  if (!limited || lapse <= not_before) {
+    return earliest_of_one_rule(timeline, spec, filter, not_before, true);
+  }
+  best = earliest_of_one_rule(timeline, spec, filter, not_before, false);
+  if (lapse < kNever && (!best || lapse < best->start)) {
+    keep_earlier(best, earliest_of_one_rule(timeline, spec, filter, lapse, true));
+  }
+  return best;
+}
+
+std::vector<Slot> choose_suitable(std::vector<Offer> offers, const JobSpec& spec, const NodeFilter& filter,
+                                  bool any_switches) {
+  sort_for_filling(offers, spec, filter.spread);
+  if (!filter.choices.empty()) {
+    for (const IndexSet& choice : filter.choices) {
+      NodeFilter one = filter;
+      one.choices.clear();
+      std::vector<Offer> some = offers;
+      std::erase_if(some, [&choice](const Offer& o) { return !choice.contains(o.rank); });
+      std::vector<Slot> slots = choose_suitable(std::move(some), spec, one, any_switches);
+      if (!slots.empty()) {
+        return slots;
+      }
+    }
+    return {};
+  }
+  if (!filter.binds()) {
+    std::string missing;
+    return choose(offers, spec, missing);
+  }
+  Supply supply;
+  for (const Offer& o : offers) {
+    supply.plausible.insert(o.rank);
+  }
+  supply.offers = [&offers](const IndexSet& ranks) {
+    std::vector<Offer> some;
+    std::copy_if(offers.begin(), offers.end(), std::back_inserter(some),
+                 [&ranks](const Offer& o) { return ranks.contains(o.rank) && o.capacity != 0; });
+    return some;
+  };
+  return choose_together(supply, spec, filter, any_switches);
 }
 
 }  // namespace muster::sched

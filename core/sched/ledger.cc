@@ -45,6 +45,8 @@ void Ledger::enter_index(std::size_t i) {
 const std::vector<std::uint32_t>& Ledger::ranks() const {
   if (!ranked_) {
     ranks_.assign(nodes_.size(), 0);
+    places_ = nullptr;
+    ranks_of_lists_.clear();
     fit_index_.clear();
     classes_.clear();
     std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, NodeClass> classes;
@@ -72,6 +74,40 @@ const std::vector<std::uint32_t>& Ledger::ranks() const {
 const std::vector<Ledger::NodeClass>& Ledger::classes() const {
   static_cast<void>(ranks());
   return classes_;
+}
+
+const std::shared_ptr<const Places>& Ledger::places(const std::shared_ptr<const Sites>& sites) const {
+  static_cast<void>(ranks());
+  if (places_ == nullptr || places_of_ != sites) {
+    std::vector<PlacedNode> nodes;
+    nodes.reserve(order_.size());
+    for (const NodeIndex node : order_) {
+      nodes.push_back(PlacedNode{nodes_[node.value].name, &nodes_[node.value].features});
+    }
+    places_ = std::make_shared<const Places>(make_places(sites.get(), nodes));
+    places_of_ = sites;
+  }
+  return places_;
+}
+
+const IndexSet& Ledger::ranks_of(const std::vector<std::string>& names) const {
+  // Far more than there are queues of a kind; what users name themselves must not fill it for ever.
+  constexpr std::size_t kListsMax = 256;
+  static_cast<void>(ranks());
+  const auto known = ranks_of_lists_.find(names);
+  if (known != ranks_of_lists_.end()) {
+    return known->second;
+  }
+  if (ranks_of_lists_.size() >= kListsMax) {
+    ranks_of_lists_.clear();
+  }
+  IndexSet found;
+  for (const std::string& name : names) {
+    if (const NodeIndex* index = find(name)) {
+      found.insert(ranks_[index->value]);
+    }
+  }
+  return ranks_of_lists_.emplace(names, std::move(found)).first->second;
 }
 
 void Ledger::note_release(NodeIndex node) {
@@ -144,6 +180,14 @@ void Ledger::set_usable(NodeIndex node, bool usable) {
   nodes_[node.value].usable = usable;
   enter_index(node.value);
   note_release(node);
+}
+
+void Ledger::set_features(NodeIndex node, const std::vector<std::string>& features) {
+  if (at(node).features != features) {
+    at(node).features = features;
+    places_ = nullptr;
+    note_release(node);
+  }
 }
 
 void Ledger::take(const NodeShare& share) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 
 #include "core/sched/fit_index.h"
 #include "core/sched/horizon.h"
+#include "core/sched/sites.h"
 #include "lib/model/hardware.h"
 
 namespace muster::sched {
@@ -26,6 +28,7 @@ struct NodeCapacity {
   IndexSet free_gpus;
   std::uint64_t mem_mib = 0;
   std::uint64_t free_mem_mib = 0;
+  std::vector<std::string> features;  // that the node itself says it has
   // Counts of the above.
   Amount all;
   Amount free;
@@ -37,6 +40,7 @@ class Ledger {
   // Sets what a node has. What is held stays held, also cores or GPUs that are gone from the new hardware.
   void set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware);
   void set_usable(NodeIndex node, bool usable);
+  void set_features(NodeIndex node, const std::vector<std::string>& features);
 
   // Takes the share; what is not free is a bug of the caller. Taking is not limited to usable nodes: replay does it too.
   void take(const NodeShare& share);
@@ -57,6 +61,11 @@ class Ledger {
     std::uint32_t nodes = 0;
   };
   [[nodiscard]] const std::vector<NodeClass>& classes() const;
+
+  // What `sites` (null: nothing) says of the known nodes. Made once for the nodes and the sites of the last call.
+  [[nodiscard]] const std::shared_ptr<const Places>& places(const std::shared_ptr<const Sites>& sites) const;
+  // The ranks of the known ones among these nodes.
+  [[nodiscard]] const IndexSet& ranks_of(const std::vector<std::string>& names) const;
 
   // The nodes on which something became free or which came into service, in the order in which it happened, as a log
   // whose first entries are dropped now and then. released_since(n) gives what came after released_count() was n, or
@@ -92,6 +101,10 @@ class Ledger {
   mutable std::vector<std::uint32_t> ranks_;  // by node index
   mutable std::vector<NodeClass> classes_;
   mutable bool ranked_ = false;
+  mutable std::shared_ptr<const Sites> places_of_;
+  mutable std::shared_ptr<const Places> places_;  // null: to be made again
+  // Lists of nodes are few (those of queues) and long.
+  mutable std::map<std::vector<std::string>, IndexSet> ranks_of_lists_;
   std::vector<NodeIndex> released_;
   std::uint64_t released_dropped_ = 0;
 };

@@ -9,13 +9,16 @@ namespace muster::sched {
 namespace {
 
 // Cheap and telling fields first.
-auto numbers(const JobSpec& s) {
+auto sizes(const JobSpec& s) {
   return std::tie(s.time_limit.us, s.ntasks, s.cpus_per_task, s.nodes_min, s.nodes_max, s.ntasks_per_node, s.gpus,
                   s.gpus_per_node, s.gpus_per_task, s.mem_per_node_mib, s.mem_per_cpu_mib, s.mem_per_gpu_mib,
-                  s.exclusive, s.nice, s.uid, s.begin.us);
+                  s.exclusive, s.switches, s.switches_wait.us, s.segment);
+}
+auto numbers(const JobSpec& s) {
+  return std::tuple_cat(sizes(s), std::tie(s.nice, s.uid, s.begin.us));
 }
 auto texts(const JobSpec& s) {
-  return std::tie(s.queue, s.user, s.account, s.qos, s.nodelist, s.exclude);
+  return std::tie(s.queue, s.user, s.account, s.qos, s.nodelist, s.exclude, s.constraint);
 }
 
 }  // namespace
@@ -27,6 +30,13 @@ bool RequestLess::operator()(const JobSpecPtr& a, const JobSpecPtr& b) const {
   const auto x = numbers(*a);
   const auto y = numbers(*b);
   return x != y ? x < y : texts(*a) < texts(*b);
+}
+
+bool PlaceLess::operator()(const JobSpec* a, const JobSpec* b) const {
+  const auto x = sizes(*a);
+  const auto y = sizes(*b);
+  return x != y ? x < y
+                : std::tie(a->nodelist, a->exclude, a->constraint) < std::tie(b->nodelist, b->exclude, b->constraint);
 }
 
 bool same_request(const JobSpec& a, const JobSpec& b) {

@@ -18,6 +18,10 @@ struct RequestLess {
   bool operator()(const JobSpecPtr& a, const JobSpecPtr& b) const;
 };
 [[nodiscard]] bool same_request(const JobSpec& a, const JobSpec& b);
+// Whether two requests of jobs that may use the same nodes need the same of them: what belongs to users does not count.
+struct PlaceLess {
+  bool operator()(const JobSpec* a, const JobSpec* b) const;
+};
 
 struct PendingEntry {
   Instant since;  // eligible since: what ages

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/sched/choose.h"
+#include "core/sched/domains.h"
 #include "core/sched/request.h"
 
 namespace muster::sched {
@@ -94,48 +95,18 @@ std::string without_named(const std::string& name, const JobSpec& spec, const st
          (outside ? "is not in queue " + spec.queue : std::string("it cannot have"));
 }
 
+// What of the network or of the features no set of nodes satisfies.
+std::string together_text(const JobSpec& spec, const NodeFilter& filter) {
+  if (!filter.quotas.empty() || !filter.choices.empty()) {
+    return "no set of nodes with its features " + spec.constraint + " out";
+  }
+  if (filter.places != nullptr && filter.places->kind == TopologyKind::kTree) {
+    return "no " + plural(spec.switches, "leaf switch", "leaf switches together") + " out";
+  }
+  return spec.segment != 0 ? "no set of blocks for its segments out" : "no block or group of blocks out";
+}
+
 }  // namespace
-
-bool only_named(const JobSpec& spec) {
-  return !spec.nodelist.empty() &&
-         (spec.ntasks <= spec.nodelist.size() || (spec.nodes_max != 0 && spec.nodes_max <= spec.nodelist.size()));
-}
-
-NodeFilter make_filter(const Ledger& ledger, const JobSpec& spec, const std::vector<std::string>& allowed) {
-  NodeFilter filter;
-  const bool named = only_named(spec);
-  if (allowed.empty() && spec.exclude.empty() && !named) {
-    return filter;
-  }
-  filter.all = false;
-  const auto rank_of = [&ledger](const std::string& name) -> std::optional<std::uint32_t> {
-    const NodeIndex* index = ledger.find(name);
-    return index == nullptr ? std::nullopt : std::optional(ledger.rank(*index));
-  };
-  if (allowed.empty()) {
-    filter.ranks = IndexSet::range(0, static_cast<std::uint32_t>(ledger.order().size()));
-  }
-  for (const std::string& name : allowed) {
-    if (const auto rank = rank_of(name)) {
-      filter.ranks.insert(*rank);
-    }
-  }
-  if (named) {
-    IndexSet ranks;
-    for (const std::string& name : spec.nodelist) {
-      if (const auto rank = rank_of(name)) {
-        ranks.insert(*rank);
-      }
-    }
-    filter.ranks &= ranks;
-  }
-  for (const std::string& name : spec.exclude) {
-    if (const auto rank = rank_of(name)) {
-      filter.ranks.erase(*rank);
-    }
-  }
-  return filter;
-}
 
 std::vector<NodeShare> shares_for(const Draft& draft, const std::vector<Slot>& slots) {
   std::vector<NodeShare> shares;
@@ -150,9 +121,29 @@ std::vector<NodeShare> shares_for(const Draft& draft, const std::vector<Slot>& s
   return shares;
 }
 
-bool surely_fits_empty(const Ledger& ledger, const JobSpec& spec, const NodeFilter& filter) {
-  if (!spec.nodelist.empty() || (spec.gpus != 0 && spec.nodes_max != 1)) {
+namespace {
+
+// With GPUs in total: on nodes of one class.
+bool fits_one_class(const Ledger& ledger, const JobSpec& spec, const NodeFilter& filter) {
+  return std::any_of(ledger.classes().begin(), ledger.classes().end(), [&](const Ledger::NodeClass& c) {
+    const std::uint64_t there = filter.all ? c.nodes : (c.ranks & filter.ranks).count();
+    const std::uint64_t tasks = tasks_that_fit(spec, ledger.nodes()[c.example.value], c.all);
+    const std::uint64_t gpus = gpus_that_fit(spec, c.all);
+    if (tasks == 0 || gpus == 0 || spec.gpus_per_task != 0) {
+      return false;
+    }
+    const std::uint64_t nodes =
+        std::max<std::uint64_t>({1, spec.nodes_min, (spec.ntasks + tasks - 1) / tasks, (spec.gpus + gpus - 1) / gpus});
+    return nodes <= std::min<std::uint64_t>(there, spec.ntasks) && (spec.nodes_max == 0 || nodes <= spec.nodes_max);
+  });
+}
+
+bool surely_fits_empty_freely(const Ledger& ledger, const JobSpec& spec, const NodeFilter& filter) {
+  if (!spec.nodelist.empty()) {
     return false;
+  }
+  if (spec.gpus != 0 && spec.nodes_max != 1) {
+    return fits_one_class(ledger, spec, filter);
   }
   std::vector<std::pair<std::uint32_t, std::uint64_t>> capacities;  // tasks on a node, nodes
   for (const Ledger::NodeClass& c : ledger.classes()) {
@@ -179,8 +170,27 @@ bool surely_fits_empty(const Ledger& ledger, const JobSpec& spec, const NodeFilt
   return nodes >= std::max<std::uint64_t>(1, spec.nodes_min) && tasks >= spec.ntasks && spec.gpus == 0;
 }
 
-PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume) {
-  const NodeFilter filter = make_filter(draft.base(), spec, allowed);
+}  // namespace
+
+bool surely_fits_empty(const Ledger& ledger, const JobSpec& spec, const NodeFilter& filter) {
+  if (!filter.quotas.empty() || !filter.choices.empty()) {
+    return false;
+  }
+  // A limit of switches that lapses keeps no job from running.
+  if (!has_hard_domains(spec, filter, !spec.switches_wait.is_infinite())) {
+    return surely_fits_empty_freely(ledger, spec, filter);
+  }
+  const std::vector<HardDomain> whole = domains_for_whole(spec, filter);
+  return std::any_of(whole.begin(), whole.end(), [&](const HardDomain& domain) {
+    NodeFilter inside = filter;
+    inside.narrow(*domain.ranks);
+    return spec.nodes_max != 0 && spec.nodes_max <= domain.nodes_max && surely_fits_empty_freely(ledger, spec, inside);
+  });
+}
+
+PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std::string>& allowed, Assume assume,
+                  const std::shared_ptr<const Sites>& sites) {
+  const NodeFilter filter = make_filter(draft.base(), spec, allowed, sites);
   std::vector<Offer> offers;
   for (std::size_t rank = 0; rank < draft.order().size(); ++rank) {
     const NodeIndex index = draft.order()[rank];
@@ -194,10 +204,10 @@ PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std
     r.obstacle = Obstacle::kNoNodes;
     r.detail =
         assume == Assume::kAllEmpty ? without_nodes(draft, spec, allowed) : "no node that it may use is in service";
+    r.detail += spec.constraint.empty() ? "" : ", with the features that it asks for (" + spec.constraint + ")";
     return r;
   }
-  std::string missing;
-  const std::vector<Slot> slots = choose(offers, spec, missing);
+  const std::vector<Slot> slots = choose_suitable(offers, spec, filter, !spec.switches_wait.is_infinite());
   if (!slots.empty()) {
     // As if nothing ran: the lowest cores and GPUs stand for those that it would get.
     for (const Slot& slot : slots) {
@@ -212,8 +222,19 @@ PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std
     }
     return r;
   }
+  std::string missing;
+  const bool together = !choose(offers, spec, missing).empty();
   r = refusal(offers, spec, assume);
-  if (!missing.empty()) {
+  if (together) {
+    // The nodes that could take it are there, and not such that suit each other.
+    r.obstacle = Obstacle::kTogether;
+    r.detail = "asks for " + describe_request(spec) + "; " + together_text(spec, filter) + " of " +
+               plural(offers.size(), "node", "nodes") +
+               (assume == Assume::kAllEmpty      ? ""
+                : assume == Assume::kUsableEmpty ? " in service"
+                                                 : " in service now") +
+               " has enough";
+  } else if (!missing.empty()) {
     r.obstacle = Obstacle::kNodeList;
     r.detail = without_named(missing, spec, allowed) + "; it " + r.detail;
   }

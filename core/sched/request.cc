@@ -71,6 +71,15 @@ std::uint32_t tasks_that_fit(const JobSpec& spec, const NodeCapacity& node, cons
   return static_cast<std::uint32_t>(low);
 }
 
+std::uint32_t gpus_that_fit(const JobSpec& spec, const Amount& free) {
+  const std::int64_t own = std::int64_t{spec.gpus_per_node} + spec.gpus_per_task;
+  std::int64_t gpus = free.gpus;
+  if (spec.mem_per_node_mib == 0 && spec.mem_per_cpu_mib == 0 && spec.mem_per_gpu_mib != 0) {
+    gpus = std::min(gpus, free.mem_mib / static_cast<std::int64_t>(spec.mem_per_gpu_mib));
+  }
+  return static_cast<std::uint32_t>(std::max<std::int64_t>(0, gpus - own));
+}
+
 bool is_even(const JobSpec& spec) {
   return spec.nodes_min == spec.nodes_max && spec.ntasks_per_node != 0 &&
          std::uint64_t{spec.nodes_min} * spec.ntasks_per_node == spec.ntasks;
@@ -106,6 +115,15 @@ std::string describe_request(const JobSpec& spec) {
     text += ", " + format_memory_mib(spec.mem_per_cpu_mib) + " of memory a CPU";
   } else if (spec.mem_per_gpu_mib != 0) {
     text += ", " + format_memory_mib(spec.mem_per_gpu_mib) + " of memory a GPU";
+  }
+  if (!spec.constraint.empty()) {
+    text += ", features " + spec.constraint;
+  }
+  if (spec.switches != 0) {
+    text += ", at most " + plural(spec.switches, "switch", "switches");
+  }
+  if (spec.segment != 0) {
+    text += ", in segments of " + plural(spec.segment, "node", "nodes");
   }
   return text;
 }

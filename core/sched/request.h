@@ -19,6 +19,9 @@ namespace muster::sched {
 // How many tasks of the job fit into what is free on the node.
 [[nodiscard]] std::uint32_t tasks_that_fit(const JobSpec& spec, const NodeCapacity& node, const Amount& free);
 
+// Of GPUs that the job asks for in total, how many what is free on a node gives beside one task of it.
+[[nodiscard]] std::uint32_t gpus_that_fit(const JobSpec& spec, const Amount& free);
+
 // Whether every node of the job has the same number of tasks, whichever nodes they are.
 [[nodiscard]] bool is_even(const JobSpec& spec);
 

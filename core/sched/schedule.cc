@@ -169,24 +169,14 @@ class Pass {
         order_(order),
         budget_(budget),
         now_(now),
-        timeline_(cluster.ledger, cluster.horizon, now) {
-    for (const auto& [spec, group] : cluster.pending.groups()) {
-      const QueuePolicy* queue = policy.find_queue(spec->queue);
-      if (queue == nullptr || !queue->starts || spec->begin > now) {
-        continue;
-      }
-      Cursor cursor(cluster, spec, group, static_cast<std::size_t>(queue - policy.queues.data()));
-      if (!cursor.done()) {
-        cursors_.push_back(cursor);
-      }
-    }
-    add_claims();
-    promises_given_.resize(policy.queues.size());
-    recall_refusals();
-  }
+        timeline_(cluster.ledger, cluster.horizon, now),
+        group_(cluster.pending.groups().begin()),
+        promises_given_(policy.queues.size()),
+        claims_(policy.queues.size()) {}
 
   Outlook run_on(std::uint32_t depth) {
-    Plan plan = run();
+    advance(UINT64_MAX);
+    Plan plan = take();
     std::vector<Promise> expected;
     line_ = {};
     for (const std::size_t i : left_) {
@@ -195,7 +185,7 @@ class Pass {
     while (!line_.empty() && expected.size() < depth) {
       const std::size_t i = line_.pop();
       Cursor& c = cursors_[i];
-      if (auto spot = earliest_fit(timeline_, c.spec(), filter(c), now_)) {
+      if (auto spot = earliest(c)) {
         timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
         expected.push_back(Promise{c.id(), spot->start, std::move(spot->slots)});
         c.next_job();
@@ -205,23 +195,131 @@ class Pass {
     return Outlook{std::move(plan), std::move(timeline_), std::move(expected)};
   }
 
-  Plan run() {
-    if (policy_.rules.backfill == Backfill::kConservative) {
-      run_conservative();
-    } else {
-      serve_in_order();
-      fill_gaps();
+  // Goes on until so much more work is done; whether the pass is over.
+  bool advance(std::uint64_t work) {
+    const std::uint64_t begin = done_work();
+    while (stage_ != Stage::kOver) {
+      if (done_work() - begin >= work) {
+        return false;
+      }
+      step();
     }
-    for (const Cursor& c : cursors_) {
-      if (c.refused) {
-        plan_.refused.push_back(c.spec_ptr());
+    return true;
+  }
+
+  Plan take() {
+    std::vector<JobSpecPtr>& refused = plan_.refused;
+    std::ptrdiff_t of_groups = 0;
+    for (std::size_t i = 0; i < cursors_.size(); ++i) {
+      if (cursors_[i].refused) {
+        refused.push_back(cursors_[i].spec_ptr());
+        of_groups += i < groups_ ? 1 : 0;
       }
     }
+    // Groups stand in the order of requests; the few jobs with claims come behind them.
+    std::sort(refused.begin() + of_groups, refused.end(), RequestLess{});
+    std::inplace_merge(refused.begin(), refused.begin() + of_groups, refused.end(), RequestLess{});
+    refused.erase(std::unique(refused.begin(), refused.end(),
+                              [](const auto& x, const auto& y) { return x == y || same_request(*x, *y); }),
+                  refused.end());
     plan_.complete = !out_of_budget_ && (plan_.placements.empty() || cluster_.ledger.order().size() <= 1);
     return std::move(plan_);
   }
 
+  [[nodiscard]] Instant now_of_pass() const { return now_; }
+
  private:
+  enum class Stage : std::uint8_t { kGroups, kClaims, kLine, kServe, kGaps, kFill, kOver };
+
+  [[nodiscard]] std::uint64_t done_work() const {
+    return timeline_.looked_at() + WorkBudget::kWorkPerGroup * groups_looked_at_;
+  }
+
+  // One small part of the pass.
+  void step() {
+    ++groups_looked_at_;
+    switch (stage_) {
+      case Stage::kGroups:
+        if (!add_group()) {
+          stage_ = Stage::kClaims;
+        }
+        return;
+      case Stage::kClaims:
+        groups_ = cursors_.size();
+        add_claims();
+        prepare_recall();
+        stage_ = Stage::kLine;
+        if (policy_.rules.backfill == Backfill::kConservative) {
+          run_conservative();
+          stage_ = Stage::kOver;
+        }
+        return;
+      case Stage::kLine:
+        if (next_ == cursors_.size()) {
+          stage_ = Stage::kServe;
+        } else {
+          note_lapse(cursors_[next_]);
+          recall(next_);
+          enqueue(next_++);
+        }
+        return;
+      case Stage::kServe:
+        if (line_.empty() || out_of_budget_) {
+          next_ = 0;
+          stage_ = policy_.rules.backfill == Backfill::kNone ? Stage::kOver : Stage::kGaps;
+        } else {
+          serve(line_.pop());
+        }
+        return;
+      case Stage::kGaps:
+        if (next_ == left_.size()) {
+          stage_ = Stage::kFill;
+        } else if (const std::size_t i = left_[next_++]; !cursors_[i].refused) {
+          enqueue_gap_filler(i);
+        }
+        return;
+      case Stage::kFill:
+        if (line_.empty() || out_of_budget_) {
+          stage_ = Stage::kOver;
+        } else if (const std::size_t i = line_.pop(); start(cursors_[i])) {
+          enqueue_gap_filler(i);
+        }
+        return;
+      case Stage::kOver:
+        return;
+    }
+  }
+
+  void note_lapse(const Cursor& c) {
+    const Instant lapse = switches_lapse(c.spec(), c.entry().since);
+    if (c.spec().switches != 0 && !c.spec().switches_wait.is_infinite() && lapse > now_) {
+      plan_.look_again = plan_.look_again.is_set() ? std::min(plan_.look_again, lapse) : lapse;
+    }
+  }
+
+  bool add_group() {
+    if (group_ == cluster_.pending.groups().end()) {
+      return false;
+    }
+    const auto& [spec, group] = *group_++;
+    const QueuePolicy* queue = queue_named(spec->queue);
+    if (queue == nullptr || !queue->starts || spec->begin > now_) {
+      return true;
+    }
+    Cursor cursor(cluster_, spec, group, static_cast<std::size_t>(queue - policy_.queues.data()));
+    if (!cursor.done()) {
+      cursors_.push_back(cursor);
+    }
+    return true;
+  }
+  // Groups of one queue mostly stand together.
+  const QueuePolicy* queue_named(const std::string& name) {
+    if (last_queue_ == nullptr || last_queue_->name != name) {
+      last_queue_ = policy_.find_queue(name);
+    }
+    return last_queue_;
+  }
+
   // Jobs with a claim are looked at apart from their groups: others of the group may stand before them without one.
   void add_claims() {
     if (policy_.rules.backfill != Backfill::kEasy || !policy_.rules.keep_promises) {
@@ -243,21 +341,27 @@ class Pass {
       with_claims.insert(it - cursors_.begin());
       Cursor one = it->only(entry);
       if (!one.done()) {
+        ++claims_[one.queue()];
         cursors_.push_back(one);
       }
     }
     for (const std::ptrdiff_t i : with_claims) {
       cursors_[static_cast<std::size_t>(i)].pass_over_claims();
     }
-    std::erase_if(cursors_, [](const Cursor& c) { return c.done(); });
+    if (!with_claims.empty()) {
+      const auto claims_begin = cursors_.begin() + groups;
+      groups_ -= static_cast<std::size_t>(
+          std::count_if(cursors_.begin(), claims_begin, [](const Cursor& c) { return c.done(); }));
+      std::erase_if(cursors_, [](const Cursor& c) { return c.done(); });
+    }
   }
 
   const QueuePolicy& queue_of(const Cursor& c) const { return policy_.queues[c.queue()]; }
 
-  // Marks the requests that the last pass refused and that nothing since could have made fit.
-  void recall_refusals() {
+  // Whether what the last pass refused can be told from what nothing since could have made fit.
+  void prepare_recall() {
     const PlanMemory* memory = cluster_.remembered;
-    if (memory == nullptr || memory->refused.empty()) {
+    if (memory == nullptr || memory->refused.empty() || memory->kept) {
       return;
     }
     for (const auto& [id, promise] : memory->promises) {
@@ -267,15 +371,39 @@ class Pass {
     }
     // More than this many are looked at no faster than everything is.
     constexpr std::size_t kNodesMax = 64;
-    const auto released = cluster_.ledger.released_since(memory->released);
-    if (!released || released->size() > kNodesMax) {
+    auto released = cluster_.ledger.released_since(memory->released);
+    if (released && released->size() <= kNodesMax) {
+      released_ = std::move(*released);
+      recalled_ = memory->refused.begin();
+      recalls_ = true;
+    }
+  }
+
+  // Marks a request that the last pass refused and that nothing since could have made fit.
+  void recall(std::size_t i) {
+    Cursor& c = cursors_[i];
+    if (!recalls_ || c.spec().switches != 0) {  // a limit of switches may have lapsed
       return;
     }
-    for (Cursor& c : cursors_) {
-      c.recalled = c.refused =
-          memory->refused.contains(c.spec_ptr()) &&
-          std::none_of(released->begin(), released->end(), [&](NodeIndex node) { return could_help(c.spec(), node); });
+    const std::vector<JobSpecPtr>& refused = cluster_.remembered->refused;
+    if (i < groups_) {  // these and those refused stand in the same order
+      while (recalled_ != refused.end() && RequestLess{}(*recalled_, c.spec_ptr())) {
+        ++recalled_;
+      }
+      if (recalled_ == refused.end() || RequestLess{}(c.spec_ptr(), *recalled_)) {
+        return;
+      }
+    } else if (!std::binary_search(refused.begin(), refused.end(), c.spec_ptr(), RequestLess{})) {
+      return;
     }
+    const auto [known, is_new] = helped_.try_emplace(&c.spec(), false);
+    if (is_new) {
+      known->second = std::any_of(released_.begin(), released_.end(), [&](NodeIndex node) {
+        timeline_.look();
+        return could_help(c.spec(), node);
+      });
+    }
+    c.recalled = c.refused = !known->second;
   }
 
   bool could_help(const JobSpec& spec, NodeIndex node) const {
@@ -303,63 +431,43 @@ class Pass {
     line_.push({queue_of(c).priority, key, c.entry(), i});
   }
 
-  // Starts what fits and promises a start to the first jobs that do not, queue by queue; the rest is left for the gaps.
-  void serve_in_order() {
-    for (std::size_t i = 0; i < cursors_.size(); ++i) {
-      enqueue(i);
-    }
-    while (!line_.empty() && !out_of_budget_) {
-      const std::size_t i = line_.pop();
-      Cursor& c = cursors_[i];
-      std::uint32_t& given = promises_given_[c.queue()];
-      const bool claims = c.claims;
-      if (given >= policy_.rules.promises && !claims) {
-        left_.push_back(i);
-        continue;
-      }
-      if (start(c)) {
-        enqueue(i);
-        continue;
-      }
-      if (policy_.rules.backfill == Backfill::kNone) {
-        if (earliest_fit(timeline_, c.spec(), filter(c), now_)) {
-          given = UINT32_MAX;  // it blocks its queue
-        }
-        continue;
-      }
-      const JobId job = c.id();
-      auto spot = promised_spot(c);
-      if (spot && spot->start <= now_ && c.recalled) {
-        forget_refusals();  // it fits after all
-        enqueue(i);
-        continue;
-      }
-      if (spot) {
-        timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
-        plan_.promises.push_back(Promise{job, spot->start, std::move(spot->slots)});
-        ++given;
-        c.next_job();
-        enqueue(i);
-      }
-      // One that fits no usable node at any time neither starts nor blocks, and neither do those that are like it.
-    }
-  }
-
-  void fill_gaps() {
-    if (policy_.rules.backfill == Backfill::kNone) {
+  // Starts the job if it fits, and promises a start to it if it does not and stands among the first of its queue; else it
+  // is left for the gaps.
+  void serve(std::size_t i) {
+    Cursor& c = cursors_[i];
+    std::uint32_t& given = promises_given_[c.queue()];
+    const bool claims = c.claims;
+    if (given >= policy_.rules.promises && !claims) {
+      left_.push_back(i);
       return;
     }
-    for (const std::size_t i : left_) {
-      if (!cursors_[i].refused) {
-        enqueue_gap_filler(i);
-      }
+    if (start(c)) {
+      enqueue(i);
+      return;
     }
-    while (!line_.empty() && !out_of_budget_) {
-      const std::size_t i = line_.pop();
-      if (start(cursors_[i])) {
-        enqueue_gap_filler(i);
+    if (policy_.rules.backfill == Backfill::kNone) {
+      if (earliest(c)) {
+        given = UINT32_MAX;  // it blocks its queue
       }
+      return;
     }
+    const JobId job = c.id();
+    auto spot = promised_spot(c);
+    if (spot && spot->start <= now_ && c.recalled) {
+      forget_refusals();  // it fits after all
+      enqueue(i);
+      return;
+    }
+    if (spot) {
+      timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
+      const bool may_claim = claims || claims_[c.queue()] < kClaimsMax;
+      claims_[c.queue()] += may_claim && !claims ? 1 : 0;
+      (may_claim ? plan_.promises : plan_.kept).push_back(Promise{job, spot->start, std::move(spot->slots)});
+      ++given;
+      c.next_job();
+      enqueue(i);
+    }
+    // One that fits no usable node at any time neither starts nor blocks, and neither do those that are like it.
   }
 
   void forget_refusals() {
@@ -367,6 +475,7 @@ class Pass {
       c.refused = c.refused && !c.recalled;
       c.recalled = false;
     }
+    misfits_.clear();
   }
 
   std::optional<Spot> promised_spot(const Cursor& c) {
@@ -389,12 +498,36 @@ class Pass {
         forget_refusals();  // what it kept from others may be theirs
       }
     }
-    return earliest_fit(timeline_, c.spec(), filter(c), now_);
+    return earliest(c);
+  }
+
+  std::optional<Spot> earliest(const Cursor& c) {
+    return earliest_fit(timeline_, c.spec(), filter(c), now_, switches_lapse(c.spec(), c.entry().since));
+  }
+  std::vector<Slot> now(const Cursor& c) {
+    return fit_now(timeline_, c.spec(), filter(c), any_switches(c.spec(), c.entry().since, now_));
+  }
+
+  // Requests of many users are often the same: what did not fit for one of them is not tried for the next. A limit of
+  // switches depends on how long the job has waited.
+  std::vector<Slot> now_unless_known(const Cursor& c) {
+    if (c.spec().switches != 0) {
+      return now(c);
+    }
+    const auto key = std::pair(filter_entry(c).number, &c.spec());
+    if (misfits_.contains(key)) {
+      return {};
+    }
+    std::vector<Slot> slots = now(c);
+    if (slots.empty()) {
+      misfits_.insert(key);
+    }
+    return slots;
   }
 
   // A pass only takes, so what a request is refused once it is refused to the end.
   bool start(Cursor& c) {
-    const std::vector<Slot> slots = c.refused ? std::vector<Slot>{} : fit_now(timeline_, c.spec(), filter(c));
+    const std::vector<Slot> slots = c.refused ? std::vector<Slot>{} : now_unless_known(c);
     if (slots.empty()) {
       c.refused = true;
       return false;
@@ -455,7 +588,7 @@ class Pass {
         continue;
       }
       timeline_.drop(s.promise->slots, s.promise->start, end(s, s.promise->start));
-      const std::vector<Slot> slots = fit_now(timeline_, s.cursor.spec(), filter(s.cursor));
+      const std::vector<Slot> slots = now(s.cursor);
       if (!slots.empty()) {
         start_on(s.cursor, slots);
       }
@@ -464,22 +597,45 @@ class Pass {
 
   void promise_earliest(const Cursor& c, std::optional<Promise>& promise) {
     promise.reset();
-    if (auto spot = earliest_fit(timeline_, c.spec(), filter(c), now_)) {
+    if (auto spot = earliest(c)) {
       timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
       promise = Promise{c.id(), spot->start, std::move(spot->slots)};
     }
   }
 
   // Most jobs of a queue may use the same nodes.
-  const NodeFilter& filter(const Cursor& c) {
-    const auto key =
-        std::tuple(c.queue(), c.spec().exclude, only_named(c.spec()) ? c.spec().nodelist : std::vector<std::string>{});
+  struct FilterEntry {
+    NodeFilter filter;
+    std::size_t number = 0;
+  };
+  const FilterEntry& filter_entry(const Cursor& c) {
+    const JobSpec& spec = c.spec();
+    const bool plain = spec.exclude.empty() && spec.constraint.empty() && !only_named(spec);
+    if (plain && last_filter_ != nullptr && last_filter_queue_ == c.queue()) {
+      return *last_filter_;
+    }
+    const auto key = std::tuple(c.queue(), spec.exclude, only_named(spec) ? spec.nodelist : std::vector<std::string>{},
+                                spec.constraint);
     auto it = filters_.find(key);
     if (it == filters_.end()) {
-      it = filters_.emplace(key, make_filter(cluster_.ledger, c.spec(), queue_of(c).nodes)).first;
+      FilterEntry made{make_filter(cluster_.ledger, spec, queue_of(c).nodes, policy_.sites), filters_.size()};
+      made.filter.spread = queue_of(c).spread;
+      it = filters_.emplace(key, std::move(made)).first;
+    }
+    if (plain) {
+      last_filter_ = &it->second;
+      last_filter_queue_ = c.queue();
     }
     return it->second;
   }
+  const NodeFilter& filter(const Cursor& c) { return filter_entry(c).filter; }
+
+  struct MisfitLess {
+    bool operator()(const std::pair<std::size_t, const JobSpec*>& a,
+                    const std::pair<std::size_t, const JobSpec*>& b) const {
+      return a.first != b.first ? a.first < b.first : PlaceLess{}(a.second, b.second);
+    }
+  };
 
   const Cluster& cluster_;
   const Policy& policy_;
@@ -489,11 +645,27 @@ class Pass {
   Timeline timeline_;
   Plan plan_;
   bool out_of_budget_ = false;
+  Stage stage_ = Stage::kGroups;
+  PendingIndex::Groups::const_iterator group_;
+  std::size_t next_ = 0;  // cursor or place in left_, of the stage
+  std::uint64_t groups_looked_at_ = 0;
+  const QueuePolicy* last_queue_ = nullptr;
   std::vector<Cursor> cursors_;
+  std::size_t groups_ = 0;  // cursors of whole groups, which come first
+  // Of recall().
+  bool recalls_ = false;
+  std::vector<NodeIndex> released_;
+  std::vector<JobSpecPtr>::const_iterator recalled_;
+  std::map<const JobSpec*, bool, PlaceLess> helped_;  // whether what was released could help such requests
   Line line_;
   std::vector<std::size_t> left_;
   std::vector<std::uint32_t> promises_given_;  // by queue
-  std::map<std::tuple<std::size_t, std::vector<std::string>, std::vector<std::string>>, NodeFilter> filters_;
+  std::vector<std::uint32_t> claims_;          // by queue
+  std::map<std::tuple<std::size_t, std::vector<std::string>, std::vector<std::string>, std::string>, FilterEntry>
+      filters_;
+  const FilterEntry* last_filter_ = nullptr;
+  std::size_t last_filter_queue_ = 0;
+  std::set<std::pair<std::size_t, const JobSpec*>, MisfitLess> misfits_;  // what did not fit, by filter
 };
 
 }  // namespace
@@ -503,7 +675,30 @@ Outlook look_ahead(const Cluster& cluster, const Policy& policy, const Order& or
 }
 
 Plan schedule(const Cluster& cluster, const Policy& policy, const Order& order, WorkBudget budget, Instant now) {
-  return Pass(cluster, policy, order, budget, now).run();
+  Pass pass(cluster, policy, order, budget, now);
+  pass.advance(UINT64_MAX);
+  return pass.take();
+}
+
+struct SlicedPass::Impl {
+  Impl(Cluster cluster_in, const Policy& policy, WorkBudget budget, Instant now)
+      : cluster(std::move(cluster_in)), order(policy), pass(cluster, policy, order, budget, now) {}
+  const Cluster cluster;
+  const DefaultOrder order;
+  Pass pass;
+};
+
+SlicedPass::SlicedPass(Cluster cluster, const Policy& policy, WorkBudget budget, Instant now)
+    : impl_(std::make_unique<Impl>(std::move(cluster), policy, budget, now)) {}
+SlicedPass::~SlicedPass() = default;
+bool SlicedPass::run(std::uint64_t work) {
+  return impl_->pass.advance(work);
+}
+Plan SlicedPass::take() {
+  return impl_->pass.take();
+}
+Instant SlicedPass::now() const {
+  return impl_->pass.now_of_pass();
 }
 
 }  // namespace muster::sched

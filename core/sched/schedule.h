@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -38,6 +39,7 @@ struct QueuePolicy {
   Duration time_max = Duration::infinite();
   bool accepts = true;  // new submissions
   bool starts = true;   // pending jobs may start
+  bool spread = false;  // the nodes with most free are used first; else those with the least that suffices
   friend bool operator==(const QueuePolicy&, const QueuePolicy&) = default;
 };
 
@@ -68,6 +70,8 @@ struct Policy {
   // Exponent of waiting time against time limit in the points of age; 3 is WFP3's. A larger one lets jobs that waited
   // long for their size pass others sooner, and small jobs wait less.
   std::uint32_t age_exponent = 4;
+  // Features and network of the nodes; null: neither is configured.
+  std::shared_ptr<const Sites> sites = nullptr;
 
   [[nodiscard]] const QueuePolicy* find_queue(const std::string& name) const;
 };
@@ -83,20 +87,36 @@ class DefaultOrder final : public Order {
   std::uint32_t exponent_;
 };
 
-// Counted work of one slice; a slice ends when it is used up, and the next one begins after its plan is applied.
+// Counted work of one slice. When `placements_made` is used up the plan is applied, and the next pass begins after it.
+// When `work` is, the pass rests and goes on where it was (SlicedPass).
 struct WorkBudget {
   std::uint32_t placements_made = 1'000;
+  // One for each node that is looked at for a job, and kWorkPerGroup for each time that a group of jobs is: a few
+  // milliseconds in all.
+  std::uint64_t work = 16'000;
+  static constexpr std::uint64_t kWorkPerGroup = 8;
 };
 
 struct Plan {
   std::vector<Placement> placements;
-  std::vector<Promise> promises;    // in the order in which they were made
-  std::vector<JobSpecPtr> refused;  // requests that did not fit
+  std::vector<Promise> promises;  // in the order in which they were made
+  // Places kept in this pass alone, for jobs at the front of queues that have kClaimsMax jobs with claims already.
+  std::vector<Promise> kept;
+  std::vector<JobSpecPtr> refused;  // requests that did not fit, in the order of RequestLess
   // Whether a pass over the state with this plan applied would start nothing more. False when the budget ran out, and
   // whenever something starts on one of several nodes: what is promised may then be moved to another one, which leaves
   // room for others.
   bool complete = true;
+  // When the limit of switches of a job that waits lapses next; unset: none does.
+  Instant look_again;
+  bool resting = false;  // the work of the slice was used up: nothing of the above is known yet
 };
+
+// Promises that one queue's jobs can have at a time. Each costs every pass; jobs that come and rank ever higher would
+// add one after the other.
+inline constexpr std::uint32_t kClaimsMax = 100;
+
+class SlicedPass;
 
 // What a planner remembers from one pass to the next so that it reacts to one event quickly: the promises with their
 // places. A promise is looked for anew where its place is no longer free or its job is not promised yet, and all of them
@@ -107,10 +127,19 @@ struct PlanMemory {
   std::map<JobId, Promise> promises;
   // Requests that did not fit. They are tried again only when one of the nodes that something became free on since could
   // take a part of them, or when a promise is gone.
-  std::set<JobSpecPtr, RequestLess> refused;
+  // In the order of RequestLess.
+  std::vector<JobSpecPtr> refused;
+  bool kept = false;           // places were kept for jobs without claims, which may be gone since
   std::uint64_t released = 0;  // the ledger's count when the pass was made
   Instant made;                // when all of them were looked for
   bool stale = false;          // some were taken as they were: plan again when kFreshFor is over
+  // A pass that rests, and the state that it is about; null: none does.
+  std::shared_ptr<SlicedPass> resting;
+  const void* resting_over = nullptr;
+  std::uint64_t resting_at = 0;
+  // How many times the work of a slice the next one has. A pass that was overtaken by a change of the state begins anew
+  // with twice as much, so that planning comes to an end however often the state changes.
+  std::uint64_t patience = 1;
 };
 
 // What a pass reads.
@@ -141,6 +170,26 @@ struct Outlook {
 // `depth` bounds how many starts are expected beyond the promises.
 Outlook look_ahead(const Cluster& cluster, const Policy& policy, const Order& order, std::uint32_t depth, Instant now);
 
+// A pass that can be made in slices, as long as what it reads does not change.
+class SlicedPass {
+ public:
+  // The policy must outlive it.
+  SlicedPass(Cluster cluster, const Policy& policy, WorkBudget budget, Instant now);
+  ~SlicedPass();
+  SlicedPass(const SlicedPass&) = delete;
+  SlicedPass& operator=(const SlicedPass&) = delete;
+  // Goes on until so much work is done; whether the pass is over.
+  bool run(std::uint64_t work);
+  // Once it is over.
+  Plan take();
+  [[nodiscard]] Instant now() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// A whole pass, whatever its work.
 Plan schedule(const Cluster& cluster, const Policy& policy, const Order& order, WorkBudget budget, Instant now);
 
 // Whether `more` tasks beyond those that run bring an array to its own limit of running tasks. Never for a single job.

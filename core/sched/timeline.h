@@ -25,6 +25,10 @@ class Timeline {
   [[nodiscard]] Instant now() const { return now_; }
   [[nodiscard]] const Draft& draft() const { return draft_; }
 
+  // Nodes that were looked at for a job: a measure of work.
+  void look() const { ++looked_at_; }
+  [[nodiscard]] std::uint64_t looked_at() const { return looked_at_; }
+
   // Takes what is free now, until then.
   void start(const std::vector<NodeShare>& shares, Instant until);
   // Takes an amount of each node in [from, until).
@@ -46,6 +50,7 @@ class Timeline {
   Draft draft_;
   const Horizon* horizon_;
   Instant now_;
+  mutable std::uint64_t looked_at_ = 0;
   std::vector<bool> held_;  // by node index
   // Made when they are asked for; empty: not yet.
   mutable std::vector<std::vector<Step>> steps_;

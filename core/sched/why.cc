@@ -46,11 +46,18 @@ Why::Why(Cluster cluster, const Policy& policy, Instant now)
       order_(policy),
       outlook_(look_ahead(cluster_, policy, order_, depth_for(cluster_.ledger.nodes().size()), now)),
       present_(cluster_.ledger, cluster_.horizon, now) {
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.expected}) {
+  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
     for (const Promise& p : *list) {
       starts_.emplace(p.job, p.start);
     }
   }
+}
+
+NodeFilter Why::filter_of(const JobSpec& spec) const {
+  NodeFilter filter = make_filter(cluster_.ledger, spec, nodes_of(spec), policy_.sites);
+  const QueuePolicy* q = policy_.find_queue(spec.queue);
+  filter.spread = q != nullptr && q->spread;
+  return filter;
 }
 
 const std::vector<std::string>& Why::nodes_of(const JobSpec& spec) const {
@@ -121,7 +128,7 @@ void Why::dependency_blocker(const Job& job, std::vector<Blocker>& out) const {
 // What the nodes lack for the job, each node counted once: "12 nodes: 9 lack 2 GPUs for 5 more minutes, 2 drained".
 std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const {
   const Ledger& ledger = cluster_.ledger;
-  const NodeFilter filter = make_filter(ledger, spec, nodes_of(spec));
+  const NodeFilter filter = filter_of(spec);
   const bool whole_job = spec.nodes_max == 1 || spec.ntasks == 1;
   // A job that may use any number of nodes can put as little as one task on each.
   const std::uint64_t tasks = whole_job ? spec.ntasks
@@ -135,13 +142,20 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
   std::map<std::string, Lack> lacks;
   std::uint64_t seen = 0;
   std::uint64_t enough = 0;
+  JobSpec any_features = spec;
+  any_features.constraint.clear();
+  const NodeFilter with_others = filter_of(any_features);
   for (std::size_t rank = 0; rank < ledger.order().size(); ++rank) {
-    if (!filter.allows(static_cast<std::uint32_t>(rank))) {
+    if (!with_others.allows(static_cast<std::uint32_t>(rank))) {
       continue;
     }
     ++seen;
     const NodeIndex index = ledger.order()[rank];
     const NodeCapacity& n = ledger.nodes()[index.value];
+    if (!filter.allows(static_cast<std::uint32_t>(rank))) {
+      ++lacks[" without the features of " + spec.constraint].nodes;
+      continue;
+    }
     if (!n.usable) {
       ++lacks[" not in service"].nodes;
       nodes.push_back(n.name);
@@ -194,15 +208,15 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
   return text + parts;
 }
 
-void Why::resource_blockers(const JobSpec& spec, std::vector<Blocker>& out) const {
+void Why::resource_blockers(const JobSpec& spec, Instant since, std::vector<Blocker>& out) const {
   const std::vector<std::string>& allowed = nodes_of(spec);
   const Draft draft(cluster_.ledger);
-  const NodeFilter filter = make_filter(cluster_.ledger, spec, allowed);
-  if (!fit_now(present_, spec, filter).empty()) {
+  const NodeFilter filter = filter_of(spec);
+  if (!fit_now(present_, spec, filter, any_switches(spec, since, now_)).empty()) {
     return;
   }
   Blocker b;
-  const PlaceResult empty = place(draft, spec, allowed, Assume::kUsableEmpty);
+  const PlaceResult empty = place(draft, spec, allowed, Assume::kUsableEmpty, policy_.sites);
   if (empty.shares.empty()) {
     b.kind = "nodes";
     b.word = "ReqNodeNotAvail";
@@ -210,28 +224,36 @@ void Why::resource_blockers(const JobSpec& spec, std::vector<Blocker>& out) cons
   } else {
     b.kind = "resources";
     b.word = "Resources";
-    b.text = place(draft, spec, allowed, Assume::kFreeNow).detail;
+    JobSpec limited = spec;  // what its limit of switches refuses now is to be told, also where it lapses later
+    limited.switches_wait = any_switches(spec, since, now_) ? Duration{} : Duration::infinite();
+    b.text = place(draft, limited, allowed, Assume::kFreeNow, policy_.sites).detail;
+    if (!any_switches(spec, since, now_) && !spec.switches_wait.is_infinite()) {
+      b.text += "; any number of switches will do " + in_text(switches_lapse(spec, since), now_);
+    }
   }
   b.text += "; " + node_summary(spec, b.nodes);
   out.push_back(std::move(b));
 }
 
-std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, JobId self) const {
-  const NodeFilter filter = make_filter(cluster_.ledger, spec, nodes_of(spec));
-  if (fit_now(present_, spec, filter).empty()) {
+std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, JobId self) const {
+  const NodeFilter filter = filter_of(spec);
+  const bool any = any_switches(spec, since, now_);
+  if (fit_now(present_, spec, filter, any).empty()) {
     return std::nullopt;  // it waits for resources, whoever stands before it
   }
   Timeline with(cluster_.ledger, cluster_.horizon, now_);
   const auto text = [this](const Promise& p) {
     return job_text(p.job) + " is promised a start " + in_text(p.start, now_) + " and would be delayed by it";
   };
-  for (const Promise& p : outlook_.plan.promises) {
-    if (p.job == self) {
-      continue;
-    }
-    with.hold(p.slots, p.start, end_of(p.start, cluster_.job(p.job).spec->time_limit));
-    if (fit_now(with, spec, filter).empty()) {
-      return Blocker{"priority", "Priority", text(p), {}};
+  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept}) {
+    for (const Promise& p : *list) {
+      if (p.job == self) {
+        continue;
+      }
+      with.hold(p.slots, p.start, end_of(p.start, cluster_.job(p.job).spec->time_limit));
+      if (fit_now(with, spec, filter, any).empty()) {
+        return Blocker{"priority", "Priority", text(p), {}};
+      }
     }
   }
   return std::nullopt;
@@ -248,11 +270,11 @@ Reason Why::reason(const Job& job) const {
     return known->second;
   }
   std::vector<Blocker> found;
-  resource_blockers(*job.spec, found);
+  resource_blockers(*job.spec, job.eligible_time, found);
   Reason reason{"None", "starts in the next planning pass"};
   if (!found.empty()) {
     reason = {found.front().word, found.front().text};
-  } else if (const auto ahead = blocker_ahead(*job.spec, job.id)) {
+  } else if (const auto ahead = blocker_ahead(*job.spec, job.eligible_time, job.id)) {
     reason = {ahead->word, ahead->text};
   }
   return reasons_.emplace(job.spec, std::move(reason)).first->second;
@@ -267,8 +289,9 @@ std::optional<Instant> Why::estimated_start(const Job& job) const {
 }
 
 std::optional<Spot> Why::place_of_new(const JobSpec& spec) const {
-  const NodeFilter filter = make_filter(cluster_.ledger, spec, nodes_of(spec));
-  return earliest_fit(outlook_.timeline, spec, filter, std::max(now_, spec.begin));
+  const NodeFilter filter = filter_of(spec);
+  const Instant since = std::max(now_, spec.begin);
+  return earliest_fit(outlook_.timeline, spec, filter, since, switches_lapse(spec, since));
 }
 
 Timeline Why::timeline_before(JobId self) const {
@@ -278,7 +301,7 @@ Timeline Why::timeline_before(JobId self) const {
       t.start(p.shares, end_of(now_, cluster_.job(p.job).spec->time_limit));
     }
   }
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.expected}) {
+  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
     for (const Promise& p : *list) {
       if (p.job == self) {
         return t;
@@ -301,8 +324,8 @@ bool Why::comes_before(const Job& a, const Job& b) const {
 Explanation Why::explain(const Job& job) const {
   Explanation e;
   own_blockers(job, e.blockers);
-  resource_blockers(*job.spec, e.blockers);
-  if (auto ahead = blocker_ahead(*job.spec, job.id)) {
+  resource_blockers(*job.spec, job.eligible_time, e.blockers);
+  if (auto ahead = blocker_ahead(*job.spec, job.eligible_time, job.id)) {
     e.blockers.push_back(std::move(*ahead));
   }
   for (const Promise& p : outlook_.plan.promises) {
@@ -310,6 +333,11 @@ Explanation Why::explain(const Job& job) const {
       break;
     }
     e.ahead.push_back(p.job);
+  }
+  for (const Promise& p : outlook_.plan.kept) {
+    if (p.job != job.id) {
+      e.ahead.push_back(p.job);
+    }
   }
   // A job that is held stands behind all others when it is released.
   Job released = job;
@@ -354,80 +382,120 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
 std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline& ahead,
                                                   std::optional<Instant> planned) const {
   std::vector<SmallerRequest> out;
-  const std::vector<std::string>& allowed = nodes_of(*job.spec);
   if (job.held) {
     return out;  // no request starts it
   }
   const auto start_of = [&](const JobSpec& spec) -> std::optional<Instant> {
     const auto spot =
-        earliest_fit(ahead, spec, make_filter(cluster_.ledger, spec, allowed), std::max(now_, spec.begin));
+        earliest_fit(ahead, spec, filter_of(spec), std::max(now_, spec.begin), switches_lapse(spec, job.eligible_time));
     return spot ? std::optional(spot->start) : std::nullopt;
   };
   const auto sooner = [&planned](std::optional<Instant> start) { return start && (!planned || *start < *planned); };
   // An answer must not hold up the loop: each try may cost a pass.
   int tries = kTriesMax;
-  const auto offer = [&](const char* option, std::string value, const JobSpec& spec) {
+  const auto start_if_sooner = [&](const JobSpec& spec) -> std::optional<Instant> {
     if (tries == 0) {
-      return false;
+      return std::nullopt;
     }
     --tries;
     const auto start = start_of(spec);
-    if (!sooner(start) || (*start <= now_ && !starts_now_with(job, spec))) {
-      return false;
-    }
-    out.push_back({option, std::move(value), *start});
-    return true;
+    return !sooner(start) || (*start <= now_ && !starts_now_with(job, spec)) ? std::nullopt : start;
   };
-  // The largest smaller count that helps: one less first, then halves, so that large counts cost few tries.
-  const auto try_counts = [&](const char* option, std::uint64_t asked,
-                              const std::function<void(JobSpec&, std::uint32_t)>& set) {
-    std::set<std::uint64_t, std::greater<>> values;
-    for (std::uint64_t v = asked; v > 1; v = v / 2) {
-      values.insert(v - 1);
-      values.insert(v / 2);
+  const auto offer = [&](const char* option, const JobSpec& spec) {
+    if (const auto start = start_if_sooner(spec)) {
+      out.push_back({option, "", *start});
     }
-    for (const std::uint64_t v : values) {
+  };
+  // The largest of `count` changes that helps, where a smaller one helps whenever a larger one does; 0 is the largest.
+  const auto largest_that_helps = [&](std::size_t count, const auto& spec_of) {
+    std::optional<std::pair<std::size_t, Instant>> best;
+    std::size_t begin = 0;
+    std::size_t end = count;
+    // The largest first: it is often enough. Then the smallest: often none helps.
+    for (const std::size_t first : {std::size_t{0}, count - 1}) {
+      if (begin >= end || (first != 0 && best)) {
+        break;
+      }
+      if (const auto start = start_if_sooner(spec_of(first))) {
+        best = {first, *start};
+        end = first;
+      } else if (first == count - 1) {
+        return best;
+      } else {
+        begin = first + 1;
+      }
+    }
+    while (begin < end) {
+      const std::size_t middle = begin + (end - begin) / 2;
+      if (const auto start = start_if_sooner(spec_of(middle))) {
+        best = {middle, *start};
+        end = middle;
+      } else {
+        begin = middle + 1;
+      }
+    }
+    return best;
+  };
+  const auto try_counts = [&](const char* option, std::uint64_t asked, std::uint64_t least,
+                              const std::function<void(JobSpec&, std::uint32_t)>& set) {
+    if (asked <= least) {
+      return;
+    }
+    const auto spec_of = [&](std::size_t i) {
       JobSpec smaller = *job.spec;
-      set(smaller, static_cast<std::uint32_t>(v));
-      if (smaller.ntasks != job.spec->ntasks && smaller.ntasks != v) {
-        break;  // below the number of nodes
-      }
-      if (v >= 1 && v < asked && offer(option, std::to_string(v), smaller)) {
-        return;
-      }
+      set(smaller, static_cast<std::uint32_t>(asked - 1 - i));
+      return smaller;
+    };
+    if (const auto best = largest_that_helps(asked - least, spec_of)) {
+      out.push_back({option, std::to_string(asked - 1 - best->first), best->second});
     }
   };
   const JobSpec& s = *job.spec;
-  try_counts("--gpus-per-node", s.gpus_per_node, [](JobSpec& c, std::uint32_t v) { c.gpus_per_node = v; });
-  try_counts("--gpus-per-task", s.gpus_per_task, [](JobSpec& c, std::uint32_t v) { c.gpus_per_task = v; });
-  try_counts("--gpus", s.gpus, [](JobSpec& c, std::uint32_t v) { c.gpus = v; });
-  try_counts("--cpus-per-task", s.cpus_per_task, [](JobSpec& c, std::uint32_t v) { c.cpus_per_task = v; });
+  try_counts("--gpus-per-node", s.gpus_per_node, 1, [](JobSpec& c, std::uint32_t v) { c.gpus_per_node = v; });
+  try_counts("--gpus-per-task", s.gpus_per_task, 1, [](JobSpec& c, std::uint32_t v) { c.gpus_per_task = v; });
+  try_counts("--gpus", s.gpus, 1, [](JobSpec& c, std::uint32_t v) { c.gpus = v; });
+  try_counts("--cpus-per-task", s.cpus_per_task, 1, [](JobSpec& c, std::uint32_t v) { c.cpus_per_task = v; });
   if (s.ntasks_per_node == 0) {
     // Fewer tasks than nodes would need another --nodes as well.
-    try_counts("--ntasks", s.ntasks, [](JobSpec& c, std::uint32_t v) { c.ntasks = std::max(v, c.nodes_min); });
+    try_counts("--ntasks", s.ntasks, std::max(1U, s.nodes_min), [](JobSpec& c, std::uint32_t v) { c.ntasks = v; });
   }
   if (s.mem_per_node_mib > 1) {
-    try_counts("--mem", std::min<std::uint64_t>(s.mem_per_node_mib, UINT32_MAX),
+    try_counts("--mem", std::min<std::uint64_t>(s.mem_per_node_mib, UINT32_MAX), 1,
                [](JobSpec& c, std::uint32_t v) { c.mem_per_node_mib = v; });
   }
   if (s.exclusive) {
     JobSpec shared = s;
     shared.exclusive = false;
-    offer("--exclusive", "", shared);
+    offer("--exclusive", shared);
   }
   if (!s.nodelist.empty()) {
     JobSpec anywhere = s;
     anywhere.nodelist.clear();
-    offer("--nodelist", "", anywhere);
+    offer("--nodelist", anywhere);
   }
   if (!s.exclude.empty()) {
     JobSpec everywhere = s;
     everywhere.exclude.clear();
-    offer("--exclude", "", everywhere);
+    offer("--exclude", everywhere);
+  }
+  if (!s.constraint.empty()) {
+    JobSpec any = s;
+    any.constraint.clear();
+    offer("--constraint", any);
+  }
+  if (s.switches != 0) {
+    JobSpec any = s;
+    any.switches = 0;
+    offer("--switches", any);
+  }
+  if (s.segment != 0) {
+    JobSpec any = s;
+    any.segment = 0;
+    offer("--segment", any);
   }
   // The longest time limit that ends before a place is needed by a job ahead of it.
   std::set<std::int64_t, std::greater<>> limits;
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.expected}) {
+  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
     for (const Promise& p : *list) {
       // Whole minutes with some to spare, so that it is still true when it has been typed.
       const std::int64_t seconds = ((p.start - now_).seconds() - 30) / 60 * 60;
@@ -436,11 +504,15 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
       }
     }
   }
-  for (const std::int64_t seconds : limits) {
-    JobSpec shorter = s;
-    shorter.time_limit = Duration::from_s(seconds);
-    if (offer("--time", format_duration(shorter.time_limit), shorter)) {
-      break;
+  const std::vector<std::int64_t> longest(limits.begin(), limits.end());
+  const auto shorter = [&](std::size_t i) {
+    JobSpec spec = s;
+    spec.time_limit = Duration::from_s(longest[i]);
+    return spec;
+  };
+  if (!longest.empty()) {
+    if (const auto best = largest_that_helps(longest.size(), shorter)) {
+      out.push_back({"--time", format_duration(Duration::from_s(longest[best->first])), best->second});
     }
   }
   std::stable_sort(out.begin(), out.end(),

@@ -59,8 +59,8 @@ class Why {
   // What has nothing to do with nodes or other jobs.
   void own_blockers(const Job& job, std::vector<Blocker>& out) const;
   void dependency_blocker(const Job& job, std::vector<Blocker>& out) const;
-  void resource_blockers(const JobSpec& spec, std::vector<Blocker>& out) const;
-  [[nodiscard]] std::optional<Blocker> blocker_ahead(const JobSpec& spec, JobId self) const;
+  void resource_blockers(const JobSpec& spec, Instant since, std::vector<Blocker>& out) const;
+  [[nodiscard]] std::optional<Blocker> blocker_ahead(const JobSpec& spec, Instant since, JobId self) const;
   [[nodiscard]] std::string node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const;
   [[nodiscard]] std::vector<SmallerRequest> smaller_requests(const Job& job, const Timeline& ahead,
                                                              std::optional<Instant> planned) const;
@@ -70,6 +70,7 @@ class Why {
   // What is free when only those that stand before the job have their promised and expected places.
   [[nodiscard]] Timeline timeline_before(JobId self) const;
   [[nodiscard]] const std::vector<std::string>& nodes_of(const JobSpec& spec) const;
+  [[nodiscard]] NodeFilter filter_of(const JobSpec& spec) const;
 
   Cluster cluster_;
   const Policy& policy_;

@@ -40,7 +40,9 @@ Error unknown_key(std::string_view key, std::string_view section, std::string_vi
 
 Error unknown_section(std::string_view section, const std::string& place) {
   std::vector<std::string> known = section_names();
-  std::replace(known.begin(), known.end(), std::string(kQueueSection), std::string("queue"));
+  for (std::string& name : known) {
+    if (const std::string_view word = named_word(name); !word.empty()) name = std::string(word);
+  }
   return invalid_argument("unknown section [" + printable(section.substr(0, 80)) + "] at " + place + ": " +
                           hint(section, known, "the sections are"));
 }
@@ -50,24 +52,49 @@ Error bad_value(std::string_view section, std::string_view key, const std::strin
                                   ": " + why.message);
 }
 
-Result<QueueSection*> queue_named(Config& config, std::string_view name, const std::string& place) {
+// The section with this name, made with its defaults where it is new.
+template <typename Section>
+Result<Section*> section_named(std::map<std::string, Section>& sections, std::string_view name, std::size_t max,
+                               const std::string& what, const std::string& place, bool& is_new) {
+  const auto known = sections.find(std::string(name));
+  is_new = known == sections.end();
+  if (!is_new) return &known->second;
+  if (sections.size() >= max) {
+    return invalid_argument("too many " + what + (what == "switch" ? "es" : "s") + " at " + place + ": at most " +
+                            std::to_string(max) + " are possible");
+  }
+  return &sections[std::string(name)];
+}
+
+Result<Named> named(Config& config, std::string_view word, std::string_view name, const std::string& place) {
+  const std::string what(word);
   if (!is_valid_node_name(name)) {
-    return invalid_argument("bad queue name " + in_quotes(name) + " at " + place +
+    return invalid_argument("bad " + what + " name " + in_quotes(name) + " at " + place +
                             ": use 1 to 63 letters, digits, '_', '.', '-'");
   }
-  const auto known = config.queues.find(std::string(name));
-  if (known != config.queues.end()) return &known->second;
-  if (config.queues.size() >= kQueuesMax) {
-    return invalid_argument("too many queues at " + place + ": at most " + std::to_string(kQueuesMax) +
-                            " are possible");
+  Named result;
+  bool is_new = false;
+  if (word == named_word(kQueueSection)) {
+    MUSTER_ASSIGN(result.queue, section_named(config.queues, name, kQueuesMax, what, place, is_new));
+  } else if (word == named_word(kFeatureSection)) {
+    MUSTER_ASSIGN(result.feature, section_named(config.features, name, kNamedSectionsMax, what, place, is_new));
+  } else if (word == named_word(kSwitchSection)) {
+    MUSTER_ASSIGN(result.network_switch, section_named(config.switches, name, kNamedSectionsMax, what, place, is_new));
+    if (is_new) result.network_switch->place = place;
+  } else {
+    MUSTER_ASSIGN(result.block, section_named(config.blocks, name, kNamedSectionsMax, what, place, is_new));
+    if (is_new) {
+      result.block->place = place;
+      config.block_order.emplace_back(name);
+    }
   }
-  QueueSection& queue = config.queues[std::string(name)];
+  if (!is_new) return result;
   for (const Row& row : table()) {
-    if (row.section != kQueueSection) continue;
+    if (named_word(row.section) != word) continue;
     const auto raw = raw_from_text(row, row.default_value);
-    MUSTER_CHECK(raw.ok() && store(row, config, &queue, *raw, "").ok());
+    MUSTER_CHECK(raw.ok() && store(row, config, result, *raw, "").ok());
   }
-  return &queue;
+  return result;
 }
 
 void remember(Config& config, const std::string& name) {
@@ -86,19 +113,19 @@ class FileReader {
     for (const auto& [key, node] : root) {
       const toml::table* section = node.as_table();
       if (section == nullptr) return outside_section(key);
-      if (key.str() == "queue") {
-        MUSTER_TRY(read_queues(*section));
+      if (!named_section_of(key.str()).empty()) {
+        MUSTER_TRY(read_named(key.str(), *section));
         continue;
       }
       if (key_names(key.str()).empty()) return unknown_section(key.str(), place(key.source()));
-      MUSTER_TRY(read_section(key.str(), key.str(), nullptr, *section));
+      MUSTER_TRY(read_section(key.str(), key.str(), {}, *section));
     }
     return ok_status();
   }
 
  private:
   Status outside_section(const toml::key& key) {
-    if (key.str() == "queue" || !key_names(key.str()).empty()) {
+    if (!named_section_of(key.str()).empty() || !key_names(key.str()).empty()) {
       return invalid_argument("[" + printable(key.str()) + "] at " + place(key.source()) +
                               " is no section: write the section's name in brackets on a line of its own");
     }
@@ -106,21 +133,30 @@ class FileReader {
                             " stands outside of a section: write it below a line such as [node]");
   }
 
-  Status read_queues(const toml::table& queues) {
-    for (const auto& [name, node] : queues) {
-      const toml::table* section = node.as_table();
+  // [queue.main], [switch.leaf1], in the order of the file.
+  Status read_named(std::string_view word, const toml::table& sections) {
+    std::vector<std::pair<const toml::key*, const toml::node*>> in_order;
+    for (const auto& [name, node] : sections) in_order.emplace_back(&name, &node);
+    std::stable_sort(in_order.begin(), in_order.end(), [](const auto& a, const auto& b) {
+      const auto line = [](const toml::key& key) { return key.source().begin; };
+      return std::pair(line(*a.first).line, line(*a.first).column) <
+             std::pair(line(*b.first).line, line(*b.first).column);
+    });
+    for (const auto& [name, node] : in_order) {
+      const toml::table* section = node->as_table();
       if (section == nullptr) {
-        return invalid_argument("key " + in_quotes(name.str()) + " in [queue] at " + place(name.source()) +
-                                " belongs to no queue: write it below a line such as [queue.main]");
+        return invalid_argument("key " + in_quotes(name->str()) + " in [" + std::string(word) + "] at " +
+                                place(name->source()) + " belongs to no " + std::string(word) +
+                                ": write it below a line such as [" + std::string(word) + ".main]");
       }
-      MUSTER_ASSIGN(QueueSection * queue, queue_named(config_, name.str(), place(name.source())));
-      MUSTER_TRY(read_section(std::string(kQueuePrefix) + std::string(name.str()), kQueueSection, queue, *section));
+      MUSTER_ASSIGN(const Named one, named(config_, word, name->str(), place(name->source())));
+      MUSTER_TRY(
+          read_section(std::string(word) + "." + std::string(name->str()), named_section_of(word), one, *section));
     }
     return ok_status();
   }
 
-  Status read_section(std::string_view name, std::string_view row_section, QueueSection* queue,
-                      const toml::table& section) {
+  Status read_section(std::string_view name, std::string_view row_section, Named queue, const toml::table& section) {
     for (const auto& [key, node] : section) {
       const Row* row = find_row(row_section, key.str());
       if (row == nullptr) return unknown_key(key.str(), name, row_section, place(key.source()));
@@ -166,9 +202,9 @@ std::string folder_of(const std::string& path) {
 Config bare_defaults() {
   Config config;
   for (const Row& row : table()) {
-    if (row.section == kQueueSection) continue;
+    if (!named_word(row.section).empty()) continue;
     const auto raw = raw_from_text(row, row.default_value);
-    MUSTER_CHECK(raw.ok() && store(row, config, nullptr, *raw, "").ok());
+    MUSTER_CHECK(raw.ok() && store(row, config, {}, *raw, "").ok());
   }
   return config;
 }
@@ -176,7 +212,7 @@ Config bare_defaults() {
 // What holds between keys.
 Status finish(Config& config, const std::string& file) {
   const std::string in_file = file.empty() ? "" : " in " + printable(file);
-  if (config.queues.empty()) MUSTER_TRY(queue_named(config, config.job.default_queue, "job.default_queue"));
+  if (config.queues.empty()) MUSTER_TRY(named(config, "queue", config.job.default_queue, "job.default_queue"));
   if (!config.queues.contains(config.job.default_queue)) {
     return invalid_argument("default_queue in [job] names the queue " + in_quotes(config.job.default_queue) + in_file +
                             ", which does not exist: add [queue." + config.job.default_queue + "] or name another");
@@ -190,13 +226,17 @@ Status finish(Config& config, const std::string& file) {
                               " is longer than max_time: make one of them fit");
     }
   }
+  MUSTER_TRY(features_of(config));
+  MUSTER_TRY(node_features_of(config));
+  MUSTER_TRY(topology_of(config));
   return ok_status();
 }
 
 struct SplitName {
   std::string section;      // as written, "queue.main"
   std::string row_section;  // as in the table
-  std::string queue;        // empty unless it is a queue's key
+  std::string word;         // "queue"; empty where there is one section of its name
+  std::string name;         // "main"
   std::string key;
 };
 
@@ -206,16 +246,18 @@ Result<SplitName> split_name(std::string_view name, const std::string& place) {
   if (dot == std::string_view::npos || dot == 0 || dot + 1 == name.size()) {
     return invalid_argument("bad setting " + in_quotes(name) + " at " + place + ": write section.key=value");
   }
-  SplitName result{std::string(name.substr(0, dot)), "", "", std::string(name.substr(dot + 1))};
-  if (result.section.starts_with(kQueuePrefix)) {
-    result.queue = result.section.substr(kQueuePrefix.size());
-    result.row_section = kQueueSection;
+  SplitName result{std::string(name.substr(0, dot)), "", "", "", std::string(name.substr(dot + 1))};
+  const std::string word = result.section.substr(0, result.section.find('.'));
+  if (const std::string_view row_section = named_section_of(word); !row_section.empty()) {
+    if (result.section == word) {
+      return invalid_argument("bad setting " + in_quotes(name) + " at " + place + ": name the " + word + " as in " +
+                              word + ".main." + result.key);
+    }
+    result.word = word;
+    result.name = result.section.substr(word.size() + 1);
+    result.row_section = row_section;
   } else {
     result.row_section = result.section;
-    if (result.section == "queue") {
-      return invalid_argument("bad setting " + in_quotes(name) + " at " + place +
-                              ": name the queue as in queue.main.priority");
-    }
     if (key_names(result.section).empty()) return unknown_section(result.section, place);
   }
   if (find_row(result.row_section, result.key) == nullptr) {
@@ -228,12 +270,12 @@ Status apply(Config& config, std::string_view name, std::string_view value, cons
              const std::string& base_dir) {
   MUSTER_ASSIGN(const SplitName parts, split_name(name, place));
   const Row& row = *find_row(parts.row_section, parts.key);
-  QueueSection* queue = nullptr;
-  if (!parts.queue.empty()) {
-    MUSTER_ASSIGN(queue, queue_named(config, parts.queue, place));
+  Named one;
+  if (!parts.word.empty()) {
+    MUSTER_ASSIGN(one, named(config, parts.word, parts.name, place));
   }
   const auto raw = raw_from_text(row, value);
-  const Status stored = raw.ok() ? store(row, config, queue, *raw, base_dir) : Status(raw.error());
+  const Status stored = raw.ok() ? store(row, config, one, *raw, base_dir) : Status(raw.error());
   if (!stored.ok()) return bad_value(parts.section, parts.key, place, stored.error());
   remember(config, parts.section + "." + parts.key);
   return ok_status();
@@ -390,24 +432,35 @@ std::vector<KeyInfo> keys() {
   return infos;
 }
 
-std::vector<ShownKey> show(const Config& config) {
+std::vector<ShownKey> show(const Config& shown_config) {
+  Config config = shown_config;  // the accessors give writable places
   std::vector<ShownKey> shown;
-  const auto add = [&](const Row& row, const std::string& section, const QueueSection* queue) {
+  const auto add = [&](const Row& row, const std::string& section, Named one) {
     const std::string name = section + "." + std::string(row.key);
     const bool is_set = std::binary_search(config.explicit_keys.begin(), config.explicit_keys.end(), name);
-    shown.push_back({name, to_text(row, config, queue), !is_set, std::string(row.unit), std::string(row.meaning)});
+    shown.push_back({name, to_text(row, config, one), !is_set, std::string(row.unit), std::string(row.meaning)});
   };
   const std::vector<Row>& rows = table();
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (rows[i].section != kQueueSection) {
-      add(rows[i], std::string(rows[i].section), nullptr);
+    const std::string word(named_word(rows[i].section));
+    if (word.empty()) {
+      add(rows[i], std::string(rows[i].section), {});
       continue;
     }
-    // The rows of a section stand together; each queue shows all of them.
+    // The rows of a section stand together; each section of the kind shows all of them.
     std::size_t end = i;
-    while (end < rows.size() && rows[end].section == kQueueSection) ++end;
-    for (const auto& [name, queue] : config.queues) {
-      for (std::size_t k = i; k < end; ++k) add(rows[k], std::string(kQueuePrefix) + name, &queue);
+    while (end < rows.size() && rows[end].section == rows[i].section) ++end;
+    const auto add_all = [&](const std::string& name, Named one) {
+      for (std::size_t k = i; k < end; ++k) add(rows[k], word + "." + name, one);
+    };
+    if (rows[i].section == kQueueSection) {
+      for (auto& [name, section] : config.queues) add_all(name, {.queue = &section});
+    } else if (rows[i].section == kFeatureSection) {
+      for (auto& [name, section] : config.features) add_all(name, {.feature = &section});
+    } else if (rows[i].section == kSwitchSection) {
+      for (auto& [name, section] : config.switches) add_all(name, {.network_switch = &section});
+    } else {
+      for (auto& [name, section] : config.blocks) add_all(name, {.block = &section});
     }
     i = end - 1;
   }
@@ -428,7 +481,7 @@ Result<std::string> format_config(const std::vector<std::pair<std::string, std::
     MUSTER_TRY(apply(scratch, name, value, place, ""));
     auto at = std::find_if(sections.begin(), sections.end(), [&](const auto& s) { return s.first == parts.section; });
     if (at == sections.end()) {
-      const std::string head = parts.queue.empty() ? parts.section : "queue." + toml_quoted(parts.queue);
+      const std::string head = parts.word.empty() ? parts.section : parts.word + "." + toml_quoted(parts.name);
       at = sections.insert(sections.end(), {parts.section, "[" + head + "]\n"});
     }
     at->second += parts.key + " = " + toml_value(*find_row(parts.row_section, parts.key), value) + "\n";

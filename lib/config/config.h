@@ -14,11 +14,14 @@
 
 #include "lib/base/result.h"
 #include "lib/base/time.h"
+#include "lib/model/topology.h"
 
 namespace muster::config {
 
 inline constexpr std::size_t kConfigBytesMax = 4 << 20;  // far beyond any real file; bounds the parser's memory
 inline constexpr std::size_t kQueuesMax = 1'000;
+// Features, switches, blocks.
+inline constexpr std::size_t kNamedSectionsMax = kTopologyDomainsMax;
 inline constexpr const char* kDefaultPath = "/etc/muster/muster.toml";
 
 struct ClusterSection {
@@ -55,7 +58,8 @@ struct NodeSection {
   Duration kill_grace;
   std::uint64_t output_chunk_bytes = 0;  // key `output_chunk`
   bool enforce_memory = false;
-  std::string cgroup;  // auto, off, or the path of a delegated group
+  std::string cgroup;    // auto, off, or the path of a delegated group
+  std::string features;  // names of features that the node has, separated by commas
 };
 
 struct JobSection {
@@ -76,6 +80,28 @@ struct QueueSection {
   Duration max_time;
   Duration default_time;  // zero: [job] default_time
   std::string state;      // up, drain (no new jobs), down (nothing starts), inactive (both)
+  std::string placement;  // pack, spread
+};
+
+// [feature.NAME]
+struct FeatureSection {
+  std::string nodes;  // a node list
+};
+
+struct TopologySection {
+  std::string kind;         // none, tree, block
+  std::string block_sizes;  // "4,8,16"; empty: all that the blocks allow
+};
+// [switch.NAME]
+struct SwitchSection {
+  std::string nodes;
+  std::string switches;  // names, written as a node list
+  std::string place;     // "muster.toml:12:3"
+};
+// [block.NAME]
+struct BlockSection {
+  std::string nodes;
+  std::string place;
 };
 
 struct SlurmSection {
@@ -95,6 +121,11 @@ struct Config {
   JobSection job;
   SchedulingSection scheduling;
   std::map<std::string, QueueSection> queues;  // never empty: without a [queue.NAME] there is `job.default_queue`
+  TopologySection topology;
+  std::map<std::string, FeatureSection> features;
+  std::map<std::string, SwitchSection> switches;
+  std::vector<std::string> block_order;  // as the file has them
+  std::map<std::string, BlockSection> blocks;
   SlurmSection slurm;
   LogSection log;
 
@@ -111,6 +142,13 @@ Result<Config> load(const std::string& path, const Overrides& overrides = {});
 // The same of text; `file` is its name in messages. Relative paths are relative to `base_dir`.
 Result<Config> parse(std::string_view text, const std::string& file, const std::string& base_dir,
                      const Overrides& overrides = {});
+// The network as it is configured, checked.
+Result<Topology> topology_of(const Config& config);
+// The nodes of each feature.
+Result<std::map<std::string, std::vector<std::string>>> features_of(const Config& config);
+// [node] features.
+Result<std::vector<std::string>> node_features_of(const Config& config);
+
 // Everything at its default.
 Config defaults();
 // Changes one key: "node.kill_grace=5s".
@@ -138,7 +176,7 @@ enum class ValueType {
 
 // One row of the table.
 struct KeyInfo {
-  std::string_view section;  // "queue.NAME" for the queues
+  std::string_view section;  // "queue.NAME" for the queues, likewise feature, switch and block
   std::string_view key;
   ValueType type;
   std::string_view unit;           // "" where it has none

@@ -23,7 +23,7 @@ Place at(Access<T> access) {
 
 std::vector<Row> make_table() {
   using C = Config&;
-  using Q = QueueSection*;
+  using Q = Named;
   using S = std::string&;
   using N = std::uint64_t&;
   using D = Duration&;
@@ -117,6 +117,10 @@ std::vector<Row> make_table() {
        "No effect yet: memory is set aside for jobs, but nothing limits them to it."},
       {"node", "cgroup", ValueType::kString, "", "auto", 0, 0, "", text([](C c, Q) -> S { return c.node.cgroup; }),
        "noded", false, "Control groups for jobs: auto, off, or the path of a group that was delegated to the daemon."},
+      {"node", "features", ValueType::kString, "", "", 0, 0, "", text([](C c, Q) -> S { return c.node.features; }),
+       "noded", false,
+       "Features that this node has, for --constraint, separated by commas: a100,nvlink. The controller's "
+       "[feature.NAME] may name more."},
 
       {"job", "default_time", ValueType::kDuration, "min", "1h", kMinute, kNoMax, "",
        time([](C c, Q) -> D { return c.job.default_time; }), "ctld", true,
@@ -151,6 +155,32 @@ std::vector<Row> make_table() {
       {kQueueSection, "state", ValueType::kChoice, "", "up", 0, 0, "up|drain|down|inactive",
        text([](C, Q q) -> S { return q->state; }), "ctld", true,
        "up; drain starts what waits and refuses new jobs; down takes new jobs and starts none; inactive does neither."},
+      {kQueueSection, "placement", ValueType::kChoice, "", "pack", 0, 0, "pack|spread",
+       text([](C, Q q) -> S { return q->placement; }), "ctld", true,
+       "pack uses the fullest nodes that have room, so that whole nodes stay free; spread uses the emptiest ones."},
+
+      {kFeatureSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "",
+       text([](C, Q q) -> S { return q.feature->nodes; }), "ctld", true,
+       "The nodes that have this feature, for --constraint; beside those whose own [node] features name it."},
+
+      {"topology", "kind", ValueType::kChoice, "", "none", 0, 0, "none|tree|block",
+       text([](C c, Q) -> S { return c.topology.kind; }), "ctld", true,
+       "How the nodes hang together: as a tree of switches ([switch.NAME]), as blocks that a job must fit into "
+       "([block.NAME]), or in no way that matters."},
+      {"topology", "block_sizes", ValueType::kString, "", "", 0, 0, "",
+       text([](C c, Q) -> S { return c.topology.block_sizes; }), "ctld", true,
+       "Nodes that a block counts for and those of groups of blocks, separated by commas, each the first times 2, 4, "
+       "8, ..: 18,36,72. Empty: that of the smallest block, and all groups that there are blocks for."},
+
+      {kSwitchSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "",
+       text([](C, Q q) -> S { return q.network_switch->nodes; }), "ctld", true,
+       "The nodes that hang on this switch. A switch has nodes or switches, not both."},
+      {kSwitchSection, "switches", ValueType::kNodeList, "", "", 0, 0, "",
+       text([](C, Q q) -> S { return q.network_switch->switches; }), "ctld", true,
+       "The switches below this one, as leaf[1-4]."},
+
+      {kBlockSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "", text([](C, Q q) -> S { return q.block->nodes; }),
+       "ctld", true, "The nodes of this block."},
 
       {"slurm", "names", ValueType::kBool, "", "true", 0, 0, "", flag([](C c, Q) -> bool& { return c.slurm.names; }),
        "noded", false,
@@ -295,7 +325,7 @@ Status store_duration(const Row& row, Duration& place, const RawValue& value) {
 }
 
 Status store_number(const Row& row, std::int64_t number, const std::string& shown, const Place& place, Config& config,
-                    QueueSection* queue) {
+                    Named queue) {
   if (number < row.min || number > row.max) return out_of_bounds(row, in_quotes(shown));
   if (const auto* access = std::get_if<Access<std::int64_t>>(&place)) {
     (*access)(config, queue) = number;
@@ -310,6 +340,18 @@ Status store_number(const Row& row, std::int64_t number, const std::string& show
 const std::vector<Row>& table() {
   static const std::vector<Row> rows = make_table();
   return rows;
+}
+
+std::string_view named_word(std::string_view row_section) {
+  constexpr std::string_view kEnd = ".NAME";
+  return row_section.ends_with(kEnd) ? row_section.substr(0, row_section.size() - kEnd.size()) : std::string_view();
+}
+
+std::string_view named_section_of(std::string_view word) {
+  for (const std::string_view section : {kQueueSection, kFeatureSection, kSwitchSection, kBlockSection}) {
+    if (named_word(section) == word) return section;
+  }
+  return {};
 }
 
 const Row* find_row(std::string_view section, std::string_view key) {
@@ -393,7 +435,7 @@ Result<RawValue> raw_from_text(const Row& row, std::string_view text) {
   return RawValue(std::string(text));
 }
 
-Status store(const Row& row, Config& config, QueueSection* queue, const RawValue& value, const std::string& base_dir) {
+Status store(const Row& row, Config& config, Named queue, const RawValue& value, const std::string& base_dir) {
   const auto* text = std::get_if<std::string>(&value);
   const auto* number = std::get_if<std::int64_t>(&value);
   switch (row.type) {
@@ -437,10 +479,7 @@ Status store(const Row& row, Config& config, QueueSection* queue, const RawValue
   return ok_status();
 }
 
-std::string to_text(const Row& row, const Config& config, const QueueSection* queue) {
-  // The accessors give writable places; nothing is written here.
-  auto& writable = const_cast<Config&>(config);
-  auto* writable_queue = const_cast<QueueSection*>(queue);
+std::string to_text(const Row& row, Config& writable, Named writable_queue) {
   if (const auto* access = std::get_if<Access<std::string>>(&row.place)) return (*access)(writable, writable_queue);
   if (const auto* access = std::get_if<Access<bool>>(&row.place)) {
     return (*access)(writable, writable_queue) ? "true" : "false";

@@ -13,11 +13,22 @@
 namespace muster::config {
 
 inline constexpr std::string_view kQueueSection = "queue.NAME";
-inline constexpr std::string_view kQueuePrefix = "queue.";
+inline constexpr std::string_view kFeatureSection = "feature.NAME";
+inline constexpr std::string_view kSwitchSection = "switch.NAME";
+inline constexpr std::string_view kBlockSection = "block.NAME";
 
-// Where a value lives. The queue is null for keys of other sections.
+// Of sections that there are several of, [queue.main] and [queue.debug], the one that is meant; at most one is set.
+struct Named {
+  QueueSection* queue = nullptr;
+  FeatureSection* feature = nullptr;
+  SwitchSection* network_switch = nullptr;
+  BlockSection* block = nullptr;
+  QueueSection* operator->() const { return queue; }
+};
+
+// Where a value lives. Nothing is named for keys of other sections.
 template <typename T>
-using Access = T& (*)(Config&, QueueSection*);
+using Access = T& (*)(Config&, Named);
 using Place = std::variant<Access<std::string>, Access<std::vector<std::string>>, Access<std::uint64_t>,
                            Access<std::int64_t>, Access<bool>, Access<Duration>>;
 
@@ -39,7 +50,12 @@ struct Row {
 
 const std::vector<Row>& table();
 
-// The row of a key; null when there is none. Sections of queues are given as kQueueSection.
+// "queue" of "queue.NAME"; empty for a section that there is one of.
+std::string_view named_word(std::string_view row_section);
+// "queue.NAME" of "queue"; empty for a word that begins no such section.
+std::string_view named_section_of(std::string_view word);
+
+// The row of a key; null when there is none. Sections of queues are given as kQueueSection, others likewise.
 const Row* find_row(std::string_view section, std::string_view key);
 std::vector<std::string> section_names();
 std::vector<std::string> key_names(std::string_view section);
@@ -50,8 +66,8 @@ using RawValue = std::variant<std::string, std::int64_t, bool, std::vector<std::
 // The value of an override, which is untyped text.
 Result<RawValue> raw_from_text(const Row& row, std::string_view text);
 // Checks the value and stores it. The error is a sentence without its place: `"x" is not ..: write ..`.
-Status store(const Row& row, Config& config, QueueSection* queue, const RawValue& value, const std::string& base_dir);
+Status store(const Row& row, Config& config, Named named, const RawValue& value, const std::string& base_dir);
 // The value as an override would give it.
-std::string to_text(const Row& row, const Config& config, const QueueSection* queue);
+std::string to_text(const Row& row, Config& config, Named named);
 
 }  // namespace muster::config

@@ -25,6 +25,7 @@ struct NodeRegistered {
   std::string endpoint;
   std::string public_key;
   std::uint64_t sequence = 0;  // of the registration
+  std::vector<std::string> features = {};
   friend bool operator==(const NodeRegistered&, const NodeRegistered&) = default;
 };
 struct NodeBecameUnreachable {

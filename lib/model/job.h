@@ -92,6 +92,7 @@ struct Node {
   std::string drain_reason;
   Instant since;                            // of the last change of contact or drain
   std::uint64_t registration_sequence = 0;  // of the newest registration of this boot
+  std::vector<std::string> features = {};   // that the node itself says it has
   friend bool operator==(const Node&, const Node&) = default;
 };
 

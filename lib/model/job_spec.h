@@ -83,6 +83,12 @@ struct JobSpec {
   bool exclusive = false;
   std::vector<std::string> nodelist;  // must include these
   std::vector<std::string> exclude;
+  // Features that its nodes must have, as given (constraint.h); empty: any.
+  std::string constraint;
+  // At most so many leaf switches; 0: any number. After waiting so long any number will do; infinite: never.
+  std::uint32_t switches = 0;
+  Duration switches_wait = Duration::infinite();
+  std::uint32_t segment = 0;  // its nodes come in groups of so many, each inside one block; 0: no groups
 
   Duration time_limit;  // 0: the queue's default, filled in at submission
   std::int32_t nice = 0;

@@ -67,6 +67,7 @@ struct NodeRegistration {
   std::vector<AttemptReport> attempts;  // everything the node knows and that is not yet acknowledged as ended
   // Rises with every registration of one boot, over all lives of the daemon. 0: from a release that does not say.
   std::uint64_t sequence = 0;
+  std::vector<std::string> features = {};  // that the node's own configuration names
   friend bool operator==(const NodeRegistration&, const NodeRegistration&) = default;
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lib/base/text.h"
+#include "lib/model/constraint.h"
 #include "lib/wire/muster.pb.h"
 
 namespace muster::wire {
@@ -244,6 +245,7 @@ struct FactWriter {
     to.set_endpoint(in.endpoint);
     to.set_public_key(in.public_key);
     to.set_sequence(in.sequence);
+    write_texts(in.features, *to.mutable_features());
   }
   void operator()(const NodeBecameUnreachable& in) const {
     out.mutable_node_became_unreachable()->set_node(in.node.value);
@@ -347,6 +349,7 @@ Result<FactBody> read_node_registered(const pb::NodeRegistered& in) {
   out.endpoint = in.endpoint();
   out.public_key = in.public_key();
   out.sequence = in.sequence();
+  MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "NodeRegistered.features"));
   return FactBody(std::move(out));
 }
 
@@ -515,6 +518,10 @@ void to_pb(const JobSpec& in, pb::JobSpec& out) {
     write_list(in.dependency.terms, *out.mutable_dependency()->mutable_terms());
     out.mutable_dependency()->set_any(in.dependency.any);
   }
+  out.set_constraint(in.constraint);
+  out.set_switches(in.switches);
+  if (!in.switches_wait.is_infinite()) out.set_switches_wait_us(in.switches_wait.us + 1);
+  out.set_segment(in.segment);
 }
 
 namespace {
@@ -565,6 +572,13 @@ Status read_spec_into(const pb::JobSpec& in, JobSpec& out) {
   MUSTER_TRY(read_list(in.dependency().terms(), static_cast<int>(kDependencyTermsMax), "JobSpec.dependency",
                        out.dependency.terms));
   out.dependency.any = in.dependency().any();
+  out.constraint = in.constraint();
+  out.switches = in.switches();
+  if (in.switches_wait_us() != 0) {
+    MUSTER_ASSIGN(const Duration one_more, read_duration(in.switches_wait_us(), "JobSpec.switches_wait_us"));
+    out.switches_wait = one_more - Duration::from_us(1);
+  }
+  out.segment = in.segment();
   return ok_status();
 }
 }  // namespace
@@ -758,6 +772,7 @@ void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
   out.set_public_key(in.public_key);
   write_list(in.attempts, *out.mutable_attempts());
   out.set_sequence(in.sequence);
+  write_texts(in.features, *out.mutable_features());
 }
 Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   NodeRegistration out;
@@ -769,6 +784,7 @@ Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   out.public_key = in.public_key();
   MUSTER_TRY(read_list(in.attempts(), INT_MAX, "NodeRegistration.attempts", out.attempts));
   out.sequence = in.sequence();
+  MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "NodeRegistration.features"));
   return out;
 }
 
@@ -797,6 +813,7 @@ void to_pb(const Node& in, pb::Node& out) {
   out.set_drain_reason(in.drain_reason);
   out.set_since_us(in.since.us);
   out.set_registration_sequence(in.registration_sequence);
+  write_texts(in.features, *out.mutable_features());
 }
 Result<Node> from_pb(const pb::Node& in) {
   Node out;
@@ -812,6 +829,7 @@ Result<Node> from_pb(const pb::Node& in) {
   out.drain_reason = in.drain_reason();
   MUSTER_ASSIGN(out.since, read_instant(in.since_us(), "Node.since_us"));
   out.registration_sequence = in.registration_sequence();
+  MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "Node.features"));
   return out;
 }
 

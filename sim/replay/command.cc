@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "lib/base/text.h"
+#include "sim/replay/bench.h"
 #include "sim/replay/dump.h"
 #include "sim/replay/measures.h"
 #include "sim/replay/policies.h"
@@ -32,6 +33,7 @@ constexpr const char* kUsage =
     "user|run]\n"
     "                         [--procs req|alloc|max] [--filter strict|none] [--machine CORES] [--jobs N]\n"
     "                         [--dump FILE] [--json] [--bench]\n"
+    "       muster-sim replay --bench [--nodes N] [--cores N] [--gpus N] [--pending N] [--shapes N] [--json]\n"
     "\n"
     "Replays a workload log through the scheduler; `muster simulate --help` explains the options.\n";
 
@@ -45,6 +47,8 @@ struct Arguments {
   bool json = false;
   bool bench = false;
   bool help = false;
+  FullClusterOptions cluster;
+  std::string cluster_option;  // the last one that was given
 };
 
 template <typename Value>
@@ -81,8 +85,28 @@ enum Option {
   kDump,
   kJson,
   kBench,
+  kNodes,
+  kCores,
+  kGpus,
+  kPending,
+  kShapes,
   kHelp,
 };
+
+// More than these no cluster has, and the memory of the measurement stays bearable.
+constexpr std::uint64_t kBenchNodesMax = 100'000;
+constexpr std::uint64_t kBenchCoresMax = 1'024;
+constexpr std::uint64_t kBenchGpusMax = 64;
+constexpr std::uint64_t kBenchPendingMax = 2'000'000;
+constexpr std::uint64_t kBenchShapesMax = 100'000;
+
+template <typename Count>
+Status read_count(const char* value, const char* option, CountRange range, Count& out, Arguments& arguments) {
+  MUSTER_ASSIGN(const std::uint64_t count, parse_count(value, option, range));
+  out = static_cast<Count>(count);
+  arguments.cluster_option = option;
+  return ok_status();
+}
 
 Status read_option(int option, const char* value, Arguments& arguments) {
   switch (option) {
@@ -129,6 +153,16 @@ Status read_option(int option, const char* value, Arguments& arguments) {
     case kBench:
       arguments.bench = true;
       return ok_status();
+    case kNodes:
+      return read_count(value, "--nodes", {1, kBenchNodesMax}, arguments.cluster.nodes, arguments);
+    case kCores:
+      return read_count(value, "--cores", {1, kBenchCoresMax}, arguments.cluster.cores, arguments);
+    case kGpus:
+      return read_count(value, "--gpus", {0, kBenchGpusMax}, arguments.cluster.gpus, arguments);
+    case kPending:
+      return read_count(value, "--pending", {1, kBenchPendingMax}, arguments.cluster.pending, arguments);
+    case kShapes:
+      return read_count(value, "--shapes", {1, kBenchShapesMax}, arguments.cluster.shapes, arguments);
     case kHelp:
       arguments.help = true;
       return ok_status();
@@ -150,6 +184,11 @@ Result<Arguments> read_arguments(int argc, char** argv) {
                             {"dump", required_argument, nullptr, kDump},
                             {"json", no_argument, nullptr, kJson},
                             {"bench", no_argument, nullptr, kBench},
+                            {"nodes", required_argument, nullptr, kNodes},
+                            {"cores", required_argument, nullptr, kCores},
+                            {"gpus", required_argument, nullptr, kGpus},
+                            {"pending", required_argument, nullptr, kPending},
+                            {"shapes", required_argument, nullptr, kShapes},
                             {"help", no_argument, nullptr, kHelp},
                             {nullptr, 0, nullptr, 0}};
   Arguments arguments;
@@ -170,7 +209,12 @@ Result<Arguments> read_arguments(int argc, char** argv) {
   if (optind != argc) {
     return invalid_argument("simulate: \"" + printable(argv[optind]) + "\" is no option: name the log with --swf FILE");
   }
-  if (arguments.swf.empty()) return invalid_argument("--swf is missing: muster simulate --swf FILE");
+  if (arguments.swf.empty() && !arguments.bench) {
+    return invalid_argument("--swf is missing: muster simulate --swf FILE, or --bench to measure planning");
+  }
+  if (!arguments.cluster_option.empty() && (!arguments.bench || !arguments.swf.empty())) {
+    return invalid_argument(arguments.cluster_option + " is for --bench without --swf: leave it out, or --swf");
+  }
   return arguments;
 }
 
@@ -261,6 +305,16 @@ int replay_command(int argc, char** argv) {
   if (!arguments.ok()) return usage_error(arguments.error());
   if (arguments->help) {
     std::fputs(kUsage, stdout);
+    return kExitOk;
+  }
+  if (arguments->swf.empty()) {
+    const BenchResult result = run_bench(arguments->cluster);
+    const std::string report =
+        arguments->json ? bench_json(arguments->cluster, result) : bench_text(arguments->cluster, result);
+    if (std::fputs(report.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
+      reporter.line("cannot write the report: standard output is closed or full");
+      return kExitFailed;
+    }
     return kExitOk;
   }
   const auto policy = find_policy(arguments->policy, arguments->backfill);

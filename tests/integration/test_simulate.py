@@ -196,6 +196,22 @@ class Simulate(unittest.TestCase):
         self.assertTrue(shown.endswith(b"\r\x1b[K"), shown)
         self.assertEqual(simulate("--swf", log, "--policy", "fcfs").stderr, "", "nothing where there is no terminal")
 
+    def test_planning_is_measured_without_a_log(self):
+        result = simulate("--bench", "--nodes", "40", "--cores", "8", "--gpus", "2", "--pending", "500", "--shapes", "20",
+                          "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        measured = json.loads(result.stdout)
+        self.assertEqual((measured["nodes"], measured["cores_per_node"], measured["gpus_per_node"]), (40, 8, 2))
+        self.assertEqual((measured["pending_jobs"], measured["shapes"]), (500, 20))
+        for key in ("full_pass_ms", "slice_max_ms", "submission_p50_ms", "submission_p95_ms", "completion_p50_ms",
+                    "completion_p95_ms", "twice_pending_ratio"):
+            self.assertGreater(measured[key], 0, key)
+        self.assertIn("full pass", simulate("--bench", "--nodes", "4", "--pending", "50", "--shapes", "5").stdout)
+        for bad in (("--bench", "--nodes", "0"), ("--nodes", "4", "--swf", LOG), ("--bench", "--shapes", "x")):
+            refused = simulate(*bad)
+            self.assertEqual(refused.returncode, 2, bad)
+            self.assertIn(bad[-2] if bad[0] == "--bench" else "--nodes", refused.stderr)
+
     def test_help_names_every_option_and_policy(self):
         result = simulate("--help")
         self.assertEqual(result.returncode, 0)

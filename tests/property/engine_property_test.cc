@@ -45,7 +45,10 @@ sched::Policy policy() {
 // One engine, its journal, and a hand that gives it commands.
 class Engine {
  public:
-  explicit Engine(std::uint64_t seed) : random_(seed) { run(StartTerm{}); }
+  explicit Engine(std::uint64_t seed) : random_(seed) {
+    if (random_.permille(700)) policy_.sites = sim::random_sites(random_, kNodes);
+    run(StartTerm{});
+  }
 
   void step() {
     now_ = now_ + random_.duration(Duration{}, Duration::from_s(2));
@@ -194,6 +197,7 @@ class Engine {
     registration.hardware = sim::random_hardware(random_, kCoresMax);
     const Node* known = engine::find_node(state_, registration.name);
     if (known != nullptr && random_.permille(800)) registration.hardware = known->hardware;
+    if (random_.permille(300)) registration.features = sim::random_features(random_);
     registration.boot_id = "boot" + std::to_string(random_.below(2));
     registration.endpoint = "tcp://" + registration.name + ":7071";
     // Some come late, some are of a release that does not number them.

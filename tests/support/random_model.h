@@ -101,6 +101,10 @@ class RandomModel {
     for (bool* member : {&s.exclusive, &s.hold, &s.requeue}) *member = coin();
     s.nodelist = texts();
     s.exclude = texts();
+    s.constraint = text();
+    s.switches = u32();
+    s.switches_wait = duration();
+    s.segment = u32();
     s.args = texts();
     s.time_limit = duration();
     s.nice = i32();
@@ -143,7 +147,7 @@ class RandomModel {
   StopOrder stop() { return {key(), Term(u64()), stop_cause(), i32()}; }
   AttemptReport report() { return {key(), coin(), outcome()}; }
   NodeRegistration registration() {
-    return {text(), hardware(), text(), text(), text(), list(4, [this] { return report(); }), u64()};
+    return {text(), hardware(), text(), text(), text(), list(4, [this] { return report(); }), u64(), texts()};
   }
   JobSelector::Item selector_item() {
     JobSelector::Item item{JobId(u64()), coin(), {}};
@@ -189,7 +193,7 @@ class RandomModel {
   }
   Node node() {
     return {NodeIndex(u32()), text(), hardware(), text(), text(), text(), enumerator(Contact::kUnreachable),
-            coin(),           text(), instant(),  u64()};
+            coin(),           text(), instant(),  u64(),  texts()};
   }
   JobSummary summary() {
     JobSummary s;
@@ -217,7 +221,7 @@ class RandomModel {
       case 0:
         return TermStarted{Term(u64())};
       case 1:
-        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(), text(), text(), u64()};
+        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(), text(), text(), u64(), texts()};
       case 2:
         return NodeBecameUnreachable{NodeIndex(u32())};
       case 3:

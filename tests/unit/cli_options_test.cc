@@ -192,11 +192,8 @@ TEST(CommandLine, NamesWhatIsWrong) {
 }
 
 TEST(CommandLine, RefusesWhatIsNotThereYet) {
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"--licenses", "x:1"},
-                                                                                     {"--checkpoint", "app"},
-                                                                                     {"--constraint", "a"},
-                                                                                     {"--signal", "USR1@60"},
-                                                                                     {"--image", "x"}}) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"--licenses", "x:1"}, {"--checkpoint", "app"}, {"--signal", "USR1@60"}, {"--image", "x"}}) {
     std::vector<std::string> all = words;
     all.emplace_back("job.sh");
     EXPECT_THAT(error_of(kSubmit, all), AllOf(HasSubstr(words[0]), HasSubstr("not supported yet"))) << words[0];
@@ -205,6 +202,21 @@ TEST(CommandLine, RefusesWhatIsNotThereYet) {
   EXPECT_TRUE(submit({"--cpu-bind", "none", "job.sh"}).ok());
   EXPECT_THAT(error_of(kSubmit, {"--gres", "fpga:1", "x"}), HasSubstr("not supported yet"));
   EXPECT_THAT(error_of(kSubmit, {"--gpus", "a100:2", "x"}), HasSubstr("not supported yet"));
+}
+
+TEST(CommandLine, FeaturesAndTheNetworkAreRead) {
+  const auto made = submit({"-C", "a&[b|c]", "--switches", "2@1:00:00", "--segment", "4", "job.sh"});
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  EXPECT_EQ(made->spec.constraint, "a&[b|c]");
+  EXPECT_EQ(made->spec.switches, 2U);
+  EXPECT_EQ(made->spec.switches_wait, Duration::from_s(3600));
+  EXPECT_EQ(made->spec.segment, 4U);
+  EXPECT_TRUE(submit({"--switches", "1", "job.sh"})->spec.switches_wait.is_infinite());
+  EXPECT_THAT(submit({"-C", "a&", "job.sh"}).error().message,
+              AllOf(HasSubstr("--constraint"), HasSubstr("position 3")));
+  EXPECT_THAT(submit({"--switches", "0", "job.sh"}).error().message, HasSubstr("--switches"));
+  EXPECT_THAT(submit({"--switches", "1@x", "job.sh"}).error().message, HasSubstr("duration"));
+  EXPECT_THAT(error_of(kSubmit, {"--segment", "0", "job.sh"}), HasSubstr("--segment"));
 }
 
 TEST(CommandLine, BadValuesNameTheOption) {

@@ -227,6 +227,43 @@ TEST(Config, WritingQuotesAndChecks) {
   EXPECT_FALSE(format_config({{"node.name", "n1"}, {"node.name", "n2"}}).ok());
 }
 
+std::string refused(const std::string& text) {
+  const auto config = parse(text, "m.toml", "/");
+  return config.ok() ? "" : config.error().message;
+}
+
+TEST(Config, FeaturesAndTheNetworkAreReadInTheOrderOfTheFile) {
+  const auto config = parse(
+      "[feature.a100]\nnodes = \"n[1-2]\"\n[topology]\nkind = \"block\"\n[block.z]\nnodes = "
+      "\"n[1-4]\"\n[block.a]\nnodes "
+      "= \"n[5-8]\"\n[node]\nfeatures = \"big, fast\"\n[queue.main]\nplacement = \"spread\"\n",
+      "m.toml", "/");
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  const auto topology = topology_of(*config);
+  ASSERT_TRUE(topology.ok());
+  ASSERT_EQ(topology->blocks.size(), 2U);
+  EXPECT_EQ(topology->blocks[0].name, "z");
+  EXPECT_EQ(topology->blocks[1].nodes.size(), 4U);
+  EXPECT_THAT(topology->block_sizes, ElementsAre(4, 8));
+  EXPECT_THAT(features_of(*config)->at("a100"), ElementsAre("n1", "n2"));
+  EXPECT_THAT(*node_features_of(*config), ElementsAre("big", "fast"));
+  EXPECT_EQ(config->queues.at("main").placement, "spread");
+}
+
+TEST(Config, ABadNetworkIsRefusedWithFileAndLine) {
+  EXPECT_THAT(refused("[topology]\nkind = \"tree\"\n[switch.a]\nswitches = \"b\"\n[switch.b]\nswitches = \"a\"\n"),
+              AllOf(HasSubstr("m.toml:"), HasSubstr("below itself")));
+  EXPECT_THAT(refused("[topology]\nkind = \"block\"\n[block.a]\nnodes = \"n1\"\n[block.b]\nnodes = \"n1\"\n"),
+              AllOf(HasSubstr("[block.b] at m.toml:5:"), HasSubstr("node n1 is in block a already")));
+  EXPECT_THAT(refused("[topology]\nkind = \"tree\"\n[switch.a]\nswitches = \"leaf\"\n"),
+              AllOf(HasSubstr("[switch.a] at m.toml:3:"), HasSubstr("unknown switch leaf")));
+  EXPECT_THAT(refused("[topology]\nblock_sizes = \"4,x\"\nkind = \"block\"\n[block.a]\nnodes = \"n1\"\n"),
+              HasSubstr("block_sizes in [topology]"));
+  EXPECT_THAT(refused("[node]\nfeatures = \"a b\"\n"), HasSubstr("features in [node]"));
+  EXPECT_THAT(refused("[switch]\nnodes = \"n1\"\n"), HasSubstr("belongs to no switch"));
+  EXPECT_THAT(refused("[switch.a]\nnode = \"n1\"\n"), HasSubstr("did you mean \"nodes\"?"));
+}
+
 TEST(Config, EveryKeyIsDocumented) {
   const std::string page = reference_markdown();
   for (const KeyInfo& key : keys()) {
