@@ -1,7 +1,9 @@
 """The scripts that the README names refuse what they do not understand, and bootstrap is silent when nothing is missing."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 import unittest
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -26,6 +28,24 @@ class Scripts(unittest.TestCase):
                     done = run(first[2:].split()[-1] if "env" in first else first[2:], "-n", path)
                     self.assertEqual(done.returncode, 0, done.stderr)
                     self.assertTrue(os.access(path, os.X_OK), "not executable")
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd-analyze is not there")
+    def test_service_units_are_valid(self):
+        folder = os.path.join(ROOT, "conf", "systemd")
+        with tempfile.TemporaryDirectory() as directory:
+            for name in sorted(os.listdir(folder)):
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    text = file.read().replace("@CMAKE_INSTALL_FULL_BINDIR@", directory)
+                self.assertNotIn("@", text)
+                program = os.path.join(directory, name.split(".")[0])
+                shutil.copy("/bin/true", program)  # a unit is valid only where its program is
+                with open(os.path.join(directory, name[:-len(".in")]), "w", encoding="utf-8") as file:
+                    file.write(text)
+                with self.subTest(unit=name):
+                    done = run("systemd-analyze", "verify", file.name)
+                    # What it says of other units is not ours.
+                    unit = os.path.basename(file.name)
+                    self.assertEqual([line for line in done.stderr.splitlines() if unit in line], [])
 
     def test_bootstrap_lists_what_it_installs(self):
         done = run(os.path.join(ROOT, "script/bootstrap"), "--list")
