@@ -61,14 +61,14 @@ std::string output_path(const LaunchOrder& order, const std::string& pattern) {
 }  // namespace
 
 AttemptTable::AttemptTable(AttemptTableOptions options, Spool spool)
-    : options_(std::move(options)), spool_(std::move(spool)) {
+    : options_(std::move(options)), nursery_(options_.shepherd), spool_(std::move(spool)) {
   children_.emplace(*options_.loop, SIGCHLD, [this](int) { reap(); });
 }
 
 AttemptTable::~AttemptTable() = default;
 
 void AttemptTable::reap() {
-  // Children are shepherds of this life; their end is told by their socket.
+  // The nursery, and shepherds that did not come from it; their end is told by their socket.
   while (::waitpid(-1, nullptr, WNOHANG) > 0) {
   }
 }
@@ -234,12 +234,7 @@ Status AttemptTable::start_shepherd(const LaunchData& launch) {
   }
   io::Fd ours(ends[0]);
   const io::Fd theirs(ends[1]);
-  io::SpawnOptions spawn;
-  spawn.argv = {options_.shepherd};
-  spawn.fds = {{theirs.get(), kShepherdFd}};
-  spawn.new_session = true;
-  spawn.work_dir = "/";
-  MUSTER_TRY(io::spawn(spawn));
+  MUSTER_TRY(nursery_.start_shepherd(theirs.get()));
   Shepherd& shepherd = shepherds_[key];
   shepherd.directory = prepared.directory;
   shepherd.ticket = launch.ticket;

@@ -17,6 +17,7 @@
 #include "lib/io/loop.h"
 #include "noded/attempts.h"
 #include "noded/job_environment.h"
+#include "noded/nursery.h"
 #include "noded/spool.h"
 #include "noded/users.h"
 
@@ -122,6 +123,7 @@ class AttemptTable : public Attempts {
   void reap();
 
   AttemptTableOptions options_;
+  Nursery nursery_;
   Spool spool_;
   Users users_;
   agent::AgentState state_;

@@ -1,5 +1,6 @@
 // muster-shepherd: supervises one attempt of a job on one node. Started by muster-noded only; it takes no arguments and
-// reads what to do from descriptor kShepherdFd (noded/shepherd_protocol.h).
+// reads what to do from descriptor kShepherdFd (noded/shepherd_protocol.h). Where that is a socket of packets, it is the
+// nursery from which shepherds are forked (noded/nursery.h).
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -7,15 +8,17 @@
 #include <unistd.h>
 
 #include "noded/shepherd.h"
+#include "noded/shepherd_nursery.h"
 
 namespace {
 
 constexpr char kUsage[] = "muster-shepherd: it is started by muster-noded and not by hand: start muster-noded\n";
 
-bool is_socket(int fd) {
+// SOCK_STREAM: a shepherd's. SOCK_SEQPACKET: the nursery's. 0: no socket.
+int kind_of_socket(int fd) {
   int type = 0;
   socklen_t size = sizeof(type);
-  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
+  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 ? type : 0;
 }
 
 // 0, 1 and 2 are open in any case, so that nothing else gets these numbers.
@@ -31,12 +34,19 @@ void fill_standard_descriptors() {
 
 int main() {
   using muster::noded::kShepherdFd;
-  if (!is_socket(kShepherdFd)) {
+  const int kind = kind_of_socket(kShepherdFd);
+  if (kind == 0) {
     const ssize_t ignored = write(2, kUsage, sizeof(kUsage) - 1);
     static_cast<void>(ignored);
     return 2;
   }
   fill_standard_descriptors();
+  if (kind == SOCK_SEQPACKET) {
+    const int socket = muster::noded::next_shepherd(kShepherdFd);
+    if (socket != kShepherdFd) {
+      dup2(socket, kShepherdFd);
+    }
+  }
   close_range(static_cast<unsigned>(kShepherdFd) + 1, ~0U, 0);
   signal(SIGPIPE, SIG_IGN);
   setsid();

@@ -638,6 +638,47 @@ TEST_F(AttemptTableTest, ASpoolThatCannotBeWrittenFailsTheLaunchAlone) {
   EXPECT_EQ(wait_end(2).cause, EndCause::kExited);
 }
 
+TEST_F(AttemptTableTest, AKilledNurseryIsReplacedAndItsShepherdsGoOn) {
+  const auto shepherd_of = [&](const std::string& attempt) {
+    return static_cast<pid_t>(std::strtol(read_all(attempt_dir(attempt) + "/shepherd").c_str(), nullptr, 10));
+  };
+  const auto parent_of = [](pid_t pid) {
+    const std::string stat = read_all("/proc/" + std::to_string(pid) + "/stat");
+    return static_cast<pid_t>(std::strtol(stat.substr(stat.rfind(')') + 4).c_str(), nullptr, 10));
+  };
+  table_->on_launch(launch(1, kWaitForGo));
+  table_->on_launch(launch(2, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  ASSERT_TRUE(wait_running(2));
+  const pid_t nursery = parent_of(shepherd_of("1.1"));
+  EXPECT_EQ(parent_of(shepherd_of("2.1")), nursery);
+  EXPECT_EQ(parent_of(nursery), getpid());
+  ASSERT_EQ(kill(nursery, SIGKILL), 0);
+  ASSERT_TRUE(loop_.run_until([&] { return !io::process_alive(nursery); }, kPatience));
+  table_->on_launch(launch(3, kWaitForGo));
+  ASSERT_TRUE(wait_running(3));
+  EXPECT_NE(parent_of(shepherd_of("3.1")), nursery);
+  touch("go");
+  for (const std::uint64_t job : {1, 2, 3}) {
+    EXPECT_EQ(wait_end(job).exit_code, 7);
+  }
+}
+
+TEST_F(AttemptTableTest, TheNurseryEndsWithItsDaemonAndLeavesItsShepherds) {
+  table_->on_launch(launch(1, kWaitForGo));
+  ASSERT_TRUE(wait_running(1));
+  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
+  const std::string stat = read_all("/proc/" + std::to_string(shepherd) + "/stat");
+  const auto nursery = static_cast<pid_t>(std::strtol(stat.substr(stat.rfind(')') + 4).c_str(), nullptr, 10));
+  crash();
+  EXPECT_TRUE(loop_.run_until([&] { return !io::process_alive(nursery); }, kPatience));
+  EXPECT_TRUE(io::process_alive(shepherd));
+  open("boot-1");
+  touch("go");
+  EXPECT_EQ(wait_end(1).exit_code, 7);
+}
+
 TEST_F(AttemptTableTest, AMissingShepherdProgramFailsTheLaunch) {
   crash();
   AttemptTableOptions options;
