@@ -189,6 +189,10 @@ Duration Pipeline::reunion_wait() {
   return missing ? until - current : Duration{};
 }
 
+Instant Pipeline::planning_waits_until() {
+  return reunion_wait() > Duration{} ? term_start_ + limits_.reunion_max : Instant{};
+}
+
 void Pipeline::plan_slice() {
   if (!plan_wanted_) {
     return;

@@ -79,6 +79,9 @@ class Pipeline {
   [[nodiscard]] bool full() const;
   // Nothing is open and nothing is under way.
   [[nodiscard]] bool settled() const;
+  // After a start, while nodes that were connected before are still to come: when planning begins at the latest. Unset:
+  // nothing is waited for.
+  [[nodiscard]] Instant planning_waits_until();
   [[nodiscard]] std::uint64_t batches() const { return batches_; }
 
  private:
@@ -114,7 +117,7 @@ class Pipeline {
   // Times at which jobs may begin, the earliest first.
   std::multiset<Instant> begins_;
   io::Timer begin_timer_;
-  Duration reunion_wait();
+  [[nodiscard]] Duration reunion_wait();
   Instant term_start_;
   io::Timer refresh_timer_;  // runs while the last plan used promises as they were
   io::Timer reunion_timer_;  // runs while planning waits for nodes after a start

@@ -66,6 +66,7 @@ void Requests::jobs(const Call& call, const pb::Request& request) {
 void Requests::jobs_part(const std::shared_ptr<JobWalk>& walk) {
   const auto& state = pipeline_.state();
   Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
+  views.set_planning_waits_until(pipeline_.planning_waits_until());
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_jobs();
   auto array = state.arrays.lower_bound(walk->next_array);
@@ -90,6 +91,7 @@ void Requests::jobs_part(const std::shared_ptr<JobWalk>& walk) {
 void Requests::jobs_named(const std::shared_ptr<JobWalk>& walk) {
   const auto& state = pipeline_.state();
   Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
+  views.set_planning_waits_until(pipeline_.planning_waits_until());
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_jobs();
   bool cut = false;
@@ -212,6 +214,7 @@ void Requests::nodes_part(const Call& call, std::vector<NodeIndex> which, std::s
                           std::vector<std::string> notes) {
   const auto& state = pipeline_.state();
   Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
+  views.set_planning_waits_until(pipeline_.planning_waits_until());
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_nodes();
   const std::size_t end = std::min(which.size(), from + kViewsPerReply);

@@ -99,6 +99,7 @@ void Requests::perform(const Effects& effects) {
 void Requests::answer_wait(const Call& call, JobId id, bool is_array, const std::map<JobId, const JobSummary*>& ended) {
   const auto& state = pipeline_.state();
   Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
+  views.set_planning_waits_until(pipeline_.planning_waits_until());
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_jobs();
   if (const auto summary = ended.find(id); !is_array && summary != ended.end()) {

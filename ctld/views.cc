@@ -10,6 +10,8 @@
 namespace muster::ctld {
 namespace {
 
+constexpr const char* kControllerStarted = "ControllerStarted";
+
 constexpr std::size_t kWaitingTextMax =
     4'096;  // bytes of an array's list of waiting indices, which may be very scattered
 
@@ -198,9 +200,30 @@ const engine::Explainer& Views::explainer() {
   return cache_->get(state_, policy_, now_);
 }
 
+std::string Views::waits_for_nodes() const {
+  if (!planning_waits_until_.is_set()) {
+    return {};
+  }
+  std::vector<std::string> missing;
+  for (const Node& node : state_.nodes) {
+    if (node.contact == Contact::kUnreachable && !node.drained) {
+      missing.push_back(node.name);
+    }
+  }
+  const std::int64_t left_s = (planning_waits_until_ - now_).us / 1'000'000 + 1;
+  return "the controller has just started and plans when " + fold_node_list(missing) +
+         (missing.size() == 1 ? " is" : " are") + " back, or in " + std::to_string(left_s) + " s at the latest";
+}
+
 void Views::explain(const Job& job, pb::JobView& out) {
   const sched::Explanation why = explainer().explain(job);
   pb::Explanation& to = *out.mutable_explanation();
+  if (const std::string waits = waits_for_nodes(); !waits.empty()) {
+    pb::Blocker& b = *to.add_blockers();
+    b.set_kind("controller");
+    b.set_word(kControllerStarted);
+    b.set_text(waits);
+  }
   for (const sched::Blocker& blocker : why.blockers) {
     pb::Blocker& b = *to.add_blockers();
     b.set_kind(blocker.kind);
@@ -228,6 +251,11 @@ void Views::pending_reason(const Job& job, pb::JobView& out) {
   }
   out.set_reason(reason.word);
   out.set_reason_detail(reason.detail);
+  const std::string waits = waits_for_nodes();
+  if (!waits.empty() && (reason.word == "None" || reason.word == "Priority" || reason.word == "ReqNodeNotAvail")) {
+    out.set_reason(kControllerStarted);
+    out.set_reason_detail(waits);
+  }
 }
 
 void Views::job(const Job& job, bool with_placement, pb::JobView& out) {

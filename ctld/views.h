@@ -34,6 +34,8 @@ class Views {
   // `cache` keeps the explanations for the next views; null: they are made anew.
   Views(const engine::State& state, const sched::Policy& policy, Instant now, ExplainerCache* cache = nullptr)
       : state_(state), policy_(policy), now_(now), cache_(cache != nullptr ? cache : &own_) {}
+  // Nothing is planned before that time at the latest, because nodes are still to come back (Pipeline).
+  void set_planning_waits_until(Instant until) { planning_waits_until_ = until; }
 
   // A single job, a started task, or an array record (one row for all its waiting tasks).
   void job(const Job& job, bool with_placement, pb::JobView& out);
@@ -48,6 +50,8 @@ class Views {
 
  private:
   void pending_reason(const Job& job, pb::JobView& out);
+  // Why even a job that could start does not, shortly after a start of the controller; empty: nothing of the kind.
+  [[nodiscard]] std::string waits_for_nodes() const;
   void placement(const std::vector<NodeShare>& shares, const std::vector<AttemptOnNode>* phases,
                  pb::JobView& out) const;
 
@@ -56,6 +60,8 @@ class Views {
   Instant now_;
   ExplainerCache own_;
   ExplainerCache* cache_;  // asked when a reason is
+  Instant planning_waits_until_;
+  std::optional<engine::Explainer> explainer_;  // made when the first reason is asked for
 };
 
 }  // namespace muster::ctld

@@ -109,6 +109,16 @@ class NodesThatFail(ClusterTest):
         self.cluster.local("restart", "n2")
         self.assertEqual(self.cluster.wait(job)["state"], "node_failed")
 
+    def test_a_controller_that_waits_for_its_nodes_says_so(self):
+        self.cluster.local("kill", "n2")
+        self.cluster.local("restart", "ctld")
+        job = self.cluster.submit("--wrap", "true")
+        told = self.cluster.job(job)
+        self.assertEqual((told["state"], told["reason"]), ("pending", "ControllerStarted"))
+        self.assertRegex(self.cluster.ok("why", job), "plans when .*n.* back, or in [0-9]+ s at the latest")
+        self.cluster.local("restart", "n2")
+        self.assertEqual(self.cluster.wait(job)["state"], "completed")
+
     def test_nobody_saw_the_exit_code_of_a_lost_job(self):
         job = self.running_on("n2")
         self.power_cut("n2")
