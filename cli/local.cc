@@ -412,7 +412,7 @@ Status LocalCluster::start(std::uint32_t nodes, std::vector<std::string> topolog
     MUSTER_TRY(load());
     if (anything_running()) {
       return make_error(ErrorCode::kAlreadyExists, "cluster " + name + " runs already in " + dir_ +
-                                                       ": use it (export MUSTER_CONFIG=" + config_path() +
+                                                       ": use it (export MUSTER_CONFIG=" + shell_word(config_path()) +
                                                        "), stop it with muster local stop, or give another --name");
     }
     // Left over by a machine that went down: nothing of it runs.
@@ -663,7 +663,7 @@ int start_command(LocalCluster& cluster, const Parsed& parsed) {
     return kExitRefused;
   }
   if (parsed.has(OptionId::kJson)) return print_status(cluster, true);
-  print("export MUSTER_CONFIG=" + cluster.config_path() + "\n");
+  print("export MUSTER_CONFIG=" + shell_word(cluster.config_path()) + "\n");
   return kExitOk;
 }
 

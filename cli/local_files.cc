@@ -215,6 +215,20 @@ Result<std::string> resolve_topology(const std::string& spec, const std::string&
   return spec;
 }
 
+std::string shell_word(std::string_view text) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,=";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string_view::npos) return std::string(text);
+  std::string out = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      out += "'\\''";
+    } else {
+      out += c;
+    }
+  }
+  return out + "'";
+}
+
 bool names_memory(const std::string& topology) {
   if (topology.starts_with("/")) return true;  // an XML file says what its machine has
   return topology.find("memory=") != std::string::npos;

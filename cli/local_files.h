@@ -54,6 +54,9 @@ bool holds_only(const std::string& dir, std::string_view name);
 // The last lines of a log, for an error message.
 std::string log_tail(const std::string& path);
 
+// The text as one word of a shell's line, quoted where it must be.
+std::string shell_word(std::string_view text);
+
 // A topology as given on the command line: a path in it is made absolute, a missing file is refused.
 Result<std::string> resolve_topology(const std::string& spec, const std::string& work_dir);
 // Whether the topology itself says how much memory the machine has.

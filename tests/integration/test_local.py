@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import MUSTER, SLOWNESS, Cluster, ClusterTest, patient, processes_of, until
+from cluster import MUSTER, SLOWNESS, Cluster, ClusterTest, clean_environment, patient, processes_of, until
 
 
 def mounts():
@@ -36,6 +36,13 @@ class Life(ClusterTest):
         first, second = self.cluster.json("nodes")["nodes"]
         self.assertEqual((first["name"], first["cpus"], first["gpus"], first["mem_mib"]), ("n1", 4, 2, 65536))
         self.assertEqual((second["name"], second["cpus"], second["gpus"], second["threads"]), ("n2", 4, 0, 8))
+
+    def test_a_cluster_in_a_folder_with_blanks_and_a_very_long_name(self):
+        folder = os.path.join(self.cluster.dir, "it's a dir " + "x" * 180, "c")
+        os.makedirs(os.path.dirname(folder))
+        command = ('eval "$(%s local start --nodes 1 --dir "$0")" && %s run sh -c "echo in a job" && %s local stop' % (MUSTER, MUSTER, MUSTER))
+        done = subprocess.run(["sh", "-c", command, folder], env=clean_environment(), capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (0, "in a job\n"), done.stderr)
 
     def test_each_node_has_its_own_host_name_and_shared_memory(self):
         job = self.cluster.submit("-N2", "-o", "names", "--wrap", "muster run --ntasks-per-node=1 sh -c 'hostname; touch /dev/shm/$(hostname); ls /dev/shm'")

@@ -87,6 +87,12 @@ TEST(Topologies, AreFilesOrSyntheticText) {
   EXPECT_FALSE(names_memory("package:2 core:4 pu:1"));
 }
 
+TEST(ShellWord, IsQuotedWhereItMustBe) {
+  EXPECT_EQ(shell_word("/tmp/muster-local-0/a_b.c/muster.toml"), "/tmp/muster-local-0/a_b.c/muster.toml");
+  EXPECT_EQ(shell_word("/a dir/it's $HOME"), "'/a dir/it'\\''s $HOME'");
+  EXPECT_EQ(shell_word(""), "''");
+}
+
 TEST(Tables, FitTheTerminal) {
   Table table({{"ID", true}, {"NAME", false, 4}});
   table.add({"1", "a name that is long"});
