@@ -102,6 +102,22 @@ class JobBuilder {
         MUSTER_ASSIGN(spec_.time_limit, parse_duration(text));
         break;
       }
+      case OptionId::kTimeMin: {
+        spec_.time_min = {};
+        if (text != "none") {
+          MUSTER_ASSIGN(spec_.time_min, parse_duration(text));
+        }
+        break;
+      }
+      case OptionId::kDeadline: {
+        spec_.deadline = {};
+        if (text != "none") {
+          MUSTER_ASSIGN(spec_.deadline, parse_time(text, what, around_.now));
+        }
+        break;
+      }
+      case OptionId::kArrayLimit:
+        return set_array_limit(one);
       case OptionId::kQueue:
         spec_.queue = text;
         break;
@@ -125,17 +141,15 @@ class JobBuilder {
         break;
       }
       case OptionId::kDependency: {
+        spec_.dependency = {};
+        if (text == "none") break;
         MUSTER_ASSIGN(spec_.dependency, parse_dependency(text, what));
         break;
       }
-      case OptionId::kNodelist: {
-        MUSTER_ASSIGN(spec_.nodelist, expand_node_list(text));
-        break;
-      }
-      case OptionId::kExclude: {
-        MUSTER_ASSIGN(spec_.exclude, expand_node_list(text));
-        break;
-      }
+      case OptionId::kNodelist:
+        return set_nodes(text, spec_.nodelist);
+      case OptionId::kExclude:
+        return set_nodes(text, spec_.exclude);
       case OptionId::kConstraint: {
         MUSTER_TRY(parse_constraint(text, what));
         spec_.constraint = text;
@@ -205,6 +219,26 @@ class JobBuilder {
                             " stands for nothing: use " + letters + ", or %% for a percent sign");
   }
 
+  // Of an array whose indices are the controller's to know.
+  Status set_array_limit(const Given& one) {
+    const std::string_view text = *one.value;
+    const auto limit = parse_count(text.substr(text.starts_with('%') ? 1 : 0), one.source, {0, kArrayTasksMax});
+    if (!text.starts_with('%') || !limit.ok()) {
+      return invalid_argument(one.source + ": \"" + printable(text.substr(0, 60)) +
+                              "\": only how many tasks run at a time can be changed: write %MAX, %0 for no limit");
+    }
+    spec_.array = ArraySpec{{ArrayRange{0, 0, 1}}, *limit};
+    return ok_status();
+  }
+
+  // "none" takes back what a weaker source, or the submission, said.
+  static Status set_nodes(const std::string& text, std::vector<std::string>& field) {
+    field.clear();
+    if (text != "none") {
+      MUSTER_ASSIGN(field, expand_node_list(text));
+    }
+    return ok_status();
+  }
   static Status set_count(const Given& one, std::uint32_t& field) {
     MUSTER_ASSIGN(const std::uint64_t count, parse_count(*one.value, one.source, {1, kCountMax}));
     field = static_cast<std::uint32_t>(count);
@@ -422,6 +456,59 @@ Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector
     return invalid_argument("the environment is larger than 2 MiB: pass less of it with --export NAME,NAME");
   }
   return options;
+}
+
+namespace {
+
+// The fields of a job that the options of `muster update` stand for.
+constexpr std::pair<OptionId, SpecField> kFields[] = {
+    {OptionId::kJobName, SpecField::kName},
+    {OptionId::kComment, SpecField::kComment},
+    {OptionId::kTime, SpecField::kTimeLimit},
+    {OptionId::kTimeMin, SpecField::kTimeMin},
+    {OptionId::kDeadline, SpecField::kDeadline},
+    {OptionId::kBegin, SpecField::kBegin},
+    {OptionId::kDependency, SpecField::kDependency},
+    {OptionId::kNice, SpecField::kNice},
+    {OptionId::kQueue, SpecField::kQueue},
+    {OptionId::kAccount, SpecField::kAccount},
+    {OptionId::kQos, SpecField::kQos},
+    {OptionId::kNodes, SpecField::kNodes},
+    {OptionId::kNtasks, SpecField::kNtasks},
+    {OptionId::kNtasksPerNode, SpecField::kNtasksPerNode},
+    {OptionId::kCpusPerTask, SpecField::kCpusPerTask},
+    {OptionId::kMem, SpecField::kMemory},
+    {OptionId::kMemPerCpu, SpecField::kMemory},
+    {OptionId::kMemPerGpu, SpecField::kMemory},
+    {OptionId::kGpus, SpecField::kGpus},
+    {OptionId::kGpusPerNode, SpecField::kGpusPerNode},
+    {OptionId::kGres, SpecField::kGpusPerNode},
+    {OptionId::kGpusPerTask, SpecField::kGpusPerTask},
+    {OptionId::kExclusive, SpecField::kExclusive},
+    {OptionId::kNodelist, SpecField::kNodelist},
+    {OptionId::kExclude, SpecField::kExclude},
+    {OptionId::kConstraint, SpecField::kConstraint},
+    {OptionId::kSwitches, SpecField::kSwitches},
+    {OptionId::kSegment, SpecField::kSegment},
+    {OptionId::kRequeue, SpecField::kRequeue},
+    {OptionId::kNoRequeue, SpecField::kRequeue},
+    {OptionId::kOutput, SpecField::kOutput},
+    {OptionId::kError, SpecField::kError},
+    {OptionId::kArrayLimit, SpecField::kArrayLimit},
+};
+
+}  // namespace
+
+Result<JobChange> build_change(const Parsed& command_line, const Surroundings& around) {
+  JobChange change;
+  JobBuilder builder(change.values, around);
+  MUSTER_TRY(builder.apply(command_line.given));
+  for (const Given& one : command_line.given) {
+    for (const auto& [option, field] : kFields) {
+      if (option == one.option->id && !change.has(field)) change.fields.push_back(field);
+    }
+  }
+  return change;
 }
 
 Result<RunOptions> build_run(Command command, const Parsed& command_line, const std::vector<Given>& variables,

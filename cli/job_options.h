@@ -10,6 +10,7 @@
 #include "cli/run_options.h"
 #include "lib/base/result.h"
 #include "lib/base/time.h"
+#include "lib/model/job_change.h"
 #include "lib/model/job_spec.h"
 
 namespace muster::cli {
@@ -41,6 +42,9 @@ struct SubmitOptions {
 Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector<Given>& variables,
                                    const std::string& script_name, const std::string& script,
                                    const Surroundings& around);
+
+// What `muster update` changes about jobs: only what is on the command line.
+Result<JobChange> build_change(const Parsed& command_line, const Surroundings& around);
 
 // `command` is kRun or kSrun; `job_around` the id of the job this runs in, 0: none.
 Result<RunOptions> build_run(Command command, const Parsed& command_line, const std::vector<Given>& variables,

@@ -111,6 +111,9 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   // No key: no limit.
   if (job.time_limit_us() > 0 && !Duration::from_us(job.time_limit_us()).is_infinite())
     out["time_limit_s"] = seconds(job.time_limit_us());
+  if (job.time_min_us() > 0) out["time_min_s"] = seconds(job.time_min_us());
+  put_time(out, "deadline", job.deadline_us());
+  put_time(out, "begin_time", job.begin_us());
   put_time(out, "submit_time", job.submit_time_us());
   put_time(out, "eligible_time", job.eligible_time_us());
   put_time(out, "start_time", job.start_time_us());
@@ -248,6 +251,7 @@ std::string config_json(const pb::ConfigReply& reply) {
     one["key"] = value.key();
     one["value"] = value.value();
     one["source"] = value.source();
+    if (value.overridden()) one["configured"] = value.configured();
     list.push_back(std::move(one));
   }
   return dump({{"config", std::move(list)}});
@@ -267,6 +271,10 @@ std::string queues_json(const std::vector<QueueView>& queues) {
     // No key: no limit, or the cluster's default.
     if (queue.max_time.us > 0 && !queue.max_time.is_infinite()) one["max_time_s"] = seconds(queue.max_time.us);
     if (queue.default_time.us > 0) one["default_time_s"] = seconds(queue.default_time.us);
+    for (const auto& [key, limit] : queue.limits) one[key] = limit;
+    for (const auto& [key, names] : queue.access) one[key] = names;
+    one["overridden"] = queue.overridden;
+    one["made_at_run_time"] = queue.made_at_run_time;
     list.push_back(std::move(one));
   }
   return dump({{"queues", std::move(list)}});

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "lib/base/time.h"
 
 namespace muster::pb {
+class AccountingList;
+class PriorityView;
 class ConfigReply;
 class JobView;
 class SubmitReply;
@@ -30,8 +33,12 @@ struct QueueView {
   std::string name;
   std::string state;  // up, drain, down, inactive
   std::int64_t priority = 0;
-  Duration max_time;      // zero or infinite: no limit
-  Duration default_time;  // zero: the cluster's
+  Duration max_time;                                       // zero or infinite: no limit
+  Duration default_time;                                   // zero: the cluster's
+  std::map<std::string, std::uint64_t> limits;             // "max_nodes", ...: those that there are
+  std::map<std::string, std::vector<std::string>> access;  // "allow_users", ...: those that there are
+  std::vector<std::string> overridden;                     // keys that were changed at run time
+  bool made_at_run_time = false;
   std::uint64_t jobs_pending = 0;
   std::uint64_t jobs_active = 0;
   std::vector<std::string> nodes;
@@ -40,6 +47,11 @@ std::string queues_json(const std::vector<QueueView>& queues);
 std::string ping_json(const pb::PingReply& reply);
 std::string submitted_json(const pb::SubmitReply& reply, bool test_only);
 std::string version_json(std::string_view version);
+
+std::string accounts_json(const pb::AccountingList& list);
+std::string users_json(const pb::AccountingList& list);
+std::string qos_list_json(const pb::AccountingList& list);
+std::string priorities_json(const std::vector<pb::PriorityView>& jobs);
 
 struct DaemonStatus {
   std::string name;

@@ -37,6 +37,8 @@ int dispatch(Command command, const Parsed& parsed) {
       return command_release(parsed);
     case kHistory:
       return command_history(parsed);
+    case kUpdate:
+      return command_update(parsed);
     case kDrain:
       return command_drain(parsed);
     case kResume:
@@ -45,6 +47,10 @@ int dispatch(Command command, const Parsed& parsed) {
       return command_logs(parsed);
     case kPing:
       return command_ping(parsed);
+    case kAccount:
+    case kUser:
+    case kQos:
+      return command_accounting(command, parsed);
     case kKeygen:
       return command_keygen(parsed);
     case kLocal:
@@ -75,8 +81,8 @@ int run(const std::vector<std::string>& words, bool as_srun) {
     if (name == "--version" || name == "-V") name = "version";
     info = find_command(name);
     if (info == nullptr || info->command == kSrun) {
-      constexpr std::string_view kLaterCommands[] = {"alloc",  "requeue",    "suspend", "continue",
-                                                     "update", "checkpoint", "top",     "attach"};
+      constexpr std::string_view kLaterCommands[] = {"alloc",      "requeue", "suspend", "continue",
+                                                     "checkpoint", "top",     "attach"};
       for (const std::string_view later : kLaterCommands) {
         if (name == later) return usage_error(name + " is not supported yet: see `muster help` for what is");
       }

@@ -16,44 +16,46 @@ constexpr std::uint8_t kLaterScript = kLater | kScript;
 // clang-format off
 constexpr OptionInfo kOptions[] = {
   // What the job is.
-  {Id::kJobName, "job-name", 'J', Arg::kRequired, Kind::kName, "NAME", "name of the job (default: the script's name)", kJobMakers, kScript | kJobVariable},
-  {Id::kNodes, "nodes", 'N', Arg::kRequired, Kind::kNodeRange, "MIN[-MAX]", "number of nodes", kJobMakers, kScript},
-  {Id::kNtasks, "ntasks", 'n', Arg::kRequired, Kind::kCount, "N", "number of tasks", kJobMakers, kScript | kJobVariable},
-  {Id::kNtasksPerNode, "ntasks-per-node", 0, Arg::kRequired, Kind::kCount, "N", "tasks on each node", kJobMakers, kScript},
-  {Id::kNtasksPerNode, "tasks-per-node", 0, Arg::kRequired, Kind::kCount, "N", "tasks on each node", kJobMakers, kScript | kAlias},
-  {Id::kCpusPerTask, "cpus-per-task", 'c', Arg::kRequired, Kind::kCount, "N", "CPUs (physical cores) for each task", kJobMakers, kScript | kJobVariable},
-  {Id::kMem, "mem", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory to set aside on each node (4G, 512M; MiB when bare); nothing limits the job to it yet", kJobMakers, kScript},
-  {Id::kMemPerCpu, "mem-per-cpu", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory for each CPU", kJobMakers, kScript},
-  {Id::kMemPerGpu, "mem-per-gpu", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory for each GPU", kJobMakers, kScript},
-  {Id::kGpus, "gpus", 'G', Arg::kRequired, Kind::kGpus, "N", "GPUs in total", kJobMakers, kScript | kJobVariable},
-  {Id::kGpusPerNode, "gpus-per-node", 0, Arg::kRequired, Kind::kGpus, "N", "GPUs on each node", kJobMakers, kScript},
-  {Id::kGpusPerTask, "gpus-per-task", 0, Arg::kRequired, Kind::kGpus, "N", "GPUs for each task", kJobMakers, kScript},
-  {Id::kGres, "gres", 0, Arg::kRequired, Kind::kGres, "gpu:N", "GPUs on each node, as Slurm writes it", kJobMakers, kScript},
-  {Id::kExclusive, "exclusive", 0, Arg::kNone, Kind::kFlag, "", "whole nodes, shared with no other job", kJobMakers, kScript},
-  {Id::kTime, "time", 't', Arg::kRequired, Kind::kDuration, "TIME", "time limit: minutes, HH:MM:SS, D-HH:MM:SS, 90s, 2h", kJobMakers, kScript},
-  {Id::kQueue, "queue", 'p', Arg::kRequired, Kind::kName, "QUEUE", "queue to wait in", kJobMakers, kScript},
-  {Id::kQueue, "partition", 0, Arg::kRequired, Kind::kName, "QUEUE", "queue to wait in", kJobMakers, kScript | kAlias},
+  {Id::kJobName, "job-name", 'J', Arg::kRequired, Kind::kName, "NAME", "name of the job (default: the script's name)", kChangeable, kScript | kJobVariable},
+  {Id::kNodes, "nodes", 'N', Arg::kRequired, Kind::kNodeRange, "MIN[-MAX]", "number of nodes", kChangeable, kScript},
+  {Id::kNtasks, "ntasks", 'n', Arg::kRequired, Kind::kCount, "N", "number of tasks", kChangeable, kScript | kJobVariable},
+  {Id::kNtasksPerNode, "ntasks-per-node", 0, Arg::kRequired, Kind::kCount, "N", "tasks on each node", kChangeable, kScript},
+  {Id::kNtasksPerNode, "tasks-per-node", 0, Arg::kRequired, Kind::kCount, "N", "tasks on each node", kChangeable, kScript | kAlias},
+  {Id::kCpusPerTask, "cpus-per-task", 'c', Arg::kRequired, Kind::kCount, "N", "CPUs (physical cores) for each task", kChangeable, kScript | kJobVariable},
+  {Id::kMem, "mem", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory to set aside on each node (4G, 512M; MiB when bare); nothing limits the job to it yet", kChangeable, kScript},
+  {Id::kMemPerCpu, "mem-per-cpu", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory for each CPU", kChangeable, kScript},
+  {Id::kMemPerGpu, "mem-per-gpu", 0, Arg::kRequired, Kind::kMemory, "SIZE", "memory for each GPU", kChangeable, kScript},
+  {Id::kGpus, "gpus", 'G', Arg::kRequired, Kind::kGpus, "N", "GPUs in total", kChangeable, kScript | kJobVariable},
+  {Id::kGpusPerNode, "gpus-per-node", 0, Arg::kRequired, Kind::kGpus, "N", "GPUs on each node", kChangeable, kScript},
+  {Id::kGpusPerTask, "gpus-per-task", 0, Arg::kRequired, Kind::kGpus, "N", "GPUs for each task", kChangeable, kScript},
+  {Id::kGres, "gres", 0, Arg::kRequired, Kind::kGres, "gpu:N", "GPUs on each node, as Slurm writes it", kChangeable, kScript},
+  {Id::kExclusive, "exclusive", 0, Arg::kNone, Kind::kFlag, "", "whole nodes, shared with no other job", kChangeable, kScript},
+  {Id::kTime, "time", 't', Arg::kRequired, Kind::kDuration, "TIME", "time limit: minutes, HH:MM:SS, D-HH:MM:SS, 90s, 2h", kChangeable, kScript},
+  {Id::kTimeMin, "time-min", 0, Arg::kRequired, Kind::kDurationOrNone, "TIME", "the time limit may be shortened down to this to start sooner (none: it may not)", kChangeable, kScript},
+  {Id::kDeadline, "deadline", 0, Arg::kRequired, Kind::kTimeOrNone, "TIME", "give up when it cannot end by then, and stop it then (16:00, now+2h, none)", kChangeable, kScript},
+  {Id::kQueue, "queue", 'p', Arg::kRequired, Kind::kName, "QUEUE", "queue to wait in", kChangeable, kScript},
+  {Id::kQueue, "partition", 0, Arg::kRequired, Kind::kName, "QUEUE", "queue to wait in", kChangeable, kScript | kAlias},
   {Id::kArray, "array", 'a', Arg::kRequired, Kind::kArray, "SPEC[%MAX]", "an array of jobs with these indices (0-9, 1,3,5-9:2), at most MAX at a time", kSubmit, kScript},
-  {Id::kNice, "nice", 0, Arg::kOptional, Kind::kNice, "N", "lower the priority by N (default 100)", kJobMakers, kScript},
+  {Id::kNice, "nice", 0, Arg::kOptional, Kind::kNice, "N", "lower the priority by N (default 100)", kChangeable, kScript},
   {Id::kHold, "hold", 'H', Arg::kNone, Kind::kFlag, "", "wait until released", kJobMakers, kScript},
-  {Id::kDependency, "dependency", 'd', Arg::kRequired, Kind::kText, "LIST", "wait for other jobs: after:ID[+MINUTES], afterany:ID, afterok:ID:ID, afternotok:ID, singleton; joined by , (all) or ? (any)", kJobMakers, kScript},
-  {Id::kBegin, "begin", 'b', Arg::kRequired, Kind::kTime, "TIME", "start no earlier (16:00, 2030-01-31T08:00, now+1h)", kJobMakers, kScript},
-  {Id::kNodelist, "nodelist", 'w', Arg::kRequired, Kind::kNodeList, "NODES", "these nodes must be among the job's (n[1-4,7])", kJobMakers, kScript | kJobVariable},
-  {Id::kExclude, "exclude", 'x', Arg::kRequired, Kind::kNodeList, "NODES", "nodes that must not be used", kJobMakers, kScript},
-  {Id::kConstraint, "constraint", 'C', Arg::kRequired, Kind::kText, "FEATURES", "features that nodes must have: a&b, a|(b&c), [a|b] (all nodes the same one), a*2&b*4 (so many of the nodes)", kJobMakers, kScript},
-  {Id::kSwitches, "switches", 0, Arg::kRequired, Kind::kText, "N[@TIME]", "at most N leaf switches; after waiting so long any number", kJobMakers, kScript},
-  {Id::kSegment, "segment", 0, Arg::kRequired, Kind::kCount, "N", "the nodes come in groups of N, each inside one block of the network", kJobMakers, kScript},
-  {Id::kAccount, "account", 'A', Arg::kRequired, Kind::kName, "NAME", "account to charge (recorded)", kJobMakers, kScript},
-  {Id::kQos, "qos", 'q', Arg::kRequired, Kind::kName, "NAME", "quality of service (recorded)", kJobMakers, kScript},
-  {Id::kComment, "comment", 0, Arg::kRequired, Kind::kText, "TEXT", "a remark kept with the job", kJobMakers, kScript},
+  {Id::kDependency, "dependency", 'd', Arg::kRequired, Kind::kText, "LIST", "wait for other jobs: after:ID[+MINUTES], afterany:ID, afterok:ID:ID, afternotok:ID, aftercorr:ID, singleton; joined by , (all) or ? (any)", kChangeable, kScript},
+  {Id::kBegin, "begin", 'b', Arg::kRequired, Kind::kTime, "TIME", "start no earlier (16:00, 2030-01-31T08:00, now+1h)", kChangeable, kScript},
+  {Id::kNodelist, "nodelist", 'w', Arg::kRequired, Kind::kNodeList, "NODES", "these nodes must be among the job's (n[1-4,7])", kChangeable, kScript | kJobVariable},
+  {Id::kExclude, "exclude", 'x', Arg::kRequired, Kind::kNodeList, "NODES", "nodes that must not be used", kChangeable, kScript},
+  {Id::kConstraint, "constraint", 'C', Arg::kRequired, Kind::kText, "FEATURES", "features that nodes must have: a&b, a|(b&c), [a|b] (all nodes the same one), a*2&b*4 (so many of the nodes)", kChangeable, kScript},
+  {Id::kSwitches, "switches", 0, Arg::kRequired, Kind::kText, "N[@TIME]", "at most N leaf switches; after waiting so long any number", kChangeable, kScript},
+  {Id::kSegment, "segment", 0, Arg::kRequired, Kind::kCount, "N", "the nodes come in groups of N, each inside one block of the network", kChangeable, kScript},
+  {Id::kAccount, "account", 'A', Arg::kRequired, Kind::kName, "NAME", "account to charge (default: the user's own)", kChangeable, kScript},
+  {Id::kQos, "qos", 'q', Arg::kRequired, Kind::kName, "NAME", "quality of service (default: the account's)", kChangeable, kScript},
+  {Id::kComment, "comment", 0, Arg::kRequired, Kind::kText, "TEXT", "a remark kept with the job", kChangeable, kScript},
   {Id::kChdir, "chdir", 'D', Arg::kRequired, Kind::kPath, "DIR", "working directory (default: where it is submitted)", kJobMakers, kScript},
-  {Id::kOutput, "output", 'o', Arg::kRequired, Kind::kPath, "FILE", "standard output; %j %A %a %x %u %N %n %t %% are filled in", kJobMakers, kScript},
-  {Id::kError, "error", 'e', Arg::kRequired, Kind::kPath, "FILE", "standard error (default: with standard output)", kJobMakers, kScript},
+  {Id::kOutput, "output", 'o', Arg::kRequired, Kind::kPath, "FILE", "standard output; %j %A %a %x %u %N %n %t %% are filled in", kChangeable, kScript},
+  {Id::kError, "error", 'e', Arg::kRequired, Kind::kPath, "FILE", "standard error (default: with standard output)", kChangeable, kScript},
   {Id::kInput, "input", 'i', Arg::kRequired, Kind::kPath, "FILE", "standard input (submit: default nothing; run: a file, all or none, default the caller's to rank 0)", kJobMakers, kScript},
   {Id::kOpenMode, "open-mode", 0, Arg::kRequired, Kind::kChoice, "truncate|append", "what to do with output files that exist", kJobMakers, kScript},
   {Id::kExport, "export", 0, Arg::kRequired, Kind::kExport, "LIST", "environment to pass: ALL (default), NONE, or NAME,NAME=VALUE,...", kJobMakers, kScript},
-  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "start again when a node fails (recorded; jobs are not started again yet)", kJobMakers, kScript},
-  {Id::kNoRequeue, "no-requeue", 0, Arg::kNone, Kind::kFlag, "", "never start again", kJobMakers, kScript},
+  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "start again when a node fails (recorded; jobs are not started again yet)", kChangeable, kScript},
+  {Id::kNoRequeue, "no-requeue", 0, Arg::kNone, Kind::kFlag, "", "never start again", kChangeable, kScript},
   {Id::kMailUser, "mail-user", 0, Arg::kRequired, Kind::kText, "ADDRESS", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
   {Id::kMailType, "mail-type", 0, Arg::kRequired, Kind::kText, "TYPES", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
 
@@ -87,10 +89,10 @@ constexpr OptionInfo kOptions[] = {
   {Id::kOvercommit, "overcommit", 'O', Arg::kNone, Kind::kFlag, "", "accepted", kSrun, kIgnored},
 
   // Filters and views.
-  {Id::kUser, "user", 'u', Arg::kRequired, Kind::kName, "USER", "only jobs of this user", kQueue | kHistory | kCancel, kPlain},
+  {Id::kUser, "user", 'u', Arg::kRequired, Kind::kName, "USER", "only jobs of this user", kQueue | kHistory | kCancel | kShow, kPlain},
   {Id::kMe, "me", 0, Arg::kNone, Kind::kFlag, "", "only the caller's jobs", kQueue | kHistory | kCancel, kPlain},
-  {Id::kQueue, "queue", 'p', Arg::kRequired, Kind::kName, "QUEUE", "only jobs of this queue", kQueue | kCancel, kPlain},
-  {Id::kQueue, "partition", 0, Arg::kRequired, Kind::kName, "QUEUE", "only jobs of this queue", kQueue | kCancel, kAlias},
+  {Id::kQueue, "queue", 'p', Arg::kRequired, Kind::kName, "QUEUE", "only jobs of this queue", kQueue | kCancel | kShow, kPlain},
+  {Id::kQueue, "partition", 0, Arg::kRequired, Kind::kName, "QUEUE", "only jobs of this queue", kQueue | kCancel | kShow, kAlias},
   {Id::kStates, "state", 't', Arg::kRequired, Kind::kStates, "STATE,...", "only jobs in these states", kQueue | kHistory | kCancel, kPlain},
   {Id::kStates, "states", 0, Arg::kRequired, Kind::kStates, "STATE,...", "only jobs in these states", kQueue | kHistory | kCancel, kAlias},
   {Id::kName, "name", 'n', Arg::kRequired, Kind::kName, "NAME", "only jobs of this name", kQueue | kCancel, kPlain},
@@ -105,7 +107,15 @@ constexpr OptionInfo kOptions[] = {
   {Id::kErrFile, "err", 0, Arg::kNone, Kind::kFlag, "", "standard error in place of standard output", kLogs, kPlain},
   {Id::kStep, "step", 0, Arg::kRequired, Kind::kCountOrZero, "S", "the output of this step", kLogs, kPlain},
   {Id::kTask, "task", 0, Arg::kRequired, Kind::kCountOrZero, "T", "the output of this task", kLogs, kPlain},
-  {Id::kNoHeader, "noheader", 0, Arg::kNone, Kind::kFlag, "", "no line of titles", kQueue | kHistory | kNodes, kPlain},
+  {Id::kNoHeader, "noheader", 0, Arg::kNone, Kind::kFlag, "", "no line of titles", kQueue | kHistory | kNodes | kShow | kAccount | kUser | kQos, kPlain},
+
+  // Of update.
+  {Id::kArrayLimit, "array", 'a', Arg::kRequired, Kind::kText, "%MAX", "at most MAX tasks of the array at a time (%0: no limit)", kUpdate, kPlain},
+  {Id::kSet, "set", 0, Arg::kRequired, Kind::kText, "KEY=VALUE", "of a queue or the configuration: set this key", kUpdate, kRepeats},
+  {Id::kReset, "reset", 0, Arg::kOptional, Kind::kText, "KEY", "of a queue or the configuration: as the file says, the named keys, or all of a queue", kUpdate, kRepeats},
+  {Id::kCreate, "create", 0, Arg::kNone, Kind::kFlag, "", "make a new queue", kUpdate, kPlain},
+  {Id::kDelete, "delete", 0, Arg::kNone, Kind::kFlag, "", "remove a queue that was made with --create", kUpdate, kPlain},
+  {Id::kForce, "force", 0, Arg::kNone, Kind::kFlag, "", "also when jobs that wait could not start any more", kUpdate, kPlain},
 
   // keygen and local.
   {Id::kOut, "out", 'o', Arg::kRequired, Kind::kPath, "FILE", "where to write the secret key; FILE.pub gets the public one", kKeygen, kPlain},
@@ -135,8 +145,6 @@ constexpr OptionInfo kOptions[] = {
   {Id::kBenchShapes, "shapes", 0, Arg::kRequired, Kind::kText, "N", "with --bench: different requests among them (default 200)", kSimulate, kPlain},
 
   // Of a job, not there yet. They are known so that they are refused by name and not taken for something else.
-  {Id::kTimeMin, "time-min", 0, Arg::kRequired, Kind::kText, "TIME", "the shortest time limit that will do", kJobMakers, kLaterScript},
-  {Id::kDeadline, "deadline", 0, Arg::kRequired, Kind::kText, "TIME", "give up when it cannot end by then", kJobMakers, kLaterScript},
   {Id::kLicenses, "licenses", 'L', Arg::kRequired, Kind::kText, "NAME:N", "licences to hold", kJobMakers, kLaterScript},
   {Id::kSignalBefore, "signal", 0, Arg::kRequired, Kind::kText, "[B:]SIGNAL[@TIME]", "a signal before the time limit", kJobMakers, kLaterScript},
   {Id::kRestartOnNodeLoss, "restart-on-node-loss", 0, Arg::kNone, Kind::kFlag, "", "start again elsewhere when a node is lost", kJobMakers, kLaterScript},
@@ -154,7 +162,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kPriority, "priority", 0, Arg::kRequired, Kind::kText, "N", "fixed priority", kJobMakers, kLaterScript},
 
   // Everywhere.
-  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kCancel | kHold | kRelease | kDrain | kResume | kLocal | kVersion | kPing, kPlain},
+  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kCancel | kHold | kRelease | kUpdate | kDrain | kResume | kLocal | kVersion | kPing | kAccount | kUser | kQos, kPlain},
   {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object when the step is over; what the tasks print goes to standard error", kRun, kPlain},
   {Id::kConfig, "config", 0, Arg::kRequired, Kind::kPath, "FILE", "configuration file (default: $MUSTER_CONFIG, /etc/muster/muster.toml)", kOnline, kPlain},
   {Id::kKey, "key", 0, Arg::kRequired, Kind::kPath, "FILE", "the caller's key file (default: $MUSTER_KEY, [cluster] key)", kOnline, kPlain},
@@ -175,16 +183,44 @@ constexpr CommandInfo kCommands[] = {
    "back; the exit status is the highest of the tasks'. Interrupted twice within a second it kills the tasks.", true},
   {kSrun, "srun", "COMMAND [ARGUMENT...]", "run a command as tasks, as Slurm's srun does", "", true},
   {kQueue, "queue", "", "list jobs that wait or run", "", false},
-  {kShow, "show", "job|node|queue|config [NAME...]", "show everything about one thing", "", false},
+  {kShow, "show", "job|node|queue|config|priority [NAME...]", "show everything about one thing",
+   "`show priority` lists the points of waiting jobs, the first to be served at the top; --user and --queue choose.", false},
   {kWhy, "why", "JOB", "say why a job does not run", "", false},
   {kNodes, "nodes", "[NODES]", "list nodes", "", false},
   {kCancel, "cancel", "[ID|ID_[RANGE]...]", "end jobs, or send them a signal", "", false},
   {kHold, "hold", "ID...", "keep pending jobs from starting", "", false},
   {kRelease, "release", "ID...", "let held jobs start", "", false},
+  {kUpdate, "update", "ID...|queue NAME|config [KEY=VALUE...]", "change jobs, queues or settings",
+   "  ID... --OPTION VALUE        changes jobs that wait; of running ones --time, --job-name and --comment\n"
+   "  queue NAME --set KEY=VALUE  changes a queue at once and over restarts; --reset as configured; --create, --delete\n"
+   "  config --set SECTION.KEY=VALUE  changes another key of the configuration that the controller reads\n"
+   "Queues and settings need an administrator. A time limit of a running job can be raised by an administrator only.", false},
   {kLogs, "logs", "JOB", "print a job's output, over the network", "", false},
   {kHistory, "history", "", "list jobs that have ended", "", false},
   {kDrain, "drain", "NODES", "start no more jobs on nodes", "", false},
   {kResume, "resume", "NODES", "let drained nodes take jobs again", "", false},
+  {kAccount, "account", "add|modify|delete|list [NAME] [KEY=VALUE...]", "manage accounts and their limits",
+   "Settings (an empty value takes one away; docs/accounting.md explains them):\n"
+   "  parent=ACCOUNT shares=N default_qos=QOS allowed_qos=QOS,...   (+QOS adds to the list, -QOS takes away)\n"
+   "  jobs= pending= cpus= gpus= nodes= cpu_minutes=   what all its jobs may use together\n"
+   "  user.jobs= user.cpus= ...                        what each user may use in it\n"
+   "  job.time= job.cpus= job.gpus= job.nodes=         what one job may ask for\n"
+   "list takes names; the others need an administrator's key.", false},
+  {kUser, "user", "add|modify|delete|list [NAME] [KEY=VALUE...]", "manage users and their places in accounts",
+   "Settings (an empty value takes one away; docs/accounting.md explains them):\n"
+   "  account=ACCOUNT        the place in an account that the following are about\n"
+   "  shares=N jobs= pending= cpus= gpus= nodes= cpu_minutes= job.time= job.cpus= job.gpus= job.nodes=\n"
+   "  default_account=ACCOUNT allowed_qos=QOS,...\n"
+   "`add NAME account=ACCOUNT` also adds a place to a user who is there; `delete NAME account=ACCOUNT` takes one away.\n"
+   "list takes names; the others need an administrator's key.", false},
+  {kQos, "qos", "add|modify|delete|list [NAME] [KEY=VALUE...]", "manage qualities of service",
+   "Settings (an empty value takes one away; docs/accounting.md explains them):\n"
+   "  priority=POINTS usage_factor=PERCENT preempts=QOS,... preempt_mode=queue|requeue|cancel|checkpoint|suspend\n"
+   "  preempt_grace=TIME\n"
+   "  jobs= pending= cpus= gpus= nodes= cpu_minutes=   what all its jobs may use together\n"
+   "  user.jobs= ... account.jobs= ...                 what each user and each account may use in it\n"
+   "  job.time= job.cpus= job.gpus= job.nodes=         what one job may ask for\n"
+   "list takes names; the others need an administrator's key.", false},
   {kPing, "ping", "", "ask the controller how it is", "", false},
   {kKeygen, "keygen", "cluster|node|user", "make a key pair", "", false},
   {kLocal, "local", "start|stop|status|restart|kill|add [NAME|N]", "a cluster of pretended nodes on this machine",

@@ -311,6 +311,15 @@ Status check_value(const Given& given) {
     }
     case ValueKind::kSignal:
       return status_of(parse_signal(text, what));
+    case ValueKind::kDurationOrNone: {
+      if (text == "none") return ok_status();
+      const auto duration = parse_duration(text);
+      if (!duration.ok()) return prefixed(what, duration.error());
+      if (duration->us <= 0) return bad(what, text, "is no time at all: give at least a second, or none");
+      return ok_status();
+    }
+    case ValueKind::kTimeOrNone:
+      return text == "none" ? ok_status() : status_of(parse_time(text, what, Instant::from_s(1)));
     case ValueKind::kTime:
       return status_of(parse_time(text, what, Instant::from_s(1)));
     case ValueKind::kChoice:

@@ -45,11 +45,18 @@ enum Command : std::uint32_t {
   kCompletion = 1U << 18,
   kPing = 1U << 19,
   kSimulate = 1U << 20,
+  kAccount = 1U << 24,
+  kUser = 1U << 25,
+  kQos = 1U << 26,
+  kUpdate = 1U << 27,
 };
 // Commands that talk to a controller.
 inline constexpr std::uint32_t kOnline = kSubmit | kRun | kSrun | kQueue | kShow | kWhy | kNodes | kCancel | kHold |
-                                         kRelease | kHistory | kDrain | kResume | kLogs | kPing;
+                                         kRelease | kHistory | kDrain | kResume | kLogs | kPing | kAccount | kUser |
+                                         kQos | kUpdate;
 inline constexpr std::uint32_t kJobMakers = kSubmit | kRun | kSrun;
+// Options of a job that can be changed later.
+inline constexpr std::uint32_t kChangeable = kJobMakers | kUpdate;
 
 enum class OptionId : std::uint8_t {
   // everywhere
@@ -185,6 +192,12 @@ enum class OptionId : std::uint8_t {
   kBenchGpus,
   kBenchPending,
   kBenchShapes,
+  // update
+  kArrayLimit,
+  kReset,
+  kCreate,
+  kDelete,
+  kForce,
 };
 
 enum class ArgKind : std::uint8_t { kNone, kRequired, kOptional };
@@ -213,6 +226,8 @@ enum class ValueKind : std::uint8_t {
   kStates,
   kJobIds,
   kKeyValue,
+  kDurationOrNone,
+  kTimeOrNone,
 };
 
 enum OptionFlags : std::uint8_t {

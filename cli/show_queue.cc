@@ -18,6 +18,19 @@ namespace {
 
 constexpr std::string_view kPrefix = "queue.";
 
+void read_limit(const std::string& field, const std::string& value, QueueView& queue) {
+  if (field == "min_nodes" || field == "max_nodes" || field == "max_cpus" || field == "max_gpus") {
+    const auto limit = parse_count(value, field);
+    if (limit.ok() && *limit != 0) queue.limits[field] = *limit;
+  } else if (field == "default_mem_per_cpu") {
+    const auto limit = parse_memory_mib(value);
+    if (limit.ok() && *limit != 0) queue.limits["default_mem_per_cpu_mib"] = *limit;
+  } else if (field.starts_with("allow_") || field.starts_with("deny_")) {
+    if (value.empty()) return;
+    for (const std::string_view name : split(value, ',')) queue.access[field].emplace_back(name);
+  }
+}
+
 // The queues that the configuration names: of "queue.debug.max_time" it is debug.
 std::vector<QueueView> queues_of(const pb::ConfigReply& config) {
   std::vector<QueueView> queues;
@@ -32,6 +45,9 @@ std::vector<QueueView> queues_of(const pb::ConfigReply& config) {
       found->name = name;
     }
     const std::string field = key.substr(dot + 1);
+    found->made_at_run_time = value.run_time_queue();
+    if (value.overridden()) found->overridden.push_back(field);
+    read_limit(field, value.value(), *found);
     if (field == "state") {
       found->state = value.value();
     } else if (field == "priority") {
@@ -60,6 +76,12 @@ std::string time_text(Duration time) {
   return time.us <= 0 || time.is_infinite() ? "unlimited" : format_duration(time);
 }
 
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 std::string queue_text(const QueueView& queue) {
   std::string out;
   add_line(out, "Queue", queue.name);
@@ -71,6 +93,12 @@ std::string queue_text(const QueueView& queue) {
   add_line(out, "Priority", std::to_string(queue.priority));
   add_line(out, "Longest job", time_text(queue.max_time));
   add_line(out, "Default time", queue.default_time.us <= 0 ? "as of the cluster" : time_text(queue.default_time));
+  for (const auto& [key, limit] : queue.limits) add_line(out, key, std::to_string(limit));
+  for (const auto& [key, names] : queue.access) add_line(out, key, joined(names));
+  add_line(out, "Run time",
+           std::string(queue.made_at_run_time ? "made at run time" : "") +
+               (queue.made_at_run_time && !queue.overridden.empty() ? "; " : "") +
+               (queue.overridden.empty() ? "" : "changed: " + joined(queue.overridden)));
   return out;
 }
 

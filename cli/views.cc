@@ -169,6 +169,9 @@ std::string job_text(const pb::JobView& job) {
   add_line(out, "Priority", std::to_string(job.priority()));
   add_line(out, "Size", size_text(job));
   add_line(out, "Time limit", limit_text(job.time_limit_us()));
+  if (job.time_min_us() != 0) add_line(out, "Shortest limit", limit_text(job.time_min_us()));
+  if (job.deadline_us() != 0) add_line(out, "Deadline", format_time(job.deadline_us()));
+  if (job.begin_us() != 0) add_line(out, "Not before", format_time(job.begin_us()));
   add_line(out, "Submitted",
            format_time(job.submit_time_us()) + (job.submit_host().empty() ? "" : " on " + job.submit_host()));
   if (job.start_time_us() != 0) add_line(out, "Started", format_time(job.start_time_us()));
@@ -422,15 +425,20 @@ int command_history(const Parsed& parsed) {
 }
 
 int command_show(const Parsed& parsed) {
-  constexpr std::string_view kKinds = "job, node, queue or config";
+  constexpr std::string_view kKinds = "job, node, queue, config or priority";
   if (parsed.operands.empty()) return usage_error("show needs a kind of thing: " + std::string(kKinds));
   const std::string& kind = parsed.operands.front();
   if (kind == "reservation") return usage_error("show reservation is not supported yet: use " + std::string(kKinds));
-  if (kind != "job" && kind != "node" && kind != "queue" && kind != "config")
+  if (kind != "job" && kind != "node" && kind != "queue" && kind != "config" && kind != "priority")
     return usage_error("show " + kind + ": no such kind of thing: use " + std::string(kKinds));
   if (kind == "job" && parsed.operands.size() < 2) return usage_error("show job needs an id: muster show job 42");
+  for (const OptionId id : {OptionId::kUser, OptionId::kQueue}) {
+    if (kind != "priority" && parsed.has(id))
+      return usage_error(parsed.last(id)->source + " goes with show priority only: name what you want to see");
+  }
   auto client = Client::open(connect_options(parsed));
   if (!client.ok()) return report_error(client.error());
+  if (kind == "priority") return show_priorities(**client, parsed);
   if (kind == "job") return show_jobs(**client, parsed);
   if (kind == "node") return show_nodes(**client, parsed);
   if (kind == "queue") return show_queues(**client, parsed);

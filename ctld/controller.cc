@@ -8,6 +8,7 @@
 #include "ctld/nodes.h"
 #include "ctld/outbox.h"
 #include "ctld/pipeline.h"
+#include "ctld/policy.h"
 #include "ctld/recovery.h"
 #include "ctld/requests.h"
 #include "ctld/snapshot.h"
@@ -37,6 +38,8 @@ constexpr Duration kLinger = Duration::from_s(1);
 constexpr Duration kLockPatience = Duration::from_s(3);
 constexpr std::size_t kEndpointBytesMax = 4'096;
 
+}  // namespace
+
 Result<sched::Policy> make_policy(const config::Config& config) {
   sched::Policy policy;
   policy.default_queue = config.job.default_queue;
@@ -45,10 +48,17 @@ Result<sched::Policy> make_policy(const config::Config& config) {
   policy.rules.promises = static_cast<std::uint32_t>(config.scheduling.promises);
   policy.age_exponent = static_cast<std::uint32_t>(config.scheduling.age_exponent);
   policy.jobs_max = config.controller.queue_max_jobs;
+  policy.enforce_accounts = config.accounting.enforce;
+  policy.weights = {.age = static_cast<std::int32_t>(config.priority.age_weight),
+                    .size = static_cast<std::int32_t>(config.priority.size_weight),
+                    .queue = static_cast<std::int32_t>(config.priority.queue_weight),
+                    .qos = static_cast<std::int32_t>(config.priority.qos_weight),
+                    .fair_share = static_cast<std::int32_t>(config.priority.fair_share_weight)};
   for (const auto& [name, in] : config.queues) {
     sched::QueuePolicy queue;
     queue.name = name;
     queue.priority = in.priority;
+    queue.factor = static_cast<std::int32_t>(in.factor);
     queue.accepts = in.state == "up" || in.state == "down";
     queue.starts = in.state == "up" || in.state == "drain";
     if (!in.nodes.empty()) {
@@ -57,6 +67,15 @@ Result<sched::Policy> make_policy(const config::Config& config) {
     queue.spread = in.placement == "spread";
     queue.time_max = std::min(in.max_time, config.job.max_time);
     queue.time_default = in.default_time.us != 0 ? in.default_time : config.job.default_time;
+    queue.nodes_min = static_cast<std::uint32_t>(in.min_nodes);
+    queue.nodes_max = static_cast<std::uint32_t>(in.max_nodes);
+    queue.cpus_max = in.max_cpus;
+    queue.gpus_max = in.max_gpus;
+    queue.mem_per_cpu_mib = in.default_mem_per_cpu_mib;
+    queue.allow_accounts = in.allow_accounts;
+    queue.deny_accounts = in.deny_accounts;
+    queue.allow_users = in.allow_users;
+    queue.allow_qos = in.allow_qos;
     policy.queues.push_back(std::move(queue));
   }
   if (policy.find_queue(policy.default_queue) == nullptr) {
@@ -71,6 +90,7 @@ Result<sched::Policy> make_policy(const config::Config& config) {
   return policy;
 }
 
+namespace {
 // The network must be of nodes that there can be: those with an authorized key.
 Status check_nodes_of_network(const config::Config& config) {
   MUSTER_ASSIGN(const Topology topology, config::topology_of(config));
@@ -105,6 +125,13 @@ Status check_nodes_of_network(const config::Config& config) {
     MUSTER_TRY(check("block", one));
   }
   return ok_status();
+}
+
+BillingRules billing_of(const config::AccountingSection& in) {
+  return {.cpu = static_cast<std::uint32_t>(in.cpu_weight),
+          .gpu = static_cast<std::uint32_t>(in.gpu_weight),
+          .memory_gib = static_cast<std::uint32_t>(in.memory_weight),
+          .half_life = in.half_life};
 }
 
 Result<io::Key> load_cluster_key(const config::Config& config) {
@@ -227,6 +254,9 @@ Status Controller::Impl::open(const Recovered& recovered) {
   MUSTER_ASSIGN(zap, io::ZapHandler::authorized_file(*context, config.controller.authorized));
   pipeline.set_journal(*journal);
   if (const auto decision = pipeline.execute(StartTerm{}); !decision.ok()) {
+    return decision.error();
+  }
+  if (const auto decision = pipeline.execute(ConfigureBilling{billing_of(config.accounting)}); !decision.ok()) {
     return decision.error();
   }
   pipeline.after_commit([this] { serve(); });
@@ -388,7 +418,7 @@ Controller::~Controller() = default;
 Result<std::unique_ptr<Controller>> Controller::start(io::Loop& loop, const config::Config& config,
                                                       std::function<void(int)> finished) {
   const std::string& state_dir = config.controller.state_dir;
-  MUSTER_ASSIGN(auto policy, make_policy(config));
+  MUSTER_TRY(make_policy(config));
   MUSTER_ASSIGN(auto key, load_cluster_key(config));
   MUSTER_TRY(check_nodes_of_network(config));
   MUSTER_TRY(io::make_dirs(state_dir, 0700));
@@ -400,6 +430,13 @@ Result<std::unique_ptr<Controller>> Controller::start(io::Loop& loop, const conf
                              {"snapshot", recovered.snapshot_seq},
                              {"replayed", recovered.batches_replayed},
                              {"jobs", recovered.state.jobs.size() + recovered.state.arrays.size()}});
+  std::vector<std::string> problems;
+  MUSTER_ASSIGN(auto policy, make_policy(config::with_usable_settings(config, recovered.state.settings, problems)));
+  for (const std::string& problem : problems) {
+    io::log_warning(
+        "a setting that was changed at run time does not fit the configuration file any more and is left out",
+        {{"setting", problem}});
+  }
   Recovered about;
   about.position = recovered.position;
   about.batches_replayed = recovered.batches_replayed;

@@ -263,6 +263,7 @@ void Nodes::perform(const Effects& effects) {
   };
   std::map<NodeIndex, Owed> owed;
   std::vector<const SendStop*> stops;
+  std::vector<const SendLimit*> limits;
   for (const auto& effect : effects) {
     if (const auto* launch = std::get_if<SendLaunch>(&effect)) {
       owed[launch->node].launches.push_back(&launch->order);
@@ -270,6 +271,8 @@ void Nodes::perform(const Effects& effects) {
       owed[ack->node].acks.push_back(ack->key);
     } else if (const auto* stop = std::get_if<SendStop>(&effect)) {
       stops.push_back(stop);
+    } else if (const auto* limit = std::get_if<SendLimit>(&effect)) {
+      limits.push_back(limit);
     }
   }
   for (const auto& [node, each] : owed) {
@@ -289,6 +292,13 @@ void Nodes::perform(const Effects& effects) {
     pb::ControllerMessage message;
     wire::to_pb(stop->order, *message.mutable_stop());
     send(stop->node, message);
+  }
+  // One that overtakes its launch is lost on the node: the launch was made before it. So it is sent again when the node
+  // says that it runs the attempt (AttemptConfirmed).
+  for (const auto* limit : limits) {
+    pb::ControllerMessage message;
+    wire::to_pb(limit->order, *message.mutable_limit());
+    send(limit->node, message);
   }
 }
 

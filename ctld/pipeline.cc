@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "core/engine/deadline.h"
 #include "lib/io/clock.h"
 #include "lib/io/log.h"
 
@@ -20,7 +21,11 @@ bool calls_for_plan(const Fact& fact) {
         return std::is_same_v<T, JobSubmitted> || std::is_same_v<T, JobReleased> || std::is_same_v<T, JobHeld> ||
                std::is_same_v<T, NodeRegistered> || std::is_same_v<T, NodeResumed> || std::is_same_v<T, NodeDrained> ||
                std::is_same_v<T, NodeBecameUnreachable> || std::is_same_v<T, AttemptEndedOnNode> ||
-               std::is_same_v<T, JobEnded> || std::is_same_v<T, ArrayTasksEnded>;
+               std::is_same_v<T, JobEnded> || std::is_same_v<T, ArrayTasksEnded> || std::is_same_v<T, JobUpdated> ||
+               std::is_same_v<T, AttemptTimeLimitChanged> || std::is_same_v<T, ArrayTasksHeld> ||
+               std::is_same_v<T, ArrayTasksReleased> ||
+               std::is_same_v<T, AccountSet> || std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> ||
+               std::is_same_v<T, UserRemoved> || std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved>;
       },
       fact.body);
 }
@@ -51,6 +56,12 @@ Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, Pi
                      want_plan();
                      arm_begin_timer();
                    }),
+      deadline_timer_(loop,
+                      [this] {
+                        deadline_armed_.reset();
+                        (void)execute(Tick{});
+                        arm_deadline_timer();
+                      }),
       refresh_timer_(loop,
                      [this] {
                        plan_memory_ = {};  // also when the wall clock was set back and seems to stand still
@@ -65,6 +76,7 @@ Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, Pi
     }
   }
   arm_begin_timer();
+  arm_deadline_timer();
 }
 
 Pipeline::~Pipeline() = default;
@@ -92,6 +104,17 @@ Result<engine::Decision> Pipeline::execute(const Command& command) {
   return decision;
 }
 
+Result<engine::Decision> Pipeline::change_settings(const engine::ChangeSettings& command, sched::Policy next) {
+  auto decision = engine::decide_settings(state_, policy_, next, command, now());
+  if (decision.ok()) {
+    policy_ = std::move(next);
+    plan_memory_ = {};
+    plan_wanted_ = true;
+    take(*decision);
+  }
+  return decision;
+}
+
 // Applies the facts; what the decision is for others (ids, notes) stays in it.
 void Pipeline::take(engine::Decision& decision) {
   auto& open = *open_;
@@ -105,8 +128,13 @@ void Pipeline::take(engine::Decision& decision) {
     if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
       watch_begin(submitted->spec->begin);
     }
+    if (const auto* updated = std::get_if<JobUpdated>(&fact.body)) {
+      watch_begin(updated->spec->begin);
+      plan_memory_ = {};  // it may remember a place for what the job asked for before
+    }
     open.batch.facts.push_back(fact);
   }
+  arm_deadline_timer();
   for (std::size_t i = first_effect; i < open.effects.size(); ++i) {
     if (const auto* record = std::get_if<RecordHistory>(&open.effects[i])) {
       open.batch.history.push_back(record->summary);
@@ -285,6 +313,21 @@ void Pipeline::watch_begin(Instant begin) {
     begins_.insert(begin);
     arm_begin_timer();
   }
+}
+
+void Pipeline::arm_deadline_timer() {
+  const auto next = engine::next_deadline(state_);
+  if (next == deadline_armed_) {
+    return;
+  }
+  deadline_armed_ = next;
+  if (!next) {
+    deadline_timer_.stop();
+    return;
+  }
+  const Duration wait = std::max(Duration{}, *next - now()) + Duration::from_ms(1);
+  // As with begin times: a wall clock that was set back must not make the wait much too long.
+  deadline_timer_.start_once(std::min(wait, Duration::from_s(60)));
 }
 
 void Pipeline::arm_begin_timer() {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/engine/engine.h"
+#include "core/engine/settings.h"
 #include "ctld/journal.h"
 #include "lib/io/loop.h"
 
@@ -57,12 +58,15 @@ class Pipeline {
   // The process is about to end: the State stays where it is until then, since to free a million jobs takes a second.
   // Nothing else of the pipeline may be used after it.
   void abandon_state();
+  // As it is now: settings change it (change_settings).
   [[nodiscard]] const sched::Policy& policy() const { return policy_; }
   // Wall time that never decreases, also not below what the journal has seen.
   Instant now();
 
   // Decides and applies. An error changed nothing.
   Result<engine::Decision> execute(const Command& command);
+  // Decides whether the settings may change, and then plans by `next`, which is what they make of the policy.
+  Result<engine::Decision> change_settings(const engine::ChangeSettings& command, sched::Policy next);
   // Only decides.
   Result<engine::Decision> test(const Command& command);
   // Goes into the open batch once, however often it is given.
@@ -95,10 +99,11 @@ class Pipeline {
   void take(engine::Decision& decision);
   void watch_begin(Instant begin);
   void arm_begin_timer();
+  void arm_deadline_timer();
 
   io::Loop& loop_;
   engine::State state_;
-  const sched::Policy policy_;
+  sched::Policy policy_;
   const PipelineLimits limits_;
   PipelineHooks hooks_;
   Journal* journal_ = nullptr;
@@ -117,6 +122,8 @@ class Pipeline {
   // Times at which jobs may begin, the earliest first.
   std::multiset<Instant> begins_;
   io::Timer begin_timer_;
+  std::optional<Instant> deadline_armed_;
+  io::Timer deadline_timer_;  // when a job must end or can no longer end in time
   [[nodiscard]] Duration reunion_wait();
   Instant term_start_;
   io::Timer refresh_timer_;  // runs while the last plan used promises as they were

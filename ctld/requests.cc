@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <optional>
 #include <set>
 #include <utility>
@@ -70,13 +71,14 @@ Status check_script(const std::string& script, std::uint64_t bytes_max) {
   return ok_status();
 }
 
-// A job that the submission's dependency names and of which neither the state nor what was looked up tells.
-std::optional<DependencyTarget> unknown_target(const engine::State& state, const SubmitJob& command) {
+// A job that a dependency names and of which neither the state nor what was looked up tells.
+std::optional<DependencyTarget> unknown_target(const engine::State& state, const Dependency& dependency,
+                                               const std::vector<EndedJob>& ended_jobs) {
   std::set<DependencyTarget> told;
-  for (const EndedJob& ended : command.ended) {
+  for (const EndedJob& ended : ended_jobs) {
     told.insert(ended.target);
   }
-  for (const DependencyTerm& term : command.spec->dependency.terms) {
+  for (const DependencyTerm& term : dependency.terms) {
     if (term.kind == DependencyKind::kSingleton || told.contains(term.target)) {
       continue;
     }
@@ -243,6 +245,16 @@ void Requests::on_request(const std::string& peer, const Caller& caller, const p
       return ticket(call, request);
     case pb::Request::kConfig:
       return show_config(call);
+    case pb::Request::kUpdate:
+      return update(call, request);
+    case pb::Request::kSettings:
+      return change_settings(call, request);
+    case pb::Request::kAccountingChange:
+      return change_accounting(call, request);
+    case pb::Request::kAccounting:
+      return accounting(call, request);
+    case pb::Request::kPriorities:
+      return priorities(call, request);
     case pb::Request::BODY_NOT_SET:
       break;
   }
@@ -315,13 +327,12 @@ void Requests::plan_test(const engine::Decision& decision, pb::SubmitReply& out)
   }
 }
 
-// A submission that waits for what the history knows of the jobs that it depends on.
-struct Requests::Submission {
+// A request that waits for what the history knows of the jobs that its dependency names.
+struct Requests::Lookup {
   Call call;
-  SubmitJob command;
-  std::string script;
-  std::string environment;
-  bool test_only = false;
+  Dependency dependency;
+  std::vector<EndedJob> ended;
+  std::function<void(std::vector<EndedJob>)> done;
 };
 
 void Requests::submit(const Call& call, const pb::Request& request) {
@@ -342,62 +353,75 @@ void Requests::submit(const Call& call, const pb::Request& request) {
   if (in.test_only()) {
     command.request = RequestId{};
   }
-  const auto target = unknown_target(pipeline_.state(), command);
-  if (!target) {
-    return accept(call, command, in.script(), in.environment(), in.test_only());
-  }
-  const auto submission =
-      std::make_shared<Submission>(Submission{call, std::move(command), in.script(), in.environment(), in.test_only()});
-  look_up(submission, *target);
+  const Dependency& dependency = command.spec->dependency;
+  look_up_ended(call, dependency,
+                [this, call, command, script = in.script(), environment = in.environment(),
+                 test_only = in.test_only()](std::vector<EndedJob> ended) mutable {
+                  command.ended = std::move(ended);
+                  accept(call, command, script, environment, test_only);
+                });
+}
+
+void Requests::look_up_ended(const Call& call, const Dependency& dependency,
+                             std::function<void(std::vector<EndedJob>)> done) {
+  go_on(std::make_shared<Lookup>(Lookup{call, dependency, {}, std::move(done)}));
 }
 
 // Asks the history whether the job, task or whole array has ended, and how. What has just ended is in it after the open
 // batch.
-void Requests::look_up(const std::shared_ptr<Submission>& submission, const DependencyTarget& target) {
+void Requests::look_up(const std::shared_ptr<Lookup>& lookup, const DependencyTarget& target) {
   HistoryFilter filter;
   filter.items.push_back({target.job, target.has_task, {}});
   if (target.has_task) {
     filter.items.back().indices.push_back(ArrayRange{target.task, target.task, 1});
   }
   filter.limit = kNamedTasksMax;
-  pipeline_.after_commit([this, submission, target, filter = std::move(filter)]() mutable {
+  pipeline_.after_commit([this, lookup, target, filter = std::move(filter)]() mutable {
     HistoryFilter bad_ends = filter;
     for (std::uint32_t state = 0; state <= static_cast<std::uint32_t>(JobState::kDeadline); ++state) {
       if (is_terminal(static_cast<JobState>(state)) && static_cast<JobState>(state) != JobState::kCompleted) {
         bad_ends.states.push_back(static_cast<JobState>(state));
       }
     }
-    const Call call = submission->call;
-    read_history(call, std::move(filter), [this, call, submission, target, bad_ends](HistoryRows rows) mutable {
+    read_history(lookup->call, std::move(filter), [this, lookup, target, bad_ends](HistoryRows rows) mutable {
       EndedJob ended{.target = target, .completed = true, .start = {}};
       bool found = false;
       for (const JobSummary& row : rows->jobs) {
         if (is_meant(row, target)) {
           found = true;
           ended.start = std::max(ended.start, row.start_time);
+          if (row.array == target.job && row.spec->array) {
+            ended.array = row.spec->array;
+          }
         }
       }
       if (!found) {
-        const SubmitJob& command = submission->command;  // refused, unless it repeats an accepted submission
-        return accept(call, command, submission->script, submission->environment, submission->test_only);
+        return lookup->done(std::move(lookup->ended));  // refused, unless it repeats an accepted submission
       }
       rows.reset();
       // An array may have more tasks than rows were asked for: whether one of them failed is a question of its own.
-      read_history(call, std::move(bad_ends), [this, submission, target, ended](const HistoryRows& bad) mutable {
-        ended.completed = std::none_of(bad->jobs.begin(), bad->jobs.end(),
-                                       [&](const JobSummary& row) { return is_meant(row, target); });
-        submission->command.ended.push_back(ended);
-        go_on(submission);
+      read_history(lookup->call, std::move(bad_ends), [this, lookup, target, ended](const HistoryRows& bad) mutable {
+        for (const JobSummary& row : bad->jobs) {
+          if (is_meant(row, target)) {
+            ended.completed = false;
+            add(ended.failed, {row.array_position, row.array_position + row.count});
+          }
+        }
+        if (bad->cut) {
+          ended.array.reset();  // not all of the failed ones are known, so no tasks can be paired with it
+        }
+        lookup->ended.push_back(std::move(ended));
+        go_on(lookup);
       });
     });
   });
 }
 
-void Requests::go_on(const std::shared_ptr<Submission>& submission) {
-  if (const auto target = unknown_target(pipeline_.state(), submission->command)) {
-    return look_up(submission, *target);
+void Requests::go_on(const std::shared_ptr<Lookup>& lookup) {
+  if (const auto target = unknown_target(pipeline_.state(), lookup->dependency, lookup->ended)) {
+    return look_up(lookup, *target);
   }
-  accept(submission->call, submission->command, submission->script, submission->environment, submission->test_only);
+  lookup->done(std::move(lookup->ended));
 }
 
 void Requests::accept(const Call& call, const SubmitJob& command, const std::string& script,
@@ -473,12 +497,16 @@ void Requests::operate(const Call& call, const pb::Request& request) {
       command = ResumeNodes{call.caller, std::move(names)};
       break;
   }
+  operate_on_jobs(call, command);
+}
+
+void Requests::operate_on_jobs(const Call& call, const Command& command) {
   auto decision = pipeline_.execute(command);
   if (!decision.ok()) {
     return fail(call, decision.error());
   }
   if (decision->unknown.empty()) {
-    return answer_operation(call, decision->matched, std::move(decision->notes));
+    return answer_operation(call, decision->matched, std::move(decision->notes), std::move(decision->remarks));
   }
   HistoryFilter filter;
   for (const JobId id : decision->unknown) {
@@ -491,22 +519,24 @@ void Requests::operate(const Call& call, const pb::Request& request) {
       for (const JobId id : decision.unknown) {
         decision.notes.push_back(id_text(id) + ": " + why_unknown(id, rows.ok() ? rows->get() : nullptr));
       }
-      answer_operation(call, decision.matched, std::move(decision.notes));
+      answer_operation(call, decision.matched, std::move(decision.notes), std::move(decision.remarks));
     });
   });
 }
 
-void Requests::answer_operation(const Call& call, std::uint64_t matched, std::vector<std::string> notes) {
+void Requests::answer_operation(const Call& call, std::uint64_t matched, std::vector<std::string> notes,
+                                std::vector<std::string> remarks) {
   auto message = std::make_shared<pb::Reply>();
   auto& out = *message->mutable_operation();
   out.set_matched(matched);
+  out.set_failed(!notes.empty());
+  std::move(remarks.begin(), remarks.end(), std::back_inserter(notes));
   for (std::size_t i = 0; i < std::min(notes.size(), kNotesMax); ++i) {
     out.add_notes(notes[i]);
   }
   if (notes.size() > kNotesMax) {
     out.add_notes("and " + std::to_string(notes.size() - kNotesMax) + " more of this kind");
   }
-  out.set_failed(!notes.empty());
   reply_after_commit(call, std::move(message));
 }
 

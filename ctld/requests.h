@@ -84,7 +84,8 @@ class Requests {
     Duration deadline{};  // CLOCK_BOOTTIME
   };
   struct JobWalk;
-  struct Submission;
+  struct Lookup;
+  struct PriorityWalk;
   using HistoryRows = std::shared_ptr<HistoryPage>;
   struct HistoryRead {
     HistoryFilter filter;
@@ -93,14 +94,20 @@ class Requests {
 
   void ping(const Call& call);
   void submit(const Call& call, const pb::Request& request);
-  void look_up(const std::shared_ptr<Submission>& submission, const DependencyTarget& target);
-  void go_on(const std::shared_ptr<Submission>& submission);
+  // What the history knows of the jobs that a dependency names and the State does not; an error is the answer to the call.
+  void look_up_ended(const Call& call, const Dependency& dependency, std::function<void(std::vector<EndedJob>)> done);
+  void look_up(const std::shared_ptr<Lookup>& lookup, const DependencyTarget& target);
+  void go_on(const std::shared_ptr<Lookup>& lookup);
   void accept(const Call& call, const SubmitJob& command, const std::string& script, const std::string& environment,
               bool test_only);
   void plan_test(const engine::Decision& decision, pb::SubmitReply& out);
   Status check_submission(const Call& call, const pb::Request& request, JobSpec& spec);
   void operate(const Call& call, const pb::Request& request);
-  void answer_operation(const Call& call, std::uint64_t matched, std::vector<std::string> notes);
+  void operate_on_jobs(const Call& call, const Command& command);
+  void answer_operation(const Call& call, std::uint64_t matched, std::vector<std::string> notes,
+                        std::vector<std::string> remarks = {});
+  void update(const Call& call, const pb::Request& request);
+  void change_settings(const Call& call, const pb::Request& request);
   void jobs(const Call& call, const pb::Request& request);
   void jobs_part(const std::shared_ptr<JobWalk>& walk);
   void jobs_named(const std::shared_ptr<JobWalk>& walk);
@@ -119,6 +126,12 @@ class Requests {
   void ticket_of_ended(const Call& call, JobId job, const std::string& client_key);
   Result<std::string> key_of(const Call& call, const std::string& given) const;
   void show_config(const Call& call);
+  void change_accounting(const Call& call, const pb::Request& request);
+  void accounting(const Call& call, const pb::Request& request);
+  void accounting_part(const Call& call, AccountingKind kind, const std::string& after);
+  void accounting_named(const Call& call, AccountingKind kind, const std::vector<std::string>& names);
+  void priorities(const Call& call, const pb::Request& request);
+  void priorities_part(const std::shared_ptr<PriorityWalk>& walk);
 
   void read_history(HistoryFilter filter, std::function<void(Result<HistoryRows>)> done);
   // The same; an error is the answer to the call.

@@ -1,4 +1,4 @@
-// Questions: jobs, nodes, configuration, history.
+// Questions: jobs, nodes, history.
 #include <algorithm>
 #include <utility>
 
@@ -18,6 +18,47 @@ bool matches(const JobSelector& selector, const Job& job) {
   }
   return selector.states.empty() ||
          std::find(selector.states.begin(), selector.states.end(), job.state()) != selector.states.end();
+}
+
+// The record as it is for some of its positions alone: with what keeps those back.
+Job part_of(const Job& array, Positions positions) {
+  Job part = array;
+  part.waiting = std::move(positions);
+  part.held_positions = both(part.held_positions, part.waiting);
+  for (OpenDependency& open : part.open) {
+    open.corr_waits = both(open.corr_waits, part.waiting);
+    open.corr_never = both(open.corr_never, part.waiting);
+  }
+  std::erase_if(part.open, [](const OpenDependency& open) {
+    return open.kind == DependencyKind::kAfterCorr && open.corr_waits.empty() && open.corr_never.empty();
+  });
+  return part;
+}
+
+Job task_alone(const Job& array, std::uint64_t position) {
+  return part_of(array, {{position, position + 1}});
+}
+
+// One row for the waiting tasks of an array that may start, and one more for those that each thing keeps back.
+std::vector<Job> array_rows(const Job& job) {
+  if (!job.is_array_record || job.held || !has_barred(job)) {
+    return {job};
+  }
+  std::vector<Job> rows;
+  Positions left = job.waiting;
+  const auto take = [&](const Positions& set) {
+    if (Positions part = both(left, set); !part.empty()) {
+      left = without(left, part);
+      rows.push_back(part_of(job, std::move(part)));
+    }
+  };
+  take(startable(job));
+  take(job.held_positions);
+  for (const OpenDependency& open : job.open) {
+    take(open.corr_never);
+  }
+  take(left);
+  return rows;
 }
 
 bool is_waiting_at(const Job& array, std::uint64_t position) {
@@ -78,7 +119,9 @@ void Requests::jobs_part(const std::shared_ptr<JobWalk>& walk) {
     const Job& each = take_array ? (array++)->second : (job++)->second;
     const bool shown = matches(walk->selector, each) && !(each.is_array_record && each.waiting.empty());
     if (shown) {
-      views.job(each, walk->with_placement, *list.add_jobs());
+      for (const Job& row : array_rows(each)) {
+        views.job(row, walk->with_placement, *list.add_jobs());
+      }
     }
     seen += shown ? 50 : 1;
   }
@@ -102,10 +145,12 @@ void Requests::jobs_named(const std::shared_ptr<JobWalk>& walk) {
   const auto show = [&](const Job& job, JobId item) {
     walk->shown_items.insert(item);
     if (matches(walk->selector, job) && room() && (job.is_array_record || walk->shown.insert(job.id).second)) {
-      pb::JobView& view = *list.add_jobs();
-      views.job(job, walk->with_placement, view);
-      if (walk->with_explanation && !job.is_active()) {
-        views.explain(job, view);
+      for (const Job& row : array_rows(job)) {
+        pb::JobView& view = *list.add_jobs();
+        views.job(row, walk->with_placement, view);
+        if (walk->with_explanation && !job.is_active()) {
+          views.explain(row, view);
+        }
       }
     }
   };
@@ -113,9 +158,10 @@ void Requests::jobs_named(const std::shared_ptr<JobWalk>& walk) {
     walk->shown_items.insert(item);
     if (matches(walk->selector, array) && room() && walk->shown.insert(JobId(array.id.value + position)).second) {
       pb::JobView& view = *list.add_jobs();
-      views.waiting_task(array, position, view);
+      const Job task = task_alone(array, position);
+      views.waiting_task(task, position, view);
       if (walk->with_explanation) {
-        views.explain(array, view);
+        views.explain(task, view);
       }
     }
   };
@@ -191,7 +237,7 @@ void Requests::jobs_ended(const std::shared_ptr<JobWalk>& walk) {
   });
 }
 
-// ---------------------------------------------------------------- nodes and configuration
+// ---------------------------------------------------------------- nodes
 
 void Requests::nodes(const Call& call, const pb::Request& request) {
   const auto& state = pipeline_.state();
@@ -234,18 +280,6 @@ void Requests::nodes_part(const Call& call, std::vector<NodeIndex> which, std::s
     };
   }
   part_after_commit(call, message, std::move(next));
-}
-
-void Requests::show_config(const Call& call) {
-  auto message = std::make_shared<pb::Reply>();
-  auto& out = *message->mutable_config();
-  for (const auto& key : config::show(config_)) {
-    auto& value = *out.add_values();
-    value.set_key(key.name);
-    value.set_value(key.value);
-    value.set_source(key.is_default ? "default" : config_.path);
-  }
-  reply_after_commit(call, std::move(message));
 }
 
 // ---------------------------------------------------------------- history

@@ -12,6 +12,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -36,6 +37,7 @@ enum class PartKind : char {
   kArrays = 'a',
   kJobs = 'j',
   kRequests = 'r',
+  kAccounts = 'q',
   kDigests = 'd',
   kEnd = 'e',
 };
@@ -119,11 +121,43 @@ Status encode_jobs(const engine::State& state, const Sink& sink) {
   return jobs.flush();
 }
 
+// Nothing at all where accounting was never used.
+Status encode_accounts(const engine::State& state, const Sink& sink) {
+  const sched::Accounts& accounts = state.accounts;
+  PartWriter parts(PartKind::kAccounts, sink);
+  if (accounts.billing() != BillingRules{}) {
+    wire::to_pb(accounts.billing(), *parts.part().mutable_billing());
+    MUSTER_TRY(parts.added());
+  }
+  for (const auto& [name, account] : accounts.accounts()) {
+    wire::to_pb(account, *parts.part().add_accounts());
+    MUSTER_TRY(parts.added());
+  }
+  for (const auto& [name, user] : accounts.users()) {
+    wire::to_pb(user, *parts.part().add_users());
+    MUSTER_TRY(parts.added());
+  }
+  for (const auto& [name, qos] : accounts.all_qos()) {
+    wire::to_pb(qos, *parts.part().add_qos());
+    MUSTER_TRY(parts.added());
+  }
+  for (const UsageRecord& record : accounts.usage_records()) {
+    wire::to_pb(record, *parts.part().add_usage());
+    MUSTER_TRY(parts.added());
+  }
+  return parts.flush();
+}
+
 Status encode_state(const engine::State& state, const Sink& sink) {
   pb::SnapshotPart header;
   header.set_term(state.term.value);
   header.set_now_us(state.now.us);
   header.set_next_job(state.next_job.value);
+  for (const auto& [key, value] : state.settings) {
+    pb::Setting& out = *header.add_settings();
+    out.set_key(key);
+    out.set_value(value);
+  }
   MUSTER_TRY(sink(frame(PartKind::kHeader, header.SerializeAsString())));
   PartWriter nodes(PartKind::kNodes, sink);
   for (const auto& node : state.nodes) {
@@ -141,7 +175,8 @@ Status encode_state(const engine::State& state, const Sink& sink) {
     out.set_at_us(known.at.us);
     MUSTER_TRY(requests.added());
   }
-  return requests.flush();
+  MUSTER_TRY(requests.flush());
+  return encode_accounts(state, sink);
 }
 
 std::vector<Digest> digests_of(const engine::State& state) {
@@ -268,7 +303,7 @@ class SnapshotReader {
  private:
   static bool is_state(PartKind kind) {
     return kind == PartKind::kHeader || kind == PartKind::kNodes || kind == PartKind::kArrays ||
-           kind == PartKind::kJobs || kind == PartKind::kRequests;
+           kind == PartKind::kJobs || kind == PartKind::kRequests || kind == PartKind::kAccounts;
   }
 
   Status finish(const Part& part) {
@@ -335,10 +370,25 @@ struct Decoded {
   Term term;
   Instant now;
   JobId next_job;
+  std::map<std::string, std::string> settings;
   std::vector<Node> nodes;
   std::vector<Job> jobs;
   std::vector<std::pair<RequestId, engine::KnownRequest>> requests;
+  std::vector<Account> accounts;
+  std::vector<User> users;
+  std::vector<Qos> qos;
+  std::vector<UsageRecord> usage;
+  std::optional<BillingRules> billing;
 };
+
+template <typename Message, typename Value>
+Status decode_each(const Message& in, std::vector<Value>& out) {
+  for (const auto& each : in) {
+    MUSTER_ASSIGN(Value value, wire::from_pb(each));
+    out.push_back(std::move(value));
+  }
+  return ok_status();
+}
 
 Result<Decoded> decode_part(const Part& part, const std::map<JobId, Job>& arrays) {
   google::protobuf::Arena arena;
@@ -351,6 +401,9 @@ Result<Decoded> decode_part(const Part& part, const std::map<JobId, Job>& arrays
   out.term = Term(message.term());
   out.now = Instant::from_us(message.now_us());
   out.next_job = JobId(message.next_job());
+  for (const auto& in : message.settings()) {
+    out.settings.emplace(in.key(), in.value());
+  }
   for (const auto& in : message.nodes()) {
     MUSTER_ASSIGN(Node node, wire::from_pb(in));
     out.nodes.push_back(std::move(node));
@@ -372,6 +425,13 @@ Result<Decoded> decode_part(const Part& part, const std::map<JobId, Job>& arrays
     out.requests.emplace_back(RequestId{in.request().high(), in.request().low()},
                               engine::KnownRequest{Instant::from_us(in.at_us()), JobId(in.job())});
   }
+  MUSTER_TRY(decode_each(message.accounts(), out.accounts));
+  MUSTER_TRY(decode_each(message.users(), out.users));
+  MUSTER_TRY(decode_each(message.qos(), out.qos));
+  MUSTER_TRY(decode_each(message.usage(), out.usage));
+  if (message.has_billing()) {
+    MUSTER_ASSIGN(out.billing, wire::from_pb(message.billing()));
+  }
   return out;
 }
 
@@ -380,6 +440,7 @@ void merge(Decoded&& part, engine::State& state) {
     state.term = part.term;
     state.now = part.now;
     state.next_job = part.next_job;
+    state.settings = std::move(part.settings);
   }
   for (auto& node : part.nodes) {
     state.nodes.push_back(std::move(node));
@@ -391,6 +452,21 @@ void merge(Decoded&& part, engine::State& state) {
   }
   for (auto& [id, known] : part.requests) {
     state.requests.emplace_hint(state.requests.end(), id, known);
+  }
+  for (auto& account : part.accounts) {
+    state.accounts.load(std::move(account));
+  }
+  for (auto& user : part.users) {
+    state.accounts.load(std::move(user));
+  }
+  for (auto& qos : part.qos) {
+    state.accounts.load(std::move(qos));
+  }
+  for (const auto& record : part.usage) {
+    state.accounts.load(record);
+  }
+  if (part.billing) {
+    state.accounts.load(*part.billing);
   }
 }
 

@@ -3,8 +3,9 @@
 //
 //   "MUSTSNP1", then parts: kind (1 byte), length (4 bytes, little endian), bytes
 //     h  pb::SnapshotPart with term, time, next id;   n  nodes;   a  array records;   j  jobs;   r  known requests
+//     q  billing rules, accounts, users, QOS, and what was used; none where accounting was never used
 //     d  digests of the blobs that the jobs need, 32 bytes each, sorted
-//     e  the end: seq (8 bytes), hash of the chain at seq, hash of the parts h to r
+//     e  the end: seq (8 bytes), hash of the chain at seq, hash of the parts h to q
 //   and the BLAKE2b-256 of everything before it.
 //
 // The encoding of a State is a function of its value, so two programs that hold the same State have the same hash.

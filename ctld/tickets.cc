@@ -29,8 +29,8 @@ void Tickets::for_job(const LaunchOrder& order, Instant now, pb::Ticket& out) co
   const std::string node = order.peers.empty() ? order.node : order.peers.front().name;
   const std::uint64_t position = order.array.value != 0 ? order.key.job.value - order.array.value : 0;
   fill(*order.spec, output_paths(*order.spec, order.key.job, order.array, position, node), node, body);
-  const Duration life =
-      order.spec->time_limit.is_infinite() ? Duration::from_s(10LL * 365 * 86'400) : order.spec->time_limit;
+  // Not by its time limit, which may be raised while the job holds the ticket. It is of no use when the job has ended.
+  const Duration life = Duration::from_s(10LL * 365 * 86'400);
   body.set_expires_us((now + life + kJobTicketSlack).us);
   seal(key_, body, out);
 }

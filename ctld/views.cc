@@ -28,6 +28,9 @@ void fill_spec(const JobSpec& spec, pb::JobView& out) {
   out.set_task_count(spec.ntasks);
   out.set_cpus_per_task(spec.cpus_per_task);
   out.set_time_limit_us(spec.time_limit.us);
+  out.set_time_min_us(spec.time_min.us);
+  out.set_deadline_us(spec.deadline.us);
+  out.set_begin_us(spec.begin.us);
   out.set_nice(spec.nice);
   out.set_requeue(spec.requeue);
   if (!spec.dependency.terms.empty()) {
@@ -267,6 +270,7 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
   out.set_submit_time_us(job.submit_time.us);
   out.set_eligible_time_us(job.eligible_time.us);
   if (job.is_array_record) {
+    out.set_held(job.held || (!job.waiting.empty() && job.held_positions == job.waiting));
     out.set_id(job.id.value);
     out.set_array(job.id.value);
     std::uint64_t count = 0;
@@ -287,6 +291,7 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
     return;
   }
   out.set_start_time_us(active->start_time.us);
+  out.set_time_limit_us(active->time_limit.us);
   std::vector<NodeShare> shares;
   for (const auto& on : active->nodes) {
     shares.push_back(on.share);
@@ -321,7 +326,7 @@ void Views::waiting_task(const Job& array, std::uint64_t position, pb::JobView& 
   fill_id(id, array.id, position, *array.spec, out);
   out.set_state(static_cast<std::uint32_t>(JobState::kPending));
   out.set_priority(array.priority);
-  out.set_held(array.held);
+  out.set_held(array.held || contains(array.held_positions, position));
   out.set_submit_time_us(array.submit_time.us);
   out.set_eligible_time_us(array.eligible_time.us);
   fill_request(*array.spec, out);

@@ -54,6 +54,11 @@ PatternValues pattern_values(const LaunchOrder& order) {
   return values;
 }
 
+// As frames say it: 0 is none.
+std::int64_t limit_us(Duration limit) {
+  return limit.is_infinite() ? 0 : limit.us;
+}
+
 std::string output_path(const LaunchOrder& order, const std::string& pattern) {
   return resolve_path(order.spec->work_dir, expand_pattern(pattern, pattern_values(order)));
 }
@@ -165,6 +170,10 @@ void AttemptTable::on_stop(const StopOrder& order) {
   perform(agent::on_stop(state_, order));
 }
 
+void AttemptTable::on_limit(const LimitOrder& order) {
+  perform(agent::on_limit(state_, order));
+}
+
 void AttemptTable::on_acknowledged(AttemptKey key) {
   perform(agent::on_acknowledged(state_, key));
 }
@@ -191,6 +200,8 @@ void AttemptTable::perform(const agent::AgentEffects& effects) {
         stop_unreachable(stop->key);
       }
       // Without a connection the stop follows when it is there again (StateFrame).
+    } else if (const auto* limit = std::get_if<agent::SetLimit>(&effect)) {
+      send_limit(limit->key, limit->limit);
     } else if (const auto* end = std::get_if<agent::RecordEnd>(&effect)) {
       record_end(end->key, end->outcome, true);
     } else if (const auto* heard = std::get_if<agent::RecordTerm>(&effect)) {
@@ -204,6 +215,19 @@ void AttemptTable::perform(const agent::AgentEffects& effects) {
       io::log_warning("an order was not obeyed", {{"attempt", text_of(note->key)}, {"reason", note->reason}});
     }
   }
+}
+
+// Without a connection it follows when that is there again (on_ready).
+void AttemptTable::send_limit(AttemptKey key, Duration limit) {
+  auto it = shepherds_.find(key);
+  if (it == shepherds_.end() || !it->second.running) {
+    return;
+  }
+  if (it->second.version < kLimitProtocolVersion) {
+    io::log_warning("a shepherd of an older release keeps its time limit", {{"attempt", text_of(key)}});
+    return;
+  }
+  write_frame(it->second, LimitFrame{limit_us(limit)});
 }
 
 void AttemptTable::start(const std::shared_ptr<const LaunchOrder>& order) {
@@ -270,7 +294,7 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
     }
     frame.cpus = threads.words();
   }
-  frame.time_limit_us = spec.time_limit.is_infinite() ? 0 : spec.time_limit.us;
+  frame.time_limit_us = limit_us(time_limit_of(order));
   frame.kill_grace_us = options_.kill_grace.us;
   frame.has_script = !prepared.script.empty();
   if (!frame.has_script) {
@@ -425,6 +449,7 @@ void AttemptTable::on_frame(AttemptKey key, const Frame& frame) {
           on_ready(key, {});
         } else if constexpr (std::is_same_v<T, StateFrame>) {
           shepherds_[key].attempts_to_reach = 0;
+          shepherds_[key].version = f.version;
           if (f.started) {
             on_ready(key, f.steps);
           }
@@ -453,6 +478,9 @@ void AttemptTable::on_ready(AttemptKey key, const std::vector<std::uint32_t>& st
   if (known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kStopping) {
     // The stop was ordered while nobody could be told.
     write_frame(shepherds_[key], StopFrame{0, options_.kill_grace.us});
+  }
+  if (known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kRunning && known->second.limit) {
+    send_limit(key, *known->second.limit);
   }
   perform(agent::on_started(state_, key));
   for (const OnRunning& callback : running_callbacks_) {

@@ -57,6 +57,7 @@ class AttemptTable : public Attempts {
   // A launch of which no more than the key can be read: it ends as a failed one.
   void on_launch_refused(AttemptKey key, const std::string& reason);
   void on_stop(const StopOrder& order);
+  void on_limit(const LimitOrder& order);
   void on_acknowledged(AttemptKey key);
   [[nodiscard]] std::vector<AttemptReport> registered_attempts() const;
   void retry_reports(std::size_t max);
@@ -87,8 +88,9 @@ class AttemptTable : public Attempts {
     FrameReader reader;
     std::string out;
     std::size_t out_sent = 0;
-    bool running = false;  // StartedFrame or StateFrame came
-    bool ended = false;    // EndedFrame came
+    bool running = false;                      // StartedFrame or StateFrame came
+    bool ended = false;                        // EndedFrame came
+    std::uint32_t version = kProtocolVersion;  // of the frames that it knows
     // A shepherd that lives and does not answer: its process is watched, and what it records at its end is the outcome.
     io::Fd process;
     std::optional<io::FdWatcher> process_watcher;
@@ -99,6 +101,7 @@ class AttemptTable : public Attempts {
 
   void perform(const agent::AgentEffects& effects);
   void start(const std::shared_ptr<const LaunchOrder>& order);
+  void send_limit(AttemptKey key, Duration limit);
   Status start_shepherd(const LaunchData& launch);
   LaunchFrame launch_frame(const LaunchData& launch, const PreparedAttempt& prepared, const Shepherd& shepherd);
   void take_up(const FoundAttempt& found);

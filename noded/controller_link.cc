@@ -236,6 +236,15 @@ void ControllerLink::on_message(const io::ZmqMessage& message) {
       }
       break;
     }
+    case Body::kLimit: {
+      auto order = wire::from_pb(body.limit());
+      if (order.ok()) {
+        options_.attempts->on_limit(*order);
+      } else {
+        io::log_warning("dropped a time limit", {{"error", order.error().message}});
+      }
+      break;
+    }
     case Body::kAcks:
       for (const pb::AttemptKey& key : body.acks().keys()) {
         options_.attempts->on_acknowledged(wire::from_pb(key));

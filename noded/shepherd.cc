@@ -157,6 +157,8 @@ void Shepherd::on_frame(const Frame& frame) {
     on_resume(*resume);
   } else if (const auto* forget = std::get_if<StepForgetFrame>(&frame)) {
     on_forget(*forget);
+  } else if (const auto* limit = std::get_if<LimitFrame>(&frame)) {
+    on_limit(*limit);
   } else if (std::holds_alternative<AttachFrame>(frame)) {
     on_attach();
   }
@@ -233,6 +235,12 @@ void Shepherd::on_stop(const StopFrame& frame) {
       kill(task.pid, frame.signal);
     }
   }
+}
+
+void Shepherd::on_limit(const LimitFrame& frame) {
+  launch_->time_limit_us = frame.time_limit_us;
+  limit_at_us_ = frame.time_limit_us > 0 ? launched_us_ + frame.time_limit_us : 0;
+  arm_timer();
 }
 
 // ---------------------------------------------------------------- things that happen

@@ -79,6 +79,7 @@ class Shepherd {
   void on_frame(const Frame& frame);
   void launch(const LaunchFrame& frame);
   void on_stop(const StopFrame& frame);
+  void on_limit(const LimitFrame& frame);
   void start_step(const StepStartFrame& frame);
   void start_step_task(const StepStartFrame& frame, const StepTask& wanted, Step& step);
   void on_input(const StepInputFrame& frame);

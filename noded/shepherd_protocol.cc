@@ -161,6 +161,8 @@ void fields(A& a, F& f) {
   } else if constexpr (std::is_same_v<T, StopFrame>) {
     a.integer(f.signal);
     a.integer(f.grace_us);
+  } else if constexpr (std::is_same_v<T, LimitFrame>) {
+    a.integer(f.time_limit_us);
   } else if constexpr (std::is_same_v<T, FinishFrame> || std::is_same_v<T, EndedFrame>) {
     outcome_fields(a, f.outcome);
   } else if constexpr (std::is_same_v<T, StepStartFrame>) {

@@ -23,7 +23,9 @@
 
 namespace muster::noded {
 
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
+// The first one that knows LimitFrame. An unknown frame would end the connection.
+inline constexpr std::uint32_t kLimitProtocolVersion = 2;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
 inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, made with O_EXCL by noded
@@ -181,6 +183,12 @@ struct AttachFrame {
   friend bool operator==(const AttachFrame&, const AttachFrame&) = default;
 };
 
+// The time limit from now on, counted from the shepherd's start; 0: none.
+struct LimitFrame {
+  std::int64_t time_limit_us = 0;
+  friend bool operator==(const LimitFrame&, const LimitFrame&) = default;
+};
+
 // ---------------------------------------------------------------- shepherd -> noded
 
 // The script runs, or the attempt is ready for steps.
@@ -238,9 +246,10 @@ struct StepInputTakenFrame {
   friend bool operator==(const StepInputTakenFrame&, const StepInputTakenFrame&) = default;
 };
 
-using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
-                           StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
-                           StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame, StepForgetFrame>;
+using Frame =
+    std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame, StepCreditFrame,
+                 AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame, StepTaskEndedFrame, StepEndedFrame,
+                 StepInputTakenFrame, StepResumeFrame, StepForgetFrame, LimitFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/engine/dependency.h"
+#include "core/sched/span.h"
 #include "sim/random.h"
 
 namespace muster::sim {
@@ -33,8 +34,43 @@ bool at_limit(const Job& job) {
   return job.is_array_record && job.spec->array->max_running != 0 && job.array_running >= job.spec->array->max_running;
 }
 
+// Whether as many jobs of one of the job's holders run, or run and are promised a start, as may: from the records alone.
+enum class Counted { kRunning, kRunningAndPromised };
+bool at_use_limit(const engine::State& state, const Job& job, Counted counted) {
+  for (const sched::Holder& holder : state.accounts.holders(*job.spec)) {
+    std::optional<std::uint64_t> limit;
+    if (const Account* a = state.accounts.account(holder.name)) {
+      if (holder.kind == sched::HolderKind::kAccount) limit = a->all.jobs;
+      if (holder.kind == sched::HolderKind::kAccountUser) limit = a->per_user.jobs;
+    }
+    if (const Qos* q = state.accounts.qos(holder.name)) {
+      if (holder.kind == sched::HolderKind::kQos) limit = q->all.jobs;
+      if (holder.kind == sched::HolderKind::kQosUser) limit = q->per_user.jobs;
+    }
+    if (!limit) continue;
+    const auto counts = [&](const Job& other) {
+      const auto holders = state.accounts.holders(*other.spec);
+      return std::find(holders.begin(), holders.end(), holder) != holders.end();
+    };
+    std::uint64_t jobs = 0;
+    for (const auto& [id, other] : state.jobs) jobs += other.is_active() && counts(other) ? 1 : 0;
+    for (const auto& [id, promise] : state.promised) {
+      if (id == job.id || counted == Counted::kRunning) continue;
+      const Job* array = engine::find_array(state, id);
+      jobs += counts(array != nullptr ? *array : state.jobs.at(id)) ? 1 : 0;
+    }
+    if (jobs >= *limit) return true;
+  }
+  return false;
+}
+
 bool waits(const Job& job) {
   return job.is_array_record ? !job.waiting.empty() : !job.is_active();
+}
+
+// Whether neither its user nor other jobs keep it back.
+bool may_start(const Job& job) {
+  return !job.held && !engine::is_dependent(job) && (!job.is_array_record || !startable(job).empty());
 }
 
 // Single jobs and arrays.
@@ -109,30 +145,33 @@ bool Checks::fits(const engine::State& state, const Job& job, sched::Assume assu
 
 // Rule 5: what starts does not make a promised start impossible that stands before it in the order.
 void Checks::check_promises(const engine::State& before, const Job& job, const AttemptStarted& fact, Instant now) {
-  const sched::DefaultOrder order(policy_);
+  const sched::DefaultOrder order(policy_, &before.accounts, now);
   const auto place = [&](const Job& j) {
     const sched::QueuePolicy* queue = policy_.find_queue(j.spec->queue);
     return std::tuple(queue == nullptr ? 0 : -queue->priority, -order.points(*j.spec, j.eligible_time, now),
                       j.eligible_time, j.id);
   };
+  const auto end_of_hold = [](const Job& j, Instant start) {
+    return sched::end_of(start, sched::held_limit(*j.spec, start));
+  };
   // Waiting jobs in order, up to the first one without a promise: what comes behind that one may be delayed by it.
   std::map<decltype(place(job)), const Job*> line;
   each_waiting(before, [&](const Job& other) {
     const sched::QueuePolicy* queue = policy_.find_queue(other.spec->queue);
-    if (other.held || !other.open.empty() || other.spec->begin > now || at_limit(other) || queue == nullptr ||
-        !queue->starts)
+    if (!may_start(other) || other.spec->begin > now || at_limit(other) ||
+        (other.id != job.id && at_use_limit(before, other, Counted::kRunning)) || queue == nullptr || !queue->starts)
       return;
     line.emplace(place(other), &other);
   });
   sched::Timeline without(before.ledger, before.horizon, now);
   sched::Timeline with(before.ledger, before.horizon, now);
-  with.start(fact.shares, sched::end_of(now, job.spec->time_limit));
+  with.start(fact.shares, sched::end_of(now, fact.time_limit == Duration{} ? job.spec->time_limit : fact.time_limit));
   for (const auto& [where, other] : line) {
     if (other->id == job.id) return;
     const sched::NodeFilter filter =
         sched::make_filter(before.ledger, *other->spec, nodes_of(policy_, *other->spec), policy_.sites);
-    const auto spot_without = sched::earliest_fit(without, *other->spec, filter, now);
-    const auto spot_with = sched::earliest_fit(with, *other->spec, filter, now);
+    const auto spot_without = sched::earliest_in_time(without, *other->spec, filter, now);
+    const auto spot_with = sched::earliest_in_time(with, *other->spec, filter, now);
     const auto promise = before.promised.find(other->id);
     if (!spot_without) continue;
     if (promise == before.promised.end()) return;
@@ -141,15 +180,22 @@ void Checks::check_promises(const engine::State& before, const Job& job, const A
            ", which stands before it and was promised a start");
     }
     if (!spot_with) return;
-    without.hold(spot_without->slots, spot_without->start, sched::end_of(spot_without->start, other->spec->time_limit));
-    with.hold(spot_with->slots, spot_with->start, sched::end_of(spot_with->start, other->spec->time_limit));
+    without.hold(spot_without->slots, spot_without->start, end_of_hold(*other, spot_without->start));
+    with.hold(spot_with->slots, spot_with->start, end_of_hold(*other, spot_with->start));
   }
 }
 
 // From what the simulation saw start and end, not from what the state says is open.
-void Checks::check_dependency(const engine::State& before, const Job& job, Instant now) {
+void Checks::check_dependency(const engine::State& before, const Job& job, std::uint64_t position, Instant now) {
   const Dependency& dependency = job.spec->dependency;
-  if (!job.open.empty()) fail(name_of(job.id) + " starts before its dependency is met");
+  if (engine::is_dependent(job)) fail(name_of(job.id) + " starts before its dependency is met");
+  const auto pair_completed = [&](const DependencyTerm& term) {
+    const auto theirs = sizes_.find(term.target.job);
+    const auto pair =
+        theirs == sizes_.end() ? std::nullopt : theirs->second->position_of(job.spec->array->index_at(position));
+    const auto end = pair ? ends_.find(JobId{term.target.job.value + *pair}) : ends_.end();
+    return end != ends_.end() && end->second == JobState::kCompleted;
+  };
   bool all = true;
   bool one = dependency.terms.empty();
   for (const DependencyTerm& term : dependency.terms) {
@@ -158,6 +204,8 @@ void Checks::check_dependency(const engine::State& before, const Job& job, Insta
       each_record(before, [&](const Job& other) {
         met = met && !(other.id < job.id && other.spec->user == job.spec->user && other.spec->name == job.spec->name);
       });
+    } else if (term.kind == DependencyKind::kAfterCorr) {
+      met = pair_completed(term);
     } else {
       met = is_met(term, now);
     }
@@ -217,6 +265,7 @@ bool Checks::is_met(const DependencyTerm& term, Instant now) const {
       return ended && !completed;
     case DependencyKind::kAfterAny:
     case DependencyKind::kSingleton:
+    case DependencyKind::kAfterCorr:
       break;
   }
   return ended;
@@ -230,8 +279,16 @@ void Checks::check_start(const engine::State& before, const AttemptStarted& fact
     fail(name_of(fact.job) + " starts but does not wait");
     return;
   }
-  if (job->held) fail(name_of(fact.job) + " starts while it is held");
-  check_dependency(before, *job, now);
+  const std::uint64_t position = array != nullptr ? fact.job.value - array->id.value : 0;
+  if (job->held || contains(job->held_positions, position)) fail(name_of(fact.job) + " starts while it is held");
+  check_dependency(before, *job, position, now);
+  const Duration limit = fact.time_limit == Duration{} ? job->spec->time_limit : fact.time_limit;
+  if (limit > job->spec->time_limit || limit < sched::least_limit(*job->spec)) {
+    fail(name_of(fact.job) + " starts with a time limit that it did not ask for");
+  }
+  if (job->spec->deadline.is_set() && now + limit > job->spec->deadline) {
+    fail(name_of(fact.job) + " starts and cannot end by its deadline");
+  }
   if (job->spec->begin > now) fail(name_of(fact.job) + " starts before its time");
   if (at_limit(*job)) fail(name_of(fact.job) + " starts beyond its array's limit");
   if (fact.attempt.value != (array != nullptr ? 1 : job->attempt.value + 1)) {
@@ -294,7 +351,11 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
 void Checks::check_summary(const JobSummary& s) {
   if (s.count == 0) fail(name_of(s.id) + " is in history with no task");
   if (s.attempt.value == 0) {
-    if (s.state != JobState::kCancelled) fail(name_of(s.id) + " never started and is not cancelled in history");
+    const bool too_late = s.state == JobState::kDeadline && s.spec->deadline.is_set() &&
+                          s.end_time + sched::least_limit(*s.spec) > s.spec->deadline;
+    if (s.state != JobState::kCancelled && !too_late) {
+      fail(name_of(s.id) + " never started and is not cancelled in history");
+    }
     return;
   }
   const auto known = processes_.find(AttemptKey{s.id, s.attempt});
@@ -334,6 +395,11 @@ void Checks::check_summary(const JobSummary& s) {
     case EndCause::kShepherdDied:
       break;
   }
+  if (s.state == JobState::kDeadline && s.spec->deadline.is_set() &&
+      s.end_time + Duration::from_s(2) > s.spec->deadline &&
+      (outcome.cause == EndCause::kCancelled || outcome.cause == EndCause::kTimeLimit)) {
+    return;
+  }
   if (s.state != expected || s.exit_code != outcome.exit_code || s.exit_signal != outcome.signal) {
     fail(name_of(s.id) + " ended as " + std::string(to_string(outcome.cause)) + " and is " +
          std::string(to_string(s.state)) + " in history (" + s.reason + ")");
@@ -365,11 +431,16 @@ void Checks::committed(const Facts& facts, const std::vector<JobSummary>& histor
 void Checks::check_reason(const engine::State& state, const Job& job, const engine::Explainer& explainer, Instant now) {
   const sched::Reason reason = explainer.reason(job);
   const auto is_true = [&] {
-    if (reason.word == "JobHeldUser") return job.held;
-    if (reason.word == "Dependency") return !job.open.empty() && !engine::is_never_satisfied(job);
+    const bool barred = job.is_array_record && startable(job).empty();
+    if (reason.word == "JobHeldUser") return job.held || (barred && !job.held_positions.empty());
+    if (reason.word == "DeadLine") return job.spec->deadline.is_set() && *sched::latest_start(*job.spec) < now;
+    if (reason.word == "Dependency") {
+      return (engine::is_dependent(job) || (barred && !job.open.empty())) && !engine::is_never_satisfied(job);
+    }
     if (reason.word == "DependencyNeverSatisfied") return engine::is_never_satisfied(job);
     if (reason.word == "BeginTime") return job.spec->begin > now;
     if (reason.word == "JobArrayTaskLimit") return at_limit(job);
+    if (reason.word.find("Jobs") != std::string::npos) return at_use_limit(state, job, Counted::kRunningAndPromised);
     if (reason.word == "ReqNodeNotAvail") return !fits(state, job, sched::Assume::kUsableEmpty);
     if (reason.word == "Resources") return !fits(state, job, sched::Assume::kFreeNow);
     if (reason.word != "Priority") return false;
@@ -378,9 +449,11 @@ void Checks::check_reason(const engine::State& state, const Job& job, const engi
   };
   if (!is_true()) fail(name_of(job.id) + " waits for a reason that is not true: " + reason.word + ": " + reason.detail);
   // A job that is not held and whose time has come waits only for something that takes what it needs.
-  if (job.held || !job.open.empty() || job.spec->begin > now || at_limit(job) ||
+  const bool too_late = job.spec->deadline.is_set() && *sched::latest_start(*job.spec) < now;
+  if (!may_start(job) || job.spec->begin > now || at_limit(job) || too_late ||
       !fits(state, job, sched::Assume::kFreeNow))
     return;
+  if (reason.word.find("Jobs") != std::string::npos) return;  // a limit, which is_true() has looked at
   if (reason.word != "Priority") fail(name_of(job.id) + " waits although it could start: " + reason.word);
 }
 

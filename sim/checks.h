@@ -58,7 +58,7 @@ class Checks {
     std::uint64_t tasks = 1;
   };
   void check_start(const engine::State& before, const AttemptStarted& fact, Instant now);
-  void check_dependency(const engine::State& before, const Job& job, Instant now);
+  void check_dependency(const engine::State& before, const Job& job, std::uint64_t position, Instant now);
   [[nodiscard]] bool is_met(const DependencyTerm& term, Instant now) const;
   // The ids of a submission that a crash has undone are given again.
   void forget(JobId first, std::uint64_t tasks);

@@ -1,6 +1,7 @@
 #include "sim/client.h"
 
 #include <csignal>
+#include <string>
 #include <utility>
 
 namespace muster::sim {
@@ -43,7 +44,11 @@ void Client::send() {
 
 void Client::act() {
   if (options_.admin) {
-    drain();
+    if (random_.permille(200)) {
+      change_accounting();
+    } else {
+      drain();
+    }
     return;
   }
   if (jobs_.empty() || random_.permille(600)) {
@@ -52,9 +57,12 @@ void Client::act() {
   }
   const Caller caller{options_.user, false};
   bool whole = false;
-  switch (random_.below(4)) {
+  switch (random_.below(6)) {
     case 0:
       ask(HoldJobs{caller, some_jobs(whole)}, {});
+      break;
+    case 4:
+      update();
       break;
     case 1:
       ask(ReleaseJobs{caller, some_jobs(whole)}, {});
@@ -77,6 +85,17 @@ void Client::submit() {
     jobs_.push_back(decision->job);
     if (watch.acknowledged) watch.acknowledged(request, decision->job);
   });
+}
+
+void Client::update() {
+  options_.specs.now = timeline_.now();
+  options_.specs.jobs = jobs_;
+  UpdateJobs update{.caller = {options_.user, false}, .jobs = {}, .change = random_change(random_, options_.specs)};
+  bool whole = false;
+  do {
+    update.jobs = some_jobs(whole);
+  } while (update.jobs.items.empty());
+  ask(std::move(update), {});
 }
 
 JobSelector Client::some_jobs(bool& whole_job) {
@@ -131,6 +150,28 @@ void Client::drain() {
   } else {
     ask(ResumeNodes{caller, nodes}, std::move(then));
   }
+}
+
+// Accounts and QOS of few names, so that jobs meet them. Every limit lets one job run, so nothing waits for ever.
+void Client::change_accounting() {
+  ChangeAccounting change;
+  change.caller = Caller{options_.user, true};
+  const bool is_account = random_.permille(600);
+  change.kind = is_account ? AccountingKind::kAccount : AccountingKind::kQos;
+  change.name = is_account ? "a" + std::to_string(random_.below(3)) : "q" + std::to_string(random_.below(2));
+  change.verb = random_.permille(450)   ? AccountingVerb::kAdd
+                : random_.permille(800) ? AccountingVerb::kModify
+                                        : AccountingVerb::kDelete;
+  if (change.verb != AccountingVerb::kDelete) {
+    if (is_account && random_.permille(500)) {
+      change.settings.push_back({"parent", random_.permille(700) ? "a" + std::to_string(random_.below(3)) : ""});
+    }
+    if (random_.permille(500)) change.settings.push_back({"jobs", std::to_string(random_.between(1, 4))});
+    if (random_.permille(300)) change.settings.push_back({"user.jobs", std::to_string(random_.between(1, 3))});
+    change.settings.push_back(is_account ? AccountingSetting{"shares", std::to_string(random_.below(4))}
+                                         : AccountingSetting{"usage_factor", std::to_string(random_.below(200))});
+  }
+  ask(change, {});  // refused as often as not: the account is there already, or has jobs
 }
 
 }  // namespace muster::sim

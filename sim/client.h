@@ -57,7 +57,9 @@ class Client {
   void send();
   void submit();
   void cancel();
+  void update();
   void drain();
+  void change_accounting();
   JobSelector some_jobs(bool& whole_job);
 
   Timeline& timeline_;

@@ -103,14 +103,15 @@ Result<engine::Decision> Controller::carry_out(const Command& command) {
 }
 
 // As the daemon does it: what the state does not know of the jobs that a dependency names, history does.
-void Controller::look_up_ended(SubmitJob& submit) const {
+std::vector<EndedJob> Controller::look_up_ended(const Dependency& dependency) const {
+  std::vector<EndedJob> all;
   std::vector<JobSummary> rows = store_.history;
   for (const Batch* batch : {life_->writing ? &*life_->writing : nullptr, &life_->open}) {
     for (const Effect& effect : batch != nullptr ? batch->effects : Effects{}) {
       if (const auto* record = std::get_if<RecordHistory>(&effect)) rows.push_back(record->summary);
     }
   }
-  for (const DependencyTerm& term : submit.spec->dependency.terms) {
+  for (const DependencyTerm& term : dependency.terms) {
     const DependencyTarget& target = term.target;
     EndedJob ended{.target = target, .completed = true, .start = {}};
     bool found = false;
@@ -126,13 +127,19 @@ void Controller::look_up_ended(SubmitJob& submit) const {
       found = true;
       ended.completed = ended.completed && row.state == JobState::kCompleted;
       ended.start = std::max(ended.start, row.start_time);
+      if (array) ended.array = row.spec->array;
+      if (row.state != JobState::kCompleted) {
+        add(ended.failed, {row.array_position, row.array_position + row.count});
+      }
     }
-    if (found) submit.ended.push_back(ended);
+    if (found) all.push_back(ended);
   }
+  return all;
 }
 
 void Controller::request(Command command, Reply reply) {
-  if (auto* submit = std::get_if<SubmitJob>(&command)) look_up_ended(*submit);
+  if (auto* submit = std::get_if<SubmitJob>(&command)) submit->ended = look_up_ended(submit->spec->dependency);
+  if (auto* update = std::get_if<UpdateJobs>(&command)) update->ended = look_up_ended(update->change.values.dependency);
   Result<engine::Decision> decision = carry_out(command);
   if (reply) {
     // Also an answer that changed nothing waits, so that nobody sees what a crash could undo.
@@ -245,6 +252,8 @@ void Controller::perform(const Effect& effect) {
     if (engine::is_owed(life_->state, launch->node, launch->order)) send(launch->node, ToNode{term, launch->order});
   } else if (const auto* stop = std::get_if<SendStop>(&effect)) {
     send(stop->node, ToNode{term, stop->order});
+  } else if (const auto* limit = std::get_if<SendLimit>(&effect)) {
+    send(limit->node, ToNode{term, limit->order});
   } else if (const auto* acknowledge = std::get_if<AcknowledgeReport>(&effect)) {
     send(acknowledge->node, ToNode{term, Acknowledge{acknowledge->key}});
   }

@@ -89,7 +89,7 @@ class Controller {
   };
 
   Result<engine::Decision> carry_out(const Command& command);
-  void look_up_ended(SubmitJob& submit) const;
+  std::vector<EndedJob> look_up_ended(const Dependency& dependency) const;
   void plan();
   void open_batch();
   void close_batch();

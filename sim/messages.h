@@ -25,7 +25,7 @@ struct Acknowledge {
 };
 struct ToNode {
   Term term;
-  std::variant<HeartbeatReply, Registered, RegisterAgain, Acknowledge, LaunchOrder, StopOrder> body;
+  std::variant<HeartbeatReply, Registered, RegisterAgain, Acknowledge, LaunchOrder, StopOrder, LimitOrder> body;
 };
 
 }  // namespace muster::sim

@@ -142,12 +142,27 @@ void SimNode::begin(const std::shared_ptr<const LaunchOrder>& order) {
 
   // The first node's processes end by themselves; the other nodes hold their share until they are told to stop.
   auto [ran, outcome] = fate(seed_, key);
-  if (order->node_rank != 0 || ran > order->spec->time_limit) {
-    ran = order->spec->time_limit;
+  end_within(ran, outcome, *order, time_limit_of(*order));
+  end_later(key, number, ran, outcome);
+}
+
+void SimNode::end_within(Duration& ran, Outcome& outcome, const LaunchOrder& order, Duration limit) {
+  if (order.node_rank != 0 || ran > limit) {
+    ran = limit;
     outcome = outcome_of(EndCause::kTimeLimit, 0, SIGTERM, "");
     outcome.ran = ran;
   }
-  end_later(key, number, ran, outcome);
+}
+
+void SimNode::do_effect(const agent::SetLimit& effect) {
+  const auto it = shepherds_.find(effect.key);
+  if (it == shepherds_.end() || it->second.dead || it->second.stopping) return;
+  Shepherd& shepherd = it->second;
+  auto [ran, outcome] = fate(seed_, effect.key);
+  end_within(ran, outcome, *shepherd.order, effect.limit);
+  shepherd.number = ++shepherd_numbers_;  // what was to come does not
+  const Duration so_far = timeline_.now() - shepherd.begun_at;
+  end_later(effect.key, shepherd.number, ran > so_far ? ran - so_far : Duration::from_us(1), std::move(outcome));
 }
 
 void SimNode::end_later(AttemptKey key, std::uint64_t number, Duration delay, Outcome outcome) {
@@ -298,6 +313,8 @@ void SimNode::from_controller(const ToNode& message) {
     perform(agent::on_launch(daemon_->state, std::make_shared<const LaunchOrder>(*launch)));
   } else if (const auto* stop = std::get_if<StopOrder>(&message.body)) {
     perform(agent::on_stop(daemon_->state, *stop));
+  } else if (const auto* limit = std::get_if<LimitOrder>(&message.body)) {
+    perform(agent::on_limit(daemon_->state, *limit));
   } else if (const auto* acknowledge = std::get_if<Acknowledge>(&message.body)) {
     perform(agent::on_acknowledged(daemon_->state, acknowledge->key));
   }

@@ -93,8 +93,11 @@ class SimNode {
   void do_effect(const agent::SendReport& effect);
   void do_effect(const agent::ForgetAttempt& effect);
   void do_effect(const agent::NoteRefusal&) {}
+  void do_effect(const agent::SetLimit& effect);
   void begin(const std::shared_ptr<const LaunchOrder>& order);
   void end_later(AttemptKey key, std::uint64_t number, Duration delay, Outcome outcome);
+  // By its time limit at the latest; other nodes than the first have no end of their own.
+  static void end_within(Duration& ran, Outcome& outcome, const LaunchOrder& order, Duration limit);
   Outcome bury(AttemptKey key);                                 // empties the group of a dead shepherd
   void to_daemon(Duration delay, std::function<void()> event);  // unless it crashes meanwhile
   void recover_records();

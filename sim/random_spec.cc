@@ -15,8 +15,8 @@ std::string node_name(std::uint64_t number) {
 
 ArraySpec random_array(Random& random, std::uint64_t tasks_max) {
   ArraySpec array;
-  const std::uint64_t first = random.below(5);
-  const std::uint64_t step = random.between(1, 3);
+  const std::uint64_t first = random.permille(500) ? 0 : random.below(5);
+  const std::uint64_t step = random.permille(500) ? 1 : random.between(1, 3);
   const std::uint64_t count = random.between(1, tasks_max);
   array.ranges.push_back(ArrayRange{first, first + (count - 1) * step, step});
   if (random.permille(300)) {
@@ -68,13 +68,14 @@ void draw_dependency(Random& random, const SpecOptions& options, JobSpec& spec) 
   spec.dependency.any = random.permille(300);
   for (std::uint64_t i = random.between(1, 3); i > 0; --i) {
     DependencyTerm term;
-    term.kind = static_cast<DependencyKind>(random.below(5));
+    term.kind = static_cast<DependencyKind>(random.below(spec.array && !spec.dependency.any ? 7 : 5));
+    if (term.kind > DependencyKind::kAfterCorr) term.kind = DependencyKind::kAfterCorr;
     if (term.kind != DependencyKind::kSingleton) {
       if (options.jobs.empty()) continue;
       // Mostly recent ones, which have not ended.
       const std::size_t recent = options.jobs.size() > 6 ? options.jobs.size() - 6 : 0;
       term.target.job = options.jobs[random.between(recent, options.jobs.size() - 1)];
-      term.target.has_task = random.permille(150);
+      term.target.has_task = term.kind != DependencyKind::kAfterCorr && random.permille(150);
       if (term.target.has_task) term.target.task = random.below(8);
     }
     if (term.kind == DependencyKind::kAfter && !spec.dependency.any && random.permille(300)) {
@@ -86,6 +87,19 @@ void draw_dependency(Random& random, const SpecOptions& options, JobSpec& spec) 
 }
 
 }  // namespace
+
+JobChange random_change(Random& random, const SpecOptions& options) {
+  JobChange change;
+  change.values = random_spec(random, options);
+  change.values.time_limit = Duration::from_s(static_cast<std::int64_t>(random.between(1, 60)));
+  if (random.permille(300)) change.values.dependency = {};
+  if (random.permille(300)) change.values.deadline = {};
+  if (random.permille(300)) change.values.time_min = {};
+  for (std::uint64_t i = random.between(1, 3); i > 0; --i) {
+    change.fields.push_back(static_cast<SpecField>(random.below(static_cast<std::uint64_t>(kSpecFieldLast) + 1)));
+  }
+  return change;
+}
 
 JobSpec random_spec(Random& random, const SpecOptions& options) {
   JobSpec spec;
@@ -109,7 +123,10 @@ JobSpec random_spec(Random& random, const SpecOptions& options) {
   draw_gpus(random, spec);
   draw_place(random, spec);
   spec.time_limit = Duration::from_s(static_cast<std::int64_t>(random.between(1, 60)));
-  spec.nice = static_cast<std::int32_t>(random.below(5)) - 2;
+  spec.nice = static_cast<std::int32_t>(random.below(4));
+  if (random.permille(30)) spec.nice = -2;  // an administrator's
+  if (random.permille(150)) spec.time_min = Duration::from_s(static_cast<std::int64_t>(random.between(1, 20)));
+  if (random.permille(150)) spec.deadline = options.now + random.duration(Duration{}, Duration::from_s(150));
   if (random.permille(80)) spec.begin = options.now + random.duration(Duration{}, Duration::from_s(20));
   spec.hold = random.permille(80);
   spec.requeue = random.permille(300);
@@ -118,6 +135,8 @@ JobSpec random_spec(Random& random, const SpecOptions& options) {
   spec.work_dir = "/work";
   spec.submit_host = "login";
   spec.script_name = "job.sh";
+  if (random.permille(300)) spec.account = "a" + std::to_string(random.below(3));
+  if (random.permille(200)) spec.qos = "q" + std::to_string(random.below(2));
   return spec;
 }
 

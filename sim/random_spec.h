@@ -7,6 +7,7 @@
 
 #include "core/sched/sites.h"
 #include "lib/model/hardware.h"
+#include "lib/model/job_change.h"
 #include "lib/model/job_spec.h"
 #include "sim/random.h"
 
@@ -21,6 +22,8 @@ struct SpecOptions {
   std::vector<JobId> jobs;  // that a dependency may name
 };
 JobSpec random_spec(Random& random, const SpecOptions& options);
+// What a user may come to change about a job, sensible or not.
+JobChange random_change(Random& random, const SpecOptions& options);
 
 // Features of some of the nodes n1, n2, ..., and a network of them or none.
 std::shared_ptr<const sched::Sites> random_sites(Random& random, std::uint32_t nodes);

@@ -12,10 +12,16 @@ std::string encode_state(const engine::State& state) {
   part.set_term(state.term.value);
   part.set_now_us(state.now.us);
   part.set_next_job(state.next_job.value);
+  for (const auto& [key, value] : state.settings) {
+    pb::Setting& out = *part.add_settings();
+    out.set_key(key);
+    out.set_value(value);
+  }
   for (const Node& node : state.nodes) wire::to_pb(node, *part.add_nodes());
   for (const auto& [id, array] : state.arrays) wire::to_pb(array, true, *part.add_jobs());
   for (const auto& [id, job] : state.jobs) {
-    wire::to_pb(job, engine::find_array(state, job.array) == nullptr, *part.add_jobs());
+    const Job* array = engine::find_array(state, job.array);
+    wire::to_pb(job, array == nullptr || array->spec != job.spec, *part.add_jobs());
   }
   for (const auto& [request, known] : state.requests) {
     pb::KnownRequest& out = *part.add_requests();
@@ -24,6 +30,11 @@ std::string encode_state(const engine::State& state) {
     out.set_job(known.job.value);
     out.set_at_us(known.at.us);
   }
+  for (const auto& [name, account] : state.accounts.accounts()) wire::to_pb(account, *part.add_accounts());
+  for (const auto& [name, user] : state.accounts.users()) wire::to_pb(user, *part.add_users());
+  for (const auto& [name, qos] : state.accounts.all_qos()) wire::to_pb(qos, *part.add_qos());
+  for (const UsageRecord& record : state.accounts.usage_records()) wire::to_pb(record, *part.add_usage());
+  wire::to_pb(state.accounts.billing(), *part.mutable_billing());
   return part.SerializeAsString();
 }
 
@@ -36,6 +47,7 @@ Result<engine::State> decode_state(std::string_view bytes) {
   state.term = Term{part.term()};
   state.now = Instant{part.now_us()};
   state.next_job = JobId{part.next_job()};
+  for (const pb::Setting& in : part.settings()) state.settings.emplace(in.key(), in.value());
   for (const pb::Node& in : part.nodes()) {
     MUSTER_ASSIGN(Node node, wire::from_pb(in));
     state.nodes.push_back(std::move(node));
@@ -50,6 +62,24 @@ Result<engine::State> decode_state(std::string_view bytes) {
     state.requests.emplace(RequestId{in.request().high(), in.request().low()},
                            engine::KnownRequest{Instant{in.at_us()}, JobId{in.job()}});
   }
+  for (const pb::Account& in : part.accounts()) {
+    MUSTER_ASSIGN(Account account, wire::from_pb(in));
+    state.accounts.load(std::move(account));
+  }
+  for (const pb::User& in : part.users()) {
+    MUSTER_ASSIGN(User user, wire::from_pb(in));
+    state.accounts.load(std::move(user));
+  }
+  for (const pb::Qos& in : part.qos()) {
+    MUSTER_ASSIGN(Qos qos, wire::from_pb(in));
+    state.accounts.load(std::move(qos));
+  }
+  for (const pb::Usage& in : part.usage()) {
+    MUSTER_ASSIGN(const UsageRecord record, wire::from_pb(in));
+    state.accounts.load(record);
+  }
+  MUSTER_ASSIGN(const BillingRules billing, wire::from_pb(part.billing()));
+  state.accounts.load(billing);
   engine::rebuild_indexes(state);
   return state;
 }

@@ -452,6 +452,9 @@ class World {
     const auto of = [&](AttemptKey key) { return id(key.job) + "." + std::to_string(key.attempt.value); };
     const auto on = [](NodeIndex node) { return " on #" + std::to_string(node.value); };
     struct Words {
+      static std::string limit_text(const std::optional<std::uint64_t>& limit) {
+        return limit ? std::to_string(*limit) : "unlimited";
+      }
       decltype(id)& id_;
       decltype(of)& of_;
       decltype(on)& on_;
@@ -466,7 +469,8 @@ class World {
         const JobSpec& s = *f.spec;
         return "JobSubmitted " + id_(f.id) + (s.array ? " array " + format_array_spec(*s.array) : "") + " nodes " +
                std::to_string(s.nodes_min) + "-" + std::to_string(s.nodes_max) + " tasks " + std::to_string(s.ntasks) +
-               (s.hold ? " held" : "") + " queue " + s.queue;
+               (s.hold ? " held" : "") + " queue " + s.queue + (s.account.empty() ? "" : " account " + s.account) +
+               (s.qos.empty() ? "" : " qos " + s.qos);
       }
       std::string operator()(const RequestsForgotten& /*f*/) const { return "RequestsForgotten"; }
       std::string operator()(const JobHeld& f) const { return "JobHeld " + id_(f.job); }
@@ -498,9 +502,48 @@ class World {
       std::string operator()(const JobEnded& f) const {
         return "JobEnded " + id_(f.job) + " " + std::string(to_string(f.state)) + " " + f.reason;
       }
+      std::string operator()(const SettingChanged& f) const {
+        return "SettingChanged " + f.key + "=" + f.value.value_or("(as configured)");
+      }
+      std::string operator()(const JobUpdated& f) const {
+        const JobSpec& s = *f.spec;
+        return "JobUpdated " + id_(f.job) + (f.attempt != Attempt{} ? " running" : "") + " nodes " +
+               std::to_string(s.nodes_min) + "-" + std::to_string(s.nodes_max) + " tasks " + std::to_string(s.ntasks) +
+               " limit " + std::to_string(s.time_limit.us) + " min " + std::to_string(s.time_min.us) + " deadline " +
+               std::to_string(s.deadline.us) + " queue " + s.queue;
+      }
+      std::string operator()(const AttemptTimeLimitChanged& f) const {
+        return "AttemptTimeLimitChanged " + of_(f.key) + " " + std::to_string(f.time_limit.us);
+      }
+      static std::string ranges(const Positions& positions) {
+        std::string text;
+        for (const PositionRange& r : positions) text += " " + std::to_string(r.begin) + "-" + std::to_string(r.end);
+        return text;
+      }
+      std::string operator()(const ArrayTasksHeld& f) const {
+        return "ArrayTasksHeld " + id_(f.array) + ranges(f.positions);
+      }
+      std::string operator()(const ArrayTasksReleased& f) const {
+        return "ArrayTasksReleased " + id_(f.array) + ranges(f.positions);
+      }
       std::string operator()(const ArrayTasksEnded& f) const {
         return "ArrayTasksEnded " + id_(f.array) + " " + std::to_string(f.positions.begin) + "-" +
                std::to_string(f.positions.end);
+      }
+      std::string operator()(const AccountSet& f) const {
+        return "AccountSet " + f.account.name + " below " + f.account.parent + " jobs " +
+               limit_text(f.account.all.jobs) + " for each user " + limit_text(f.account.per_user.jobs);
+      }
+      std::string operator()(const AccountRemoved& f) const { return "AccountRemoved " + f.name; }
+      std::string operator()(const UserSet& f) const { return "UserSet " + f.user.name; }
+      std::string operator()(const UserRemoved& f) const { return "UserRemoved " + f.name; }
+      std::string operator()(const QosSet& f) const {
+        return "QosSet " + f.qos.name + " jobs " + limit_text(f.qos.all.jobs) + " for each user " +
+               limit_text(f.qos.per_user.jobs);
+      }
+      std::string operator()(const QosRemoved& f) const { return "QosRemoved " + f.name; }
+      std::string operator()(const BillingConfigured& f) const {
+        return "BillingConfigured " + std::to_string(f.rules.cpu) + " " + std::to_string(f.rules.gpu);
       }
     };
     return std::visit(Words{id, of, on}, fact.body);

@@ -217,6 +217,19 @@ AgentEffects on_stop(AgentState& state, const StopOrder& order) {
   return effects;
 }
 
+AgentEffects on_limit(AgentState& state, const LimitOrder& order) {
+  AgentEffects effects;
+  if (!hear_term(state, order.term, effects)) {
+    effects.push_back(NoteRefusal{order.key, "time limit of an older controller ignored"});
+    return effects;
+  }
+  const auto it = state.attempts.find(order.key);
+  if (it == state.attempts.end() || it->second.phase == AttemptPhase::kEnded) return effects;
+  it->second.limit = order.time_limit;
+  if (it->second.phase != AttemptPhase::kStarting) effects.push_back(SetLimit{order.key, order.time_limit});
+  return effects;
+}
+
 AgentEffects on_acknowledged(AgentState& state, AttemptKey key) {
   AgentEffects effects;
   auto it = state.attempts.find(key);
@@ -234,6 +247,7 @@ AgentEffects on_started(AgentState& state, AttemptKey key) {
   AgentAttempt& attempt = it->second;
   attempt.phase = AttemptPhase::kRunning;
   effects.push_back(SendReport{report_of(key, attempt)});
+  if (attempt.limit) effects.push_back(SetLimit{key, *attempt.limit});
   if (attempt.pending_signal != 0) {
     effects.push_back(StopAttempt{key, attempt.pending_signal, StopCause::kNone});
     attempt.pending_signal = 0;

@@ -52,6 +52,7 @@ struct AgentAttempt {
   Outcome outcome;                    // when kEnded
   StopCause stop = StopCause::kNone;  // the stop that was ordered, also while still starting
   std::int32_t pending_signal = 0;    // a signal to send as soon as it has started; 0: none
+  std::optional<Duration> limit;      // the time limit that was ordered since the launch
 };
 
 struct AgentState {
@@ -108,8 +109,16 @@ struct NoteRefusal {
   friend bool operator==(const NoteRefusal&, const NoteRefusal&) = default;
 };
 
+// Tell the shepherd its new time limit, which counts from its start. Need not survive the daemon: the shepherd remembers it,
+// and the controller repeats the order whenever the node registers.
+struct SetLimit {
+  AttemptKey key;
+  Duration limit;
+  friend bool operator==(const SetLimit&, const SetLimit&) = default;
+};
+
 using AgentEffect =
-    std::variant<StartAttempt, StopAttempt, RecordEnd, RecordTerm, SendReport, ForgetAttempt, NoteRefusal>;
+    std::variant<StartAttempt, StopAttempt, RecordEnd, RecordTerm, SendReport, ForgetAttempt, NoteRefusal, SetLimit>;
 using AgentEffects = std::vector<AgentEffect>;
 
 // ---- start of the daemon: recorded_term, recover() for every record on disk, and only then registration
@@ -142,6 +151,8 @@ AgentEffects on_launch(AgentState& state, const std::shared_ptr<const LaunchOrde
 // term it cannot record.
 AgentEffects on_launch_refused(AgentState& state, AttemptKey key, std::string reason);
 AgentEffects on_stop(AgentState& state, const StopOrder& order);
+// For an attempt that the node knows and that has not ended; else nothing.
+AgentEffects on_limit(AgentState& state, const LimitOrder& order);
 // The controller has committed the end that we reported. Ignored for an attempt that has not ended.
 AgentEffects on_acknowledged(AgentState& state, AttemptKey key);
 

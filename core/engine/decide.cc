@@ -3,21 +3,23 @@
 #include <set>
 #include <variant>
 
+#include "core/engine/accounting.h"
+#include "core/engine/deadline.h"
 #include "core/engine/dependency.h"
 #include "core/engine/engine.h"
 #include "core/engine/index.h"
 #include "core/engine/normalise.h"
 #include "core/engine/select.h"
 #include "core/engine/settle.h"
+#include "core/engine/update.h"
 #include "core/sched/place.h"
+#include "core/sched/queue_rules.h"
+#include "core/sched/span.h"
 #include "lib/base/text.h"
 #include "lib/model/constraint.h"
 
 namespace muster::engine {
 namespace {
-
-// A queue's priority counts a million times more than --nice, which is bounded below that.
-constexpr std::int64_t kQueuePriorityWeight = 1'000'000;
 
 class Decide {
  public:
@@ -41,18 +43,17 @@ class Decide {
                             std::to_string(policy_.jobs_max) +
                             " (controller.queue_max_jobs): try again when some have ended, or raise the limit");
     }
-    MUSTER_ASSIGN(ResolvedDependency dependency, resolve_dependency(s_, spec->dependency, c.ended));
+    MUSTER_TRY(check_nice(*spec, c.caller));
+    MUSTER_TRY(check_deadline(*spec, now_));
+    MUSTER_TRY(check_pending_limits(s_, *spec));
+    MUSTER_ASSIGN(ResolvedDependency dependency, resolve_dependency(s_, *spec, nullptr, c.ended));
     if (spec->begin < dependency.begin) {
       auto later = std::make_shared<JobSpec>(*spec);
       later->begin = dependency.begin;
       spec = std::move(later);
     }
-    const sched::QueuePolicy* queue = policy_.find_queue(spec->queue);
     d_.job = s_.next_job;
-    fact(JobSubmitted{.id = s_.next_job,
-                      .request = c.request,
-                      .spec = spec,
-                      .priority = queue->priority * kQueuePriorityWeight - spec->nice});
+    fact(JobSubmitted{.id = s_.next_job, .request = c.request, .spec = spec, .priority = priority_of(policy_, *spec)});
     if (!dependency.open.empty()) {
       fact(DependencySet{.job = s_.next_job, .open = std::move(dependency.open)});
     }
@@ -192,15 +193,19 @@ class Decide {
     if (!s_.requests_by_age.empty() && s_.requests_by_age.front().first < before) {
       fact(RequestsForgotten{before});
     }
+    settle_deadlines(s_, now_, d_);
     return done();
   }
 
+  Result<Decision> operator()(const UpdateJobs& c) { return decide_update(s_, policy_, c, now_); }
+
   Result<Decision> operator()(const ApplyPlan& c) {
     sched::Draft draft(s_.ledger);
+    sched::LimitBook limits(s_.accounts, now_);
     std::set<JobId> started;
     std::map<JobId, std::uint64_t> of_array;
     for (const Placement& p : c.placements) {
-      if (const char* why_not = check_placement(p, draft, started, of_array)) {
+      if (const char* why_not = check_placement(p, draft, limits, started, of_array)) {
         d_.notes.push_back("job " + std::to_string(p.job.value) + ": " + why_not);
         continue;
       }
@@ -210,10 +215,15 @@ class Decide {
       const Job* array = find_array(s_, p.job);
       const Job* job = array != nullptr ? array : find_job(s_, p.job);
       const JobId id = array != nullptr ? JobId{p.job.value + p.position} : p.job;
+      if (s_.accounts.has_limits()) {
+        limits.start(*job->spec, sched::demand_of(p.shares, sched::given_limit(p, *job->spec)));
+      }
       started.insert(id);
       ++of_array[p.job];
-      fact(AttemptStarted{
-          .job = id, .attempt = Attempt{array != nullptr ? 1 : job->attempt.value + 1}, .shares = p.shares});
+      fact(AttemptStarted{.job = id,
+                          .attempt = Attempt{array != nullptr ? 1 : job->attempt.value + 1},
+                          .shares = p.shares,
+                          .time_limit = p.time_limit == job->spec->time_limit ? Duration{} : p.time_limit});
       ++d_.matched;
     }
     for (const PromisedStart& p : c.promises) {
@@ -228,6 +238,15 @@ class Decide {
                                    : array != nullptr && waiting_count(*array) > placed->second) {
         fact(StartPromised{.job = p.job, .start = p.start});
       }
+    }
+    return done();
+  }
+
+  Result<Decision> operator()(const ChangeAccounting& c) { return change_accounting(s_, c, now_); }
+
+  Result<Decision> operator()(const ConfigureBilling& c) {
+    if (c.rules != s_.accounts.billing()) {
+      fact(BillingConfigured{c.rules});
     }
     return done();
   }
@@ -250,15 +269,14 @@ class Decide {
 
   Result<Decision> set_held(const JobSelector& selector, const Caller& caller, bool held) {
     std::set<JobId> seen;
-    std::set<JobId> told;
+    std::map<JobId, Positions> tasks;  // of arrays, that are named singly
     for (const Selected& sel : selected(selector, caller)) {
       const Job& job = sel.array != nullptr ? *sel.array : *sel.job;
-      // An array that waits is one record, which is held or not; its single tasks have no such mark.
       if (sel.array != nullptr && !sel.whole_array) {
-        if (told.insert(job.id).second) {
-          note_id(job.id, held ? "single tasks of an array cannot be held: hold the array by its id, or cancel them"
-                               : "single tasks of an array cannot be released: release the array by its id");
+        for (const PositionRange& r : sel.positions) {
+          add(tasks[job.id], r);
         }
+        ++d_.matched;
         continue;
       }
       if (job.is_active()) {
@@ -275,9 +293,39 @@ class Decide {
           fact(JobReleased{job.id});
         }
       }
+      if (!held && sel.array != nullptr && !job.held_positions.empty()) {
+        fact(ArrayTasksReleased{job.id, job.held_positions});
+      }
       ++d_.matched;
     }
+    for (const auto& [array, positions] : tasks) {
+      set_tasks_held(s_.arrays.at(array), positions, held);
+    }
     return finish_selection();
+  }
+
+  // Single tasks of an array that waits. Of one that is held as a whole, the others stay held when some are released.
+  void set_tasks_held(const Job& array, const Positions& tasks, bool held) {
+    Positions held_now = array.held ? array.waiting : array.held_positions;
+    const Positions changed = held ? without(tasks, held_now) : both(tasks, held_now);
+    if (changed.empty()) {
+      return;
+    }
+    if (held) {
+      fact(ArrayTasksHeld{array.id, changed});
+      return;
+    }
+    if (!array.held) {
+      fact(ArrayTasksReleased{array.id, changed});
+      return;
+    }
+    if (const Positions others = without(array.waiting, tasks); !others.empty()) {
+      fact(ArrayTasksHeld{array.id, others});
+    }
+    if (const Positions single = both(tasks, array.held_positions); !single.empty()) {
+      fact(ArrayTasksReleased{array.id, single});
+    }
+    fact(JobReleased{array.id});
   }
 
   template <typename Change>
@@ -345,8 +393,8 @@ class Decide {
     }
   }
 
-  const char* check_placement(const Placement& p, const sched::Draft& draft, const std::set<JobId>& started,
-                              const std::map<JobId, std::uint64_t>& of_array) const {
+  const char* check_placement(const Placement& p, const sched::Draft& draft, const sched::LimitBook& limits,
+                              const std::set<JobId>& started, const std::map<JobId, std::uint64_t>& of_array) const {
     const Job* array = find_array(s_, p.job);
     const Job* job = array != nullptr ? array : find_job(s_, p.job);
     if (job == nullptr || job->is_active()) {
@@ -359,8 +407,15 @@ class Decide {
     if (job->held || job->spec->begin > now_) {
       return "may not start now";
     }
-    if (is_dependent(*job)) {
+    if (is_dependent(*job) || (array != nullptr && has_barred(*array) && !contains(startable(*array), p.position))) {
       return "waits for other jobs";
+    }
+    if (const char* why_not = check_span(*job->spec, p)) {
+      return why_not;
+    }
+    const sched::QueuePolicy* queue = policy_.find_queue(job->spec->queue);
+    if (queue == nullptr || !queue->starts || sched::refusal_of(*queue, *job->spec)) {
+      return "is not admitted by its queue";
     }
     const auto already = of_array.find(p.job);
     const std::uint64_t limit = array != nullptr ? array->spec->array->max_running : 0;
@@ -370,10 +425,7 @@ class Decide {
     if (p.shares.empty()) {
       return "the plan gives it no node";
     }
-    const sched::QueuePolicy* queue = policy_.find_queue(job->spec->queue);
-    static const std::vector<std::string> kAll;
-    const sched::NodeFilter filter =
-        sched::make_filter(s_.ledger, *job->spec, queue == nullptr ? kAll : queue->nodes, policy_.sites);
+    const sched::NodeFilter filter = sched::make_filter(s_.ledger, *job->spec, queue->nodes, policy_.sites);
     if (const char* wrong = sched::unsuitable(s_.ledger, *job->spec, filter, p.shares,
                                               sched::any_switches(*job->spec, job->eligible_time, now_))) {
       return wrong;
@@ -387,7 +439,20 @@ class Decide {
         return "what the plan gives it is not free any more";
       }
     }
+    if (s_.accounts.has_limits() && !limits.allows(*job->spec, sched::demand_of(p.shares, job->spec->time_limit))) {
+      return "a limit of its account, user or QOS is reached";
+    }
     return nullptr;
+  }
+
+  // The limit that a placement gives is one that the user accepts, and ends in time.
+  [[nodiscard]] const char* check_span(const JobSpec& spec, const Placement& p) const {
+    const Duration limit = sched::given_limit(p, spec);
+    if (limit > spec.time_limit || limit < sched::least_limit(spec)) {
+      return "the plan gives it a time limit that it did not ask for";
+    }
+    return spec.deadline.is_set() && sched::end_of(now_, limit) > spec.deadline ? "could not end by its deadline"
+                                                                                : nullptr;
   }
 
   const State& s_;

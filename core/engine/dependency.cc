@@ -79,13 +79,112 @@ Instant start_of(const Located& located) {
 
 }  // namespace
 
+namespace {
+
+// An array whose indices another one pairs with, but for those with the same indices in the same order, is looked
+// through task by task.
+constexpr std::uint64_t kPairedTasksMax = 100'000;
+
+// The positions of `to` with the indices that these positions of `from` have. Those that it lacks are left out.
+Positions paired(const ArraySpec& from, const Positions& positions, const ArraySpec& to) {
+  if (from.ranges == to.ranges) {
+    return positions;
+  }
+  Positions out;
+  for (const PositionRange& r : positions) {
+    for (std::uint64_t p = r.begin; p < r.end; ++p) {
+      if (const auto q = to.position_of(from.index_at(p))) {
+        add(out, {*q, *q + 1});
+      }
+    }
+  }
+  return out;
+}
+
+Error bad_pair(JobId target, const std::string& what) {
+  return make_error(ErrorCode::kRefused, "--dependency aftercorr:" + std::to_string(target.value) + ": " + what);
+}
+
+Status check_pairs(JobId target, const ArraySpec& mine, const ArraySpec& theirs) {
+  if (mine.ranges == theirs.ranges) {
+    return ok_status();
+  }
+  if (mine.size() > kPairedTasksMax || theirs.size() > kPairedTasksMax) {
+    return bad_pair(target, "arrays of more than " + std::to_string(kPairedTasksMax) +
+                                " tasks can be paired only with the same --array " +
+                                format_array_spec(ArraySpec{theirs.ranges, 0}).substr(0, 200));
+  }
+  for (std::uint64_t p = 0; p < mine.size(); ++p) {
+    if (const std::uint64_t index = mine.index_at(p); !theirs.position_of(index)) {
+      return bad_pair(target, "array " + std::to_string(target.value) + " has no task " + std::to_string(index) +
+                                  ": give --array indices that it has (" +
+                                  format_array_spec(ArraySpec{theirs.ranges, 0}).substr(0, 200) + ")");
+    }
+  }
+  return ok_status();
+}
+
+// Of an array that lives: the positions that have not ended.
+Positions not_ended(const State& state, const Job& array) {
+  Positions out = array.waiting;
+  for (auto it = state.jobs.lower_bound(array.id); it != state.jobs.end() && it->second.array == array.id; ++it) {
+    add(out, {it->second.array_position, it->second.array_position + 1});
+  }
+  return out;
+}
+
+// What is open of an aftercorr term; nothing when all tasks have what they wait for.
+Result<std::optional<OpenDependency>> resolve_pairs(const State& state, const DependencyTerm& term,
+                                                    const std::optional<Located>& located,
+                                                    const std::vector<EndedJob>& ended, const Job* waiting,
+                                                    const JobSpec& spec) {
+  const JobId target = term.target.job;
+  const auto no_array = [&] {
+    return bad_pair(target, "job " + std::to_string(target.value) + " is no array: use afterok");
+  };
+  if (!spec.array) {
+    return bad_pair(target, "aftercorr pairs the tasks of two arrays: give --array, or use afterok");
+  }
+  OpenDependency open{.kind = term.kind, .job = target, .whole_array = true, .delay = {}, .never = false};
+  const Positions mine = waiting != nullptr ? waiting->waiting : Positions{{0, spec.array->size()}};
+  if (located) {
+    if (!located->whole_array) {
+      return no_array();
+    }
+    const Job& other = *located->record;
+    MUSTER_TRY(check_pairs(target, *spec.array, *other.spec->array));
+    open.corr_waits = both(mine, paired(*other.spec->array, not_ended(state, other), *spec.array));
+    open.corr_never = both(mine, paired(*other.spec->array, other.failed_positions, *spec.array));
+  } else {
+    const auto known =
+        std::find_if(ended.begin(), ended.end(), [&](const EndedJob& e) { return e.target == term.target; });
+    if (known == ended.end()) {
+      return make_error(ErrorCode::kNotFound, "--dependency names job " + format_dependency_target(term.target) +
+                                                  ", which is neither in the queue nor in the history: see `muster "
+                                                  "queue` and `muster history`");
+    }
+    if (!known->array) {
+      return no_array();
+    }
+    MUSTER_TRY(check_pairs(target, *spec.array, *known->array));
+    open.corr_never = both(mine, paired(*known->array, known->failed, *spec.array));
+  }
+  if (open.corr_waits.empty() && open.corr_never.empty()) {
+    return std::optional<OpenDependency>();
+  }
+  return std::optional(std::move(open));
+}
+
+}  // namespace
+
 Result<bool> is_known(const State& state, const DependencyTarget& target) {
   MUSTER_ASSIGN(const std::optional<Located> located, locate(state, target));
   return located.has_value();
 }
 
-Result<ResolvedDependency> resolve_dependency(const State& state, const Dependency& dependency,
+Result<ResolvedDependency> resolve_dependency(const State& state, const JobSpec& spec, const Job* waiting,
                                               const std::vector<EndedJob>& ended) {
+  const Dependency& dependency = spec.dependency;
   MUSTER_TRY(check_dependency(dependency));
   ResolvedDependency out;
   bool met_one = false;
@@ -102,6 +201,17 @@ Result<ResolvedDependency> resolve_dependency(const State& state, const Dependen
       continue;
     }
     MUSTER_ASSIGN(const std::optional<Located> located, locate(state, term.target));
+    if (waiting != nullptr && located && (located->job == waiting->id || located->record == waiting)) {
+      return make_error(ErrorCode::kRefused, "--dependency names " + format_dependency_target(term.target) +
+                                                 ", which is the job itself: name another one");
+    }
+    if (term.kind == DependencyKind::kAfterCorr) {
+      MUSTER_ASSIGN(std::optional<OpenDependency> pairs, resolve_pairs(state, term, located, ended, waiting, spec));
+      if (pairs) {
+        out.open.push_back(std::move(*pairs));
+      }
+      continue;
+    }
     if (!located) {
       const auto known =
           std::find_if(ended.begin(), ended.end(), [&](const EndedJob& e) { return e.target == term.target; });
@@ -140,10 +250,36 @@ Result<ResolvedDependency> resolve_dependency(const State& state, const Dependen
 }
 
 bool is_never_satisfied(const Job& job) {
-  const auto never = [](const OpenDependency& open) { return open.never; };
-  return is_dependent(job) && (job.spec->dependency.any ? std::all_of(job.open.begin(), job.open.end(), never)
-                                                        : std::any_of(job.open.begin(), job.open.end(), never));
+  const auto never = [&job](const OpenDependency& open) {
+    return open.never || (open.kind == DependencyKind::kAfterCorr && both(job.waiting, open.corr_waits).empty() &&
+                          !both(job.waiting, open.corr_never).empty());
+  };
+  return !job.open.empty() && (is_dependent(job) || startable(job).empty()) &&
+         (job.spec->dependency.any ? std::all_of(job.open.begin(), job.open.end(), never)
+                                   : std::any_of(job.open.begin(), job.open.end(), never));
 }
+
+namespace {
+
+// "aftercorr:41 (task 3 of it has not ended)".
+std::string describe_pairs(const std::string& of, const Positions& waits, const Positions& never,
+                           const ArraySpec& array) {
+  const auto tasks = [&array](const Positions& positions) {
+    const std::uint64_t n = count(positions);
+    return n == 1 ? "task " + std::to_string(array.index_at(positions.front().begin)) + " of it has"
+                  : std::to_string(n) + " of its tasks have";
+  };
+  std::string text = of + " (";
+  if (!waits.empty()) {
+    text += tasks(waits) + " not ended";
+  }
+  if (!never.empty()) {
+    text += (waits.empty() ? "never: " : ", ") + tasks(never) + " not completed";
+  }
+  return text + ")";
+}
+
+}  // namespace
 
 std::string describe(const State& state, const Job& waiting, const OpenDependency& open) {
   const std::string kind(to_string(open.kind));
@@ -161,6 +297,10 @@ std::string describe(const State& state, const Job& waiting, const OpenDependenc
     return kind + " (" + (other ? job_is(*named->second.begin()) : "no other job of this name is left") + ")";
   }
   const std::string of = kind + ":" + name_of(state, open.job, open.whole_array);
+  if (open.kind == DependencyKind::kAfterCorr) {
+    return describe_pairs(of, both(waiting.waiting, open.corr_waits), both(waiting.waiting, open.corr_never),
+                          *waiting.spec->array);
+  }
   if (open.never) {
     return of + " (never: " + (open.kind == DependencyKind::kAfterOk ? "it did not complete" : "it completed") + ")";
   }
@@ -197,7 +337,15 @@ std::vector<JobId> dependents_of(const State& state, const Fact& fact) {
       }
     }
   };
-  if (const auto* started = std::get_if<AttemptStarted>(&fact.body)) {
+  if (const auto* updated = std::get_if<JobUpdated>(&fact.body)) {
+    // Those that wait for a job of its old name.
+    const Job* job = updated->attempt == Attempt{} ? find_array(state, updated->job) : nullptr;
+    job = job != nullptr ? job : find_job(state, updated->job);
+    const auto same = job == nullptr ? state.by_name.end() : state.by_name.find({job->spec->user, job->spec->name});
+    if (same != state.by_name.end() && updated->spec->name != job->spec->name) {
+      out.insert(out.end(), same->second.upper_bound(updated->job), same->second.end());
+    }
+  } else if (const auto* started = std::get_if<AttemptStarted>(&fact.body)) {
     add_job(started->job);
   } else if (const auto* ended = std::get_if<JobEnded>(&fact.body)) {
     add_job(ended->job);
@@ -255,7 +403,7 @@ void Dependents::judge_waiting(JobId waiting, Judge judge) {
     later->begin = begin;
     job->spec = std::move(later);
   }
-  if (job->open.empty()) {
+  if (!is_dependent(*job)) {
     job->eligible_time = std::max(at_, job->spec->begin);
   }
   index_job(s_, *job);
@@ -270,7 +418,8 @@ void Dependents::judge(JobId target, bool whole_array, Judge judge) {
   const std::vector<JobId> waiting(found->second.begin(), found->second.end());  // what follows changes the set
   for (const JobId id : waiting) {
     judge_waiting(id, [&](const OpenDependency& open) {
-      const bool meant = !open.never && open.kind != DependencyKind::kSingleton && open.job == target &&
+      const bool meant = !open.never && open.kind != DependencyKind::kSingleton &&
+                         open.kind != DependencyKind::kAfterCorr && open.job == target &&
                          open.whole_array == whole_array;
       return meant ? judge(open.kind) : Verdict::kOpen;
     });
@@ -300,6 +449,42 @@ void Dependents::positions_ended(JobId array, const std::vector<PositionRange>& 
     for (const JobId target : targets) {
       ended(target, state);
     }
+  }
+}
+
+void Dependents::pairs_ended(const Job& array, const Positions& ended, bool completed) {
+  const auto found = s_.dependents.find(array.id);
+  if (found == s_.dependents.end() || ended.empty()) {
+    return;
+  }
+  const std::vector<JobId> waiting(found->second.begin(), found->second.end());  // what follows changes the set
+  for (const JobId id : waiting) {
+    const auto it = s_.arrays.find(id);
+    if (it == s_.arrays.end() ||
+        std::none_of(it->second.open.begin(), it->second.open.end(), [&array](const OpenDependency& open) {
+          return open.kind == DependencyKind::kAfterCorr && open.job == array.id;
+        })) {
+      continue;
+    }
+    Job& job = it->second;
+    unindex_job(s_, job);
+    const bool could_start = !startable(job).empty();
+    const Positions pairs = paired(*array.spec->array, ended, *job.spec->array);
+    for (OpenDependency& open : job.open) {
+      if (open.kind == DependencyKind::kAfterCorr && open.job == array.id) {
+        for (const PositionRange& r : both(open.corr_waits, pairs)) {
+          remove(open.corr_waits, r);
+          if (!completed) {
+            add(open.corr_never, r);
+          }
+        }
+      }
+    }
+    drop_met_pairs(job);
+    if (!could_start && !startable(job).empty()) {
+      job.eligible_time = std::max(at_, job.spec->begin);
+    }
+    index_job(s_, job);
   }
 }
 

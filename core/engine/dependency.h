@@ -16,8 +16,9 @@ struct ResolvedDependency {
   std::vector<OpenDependency> open;
   Instant begin;  // what was met already allows a start from then on; unset: at once
 };
-// `ended` tells of jobs that the state does not know any more. A job that neither knows is an error.
-Result<ResolvedDependency> resolve_dependency(const State& state, const Dependency& dependency,
+// Of the spec's dependency; `waiting` is the record that it is for, null when it is about to be submitted. `ended` tells
+// of jobs that the state does not know any more. A job that neither knows is an error.
+Result<ResolvedDependency> resolve_dependency(const State& state, const JobSpec& spec, const Job* waiting,
                                               const std::vector<EndedJob>& ended);
 
 // Whether the state knows what the target means. An error: there is an array or job that it contradicts.
@@ -26,9 +27,9 @@ Result<bool> is_known(const State& state, const DependencyTarget& target);
 // What the job of an open term does, for people: "job 42 is running".
 std::string describe(const State& state, const Job& waiting, const OpenDependency& open);
 
-// Whether the job waits for something, and whether it always will.
+// Whether a dependency keeps the job, or all tasks of the array, from starting, and whether it always will.
 [[nodiscard]] inline bool is_dependent(const Job& job) {
-  return !job.open.empty();
+  return waits_as_a_whole(job);
 }
 [[nodiscard]] bool is_never_satisfied(const Job& job);
 
@@ -44,6 +45,8 @@ class Dependents {
   void ended(JobId job, JobState state);
   // Positions of an array that waited have ended.
   void positions_ended(JobId array, const std::vector<PositionRange>& positions, JobState state);
+  // These tasks of the array have ended: so much for the tasks of other arrays that wait for them one by one.
+  void pairs_ended(const Job& array, const Positions& ended, bool completed);
   // Tasks of the array have started or ended; `gone` when none is left.
   void array_changed(JobId array, bool failed, bool all_started, bool gone);
   // A record of this user and name has left the state.

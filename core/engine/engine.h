@@ -24,11 +24,12 @@ struct Decision {
   Facts facts;
   // Effects that need no fact because nothing changed: a repeated report is acknowledged again, a repeated launch is sent.
   Effects effects;
-  JobId job;                       // SubmitJob: the job, new or of the same request id
-  std::uint64_t matched = 0;       // CancelJobs, HoldJobs, ...: how many jobs or nodes it applied to
-  std::vector<std::string> notes;  // problems with single ids or placements, for the user
-  std::vector<JobId> unknown;      // ids that were named and that no job has: they have ended, or never were
-  NodeIndex node;                  // RegisterNode: the node's index
+  JobId job;                         // SubmitJob: the job, new or of the same request id
+  std::uint64_t matched = 0;         // CancelJobs, HoldJobs, ...: how many jobs or nodes it applied to
+  std::vector<std::string> notes;    // problems with single ids or placements, for the user
+  std::vector<std::string> remarks;  // what the user should know of what was done
+  std::vector<JobId> unknown;        // ids that were named and that no job has: they have ended, or never were
+  NodeIndex node;                    // RegisterNode: the node's index
   // RegisterNode: the node has registered since with this sequence. What was read late says nothing that counts.
   std::uint64_t outdated_by = 0;
 };

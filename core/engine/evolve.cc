@@ -182,9 +182,11 @@ class Evolve {
     if (f.signal != 0) {
       return;  // a signal to a running job changes nothing that the controller keeps
     }
-    with_attempt(f.key, [&f](const Job& /*job*/, Active& active) {
+    with_attempt(f.key, [this, &f](const Job& job, Active& active) {
+      unindex_deadline(s_, job);
       active.stop = f.cause;
       active.stop_by = f.by;
+      index_deadline(s_, job);
     });
   }
 
@@ -206,8 +208,9 @@ class Evolve {
     } else if (const auto record = s_.arrays.find(array); record != s_.arrays.end()) {
       unindex_job(s_, record->second);  // it may be below its limit of running tasks now
       --record->second.array_running;
+      const std::uint64_t position = f.job.value - array.value;
       index_job(s_, record->second);
-      record->second.array_failed = record->second.array_failed || f.state != JobState::kCompleted;
+      note_ends(record->second, {{position, position + 1}}, f.state);
       tasks_ended(array);
     }
   }
@@ -233,18 +236,118 @@ class Evolve {
     const std::vector<PositionRange> gone = waiting_of(it->second, f.positions);
     unindex_job(s_, it->second);
     remove_positions(it->second, f.positions);
-    it->second.array_failed = it->second.array_failed || (!gone.empty() && f.state != JobState::kCompleted);
     index_job(s_, it->second);
+    note_ends(it->second, gone, f.state);
     Dependents(s_, at_).positions_ended(f.array, gone, f.state);
     tasks_ended(f.array);
   }
 
+  void operator()(const SettingChanged& f) {
+    if (f.value) {
+      s_.settings.insert_or_assign(f.key, *f.value);
+    } else {
+      s_.settings.erase(f.key);
+    }
+  }
+
+  void operator()(const JobUpdated& f) {
+    const bool runs = f.attempt != Attempt{};
+    auto it = runs ? s_.arrays.end() : s_.arrays.find(f.job);
+    if (it == s_.arrays.end()) {
+      it = s_.jobs.find(f.job);
+      if (it == s_.jobs.end() || it->second.is_active() != runs || (runs && it->second.attempt != f.attempt)) {
+        return;
+      }
+    }
+    Job& job = it->second;
+    const JobSpecPtr before = job.spec;
+    const bool named = job.array == JobId{} || job.is_array_record;  // a task stands under its array's name
+    const bool renamed = named && before->name != f.spec->name;
+    unindex_job(s_, job);
+    if (renamed) {
+      unindex_name(s_, job);
+    }
+    job.spec = f.spec;
+    job.priority = f.priority;
+    if (!job.is_active()) {
+      job.promised_start = {};
+      if (before->begin != f.spec->begin) {
+        job.eligible_time = std::max(at_, f.spec->begin);
+      }
+    }
+    index_job(s_, job);
+    if (renamed) {
+      index_name(s_, job);
+      Dependents(s_, at_).name_freed(*before);
+    }
+  }
+
+  void operator()(const AttemptTimeLimitChanged& f) {
+    const auto it = s_.jobs.find(f.key.job);
+    if (it == s_.jobs.end() || it->second.attempt != f.key.attempt || !it->second.is_active()) {
+      return;
+    }
+    unindex_job(s_, it->second);
+    Active& active = std::get<Active>(it->second.phase);
+    active.time_limit = f.time_limit;
+    active.limit_changed = true;
+    index_job(s_, it->second);
+  }
+
+  void operator()(const ArrayTasksHeld& f) {
+    change_held(f.array, [&f](Job& array) {
+      for (const PositionRange& r : both(array.waiting, f.positions)) {
+        add(array.held_positions, r);
+      }
+    });
+  }
+  void operator()(const ArrayTasksReleased& f) {
+    change_held(f.array, [&f](Job& array) { array.held_positions = without(array.held_positions, f.positions); });
+  }
+  void operator()(const AccountSet& f) { s_.accounts.set(f.account, s_.now); }
+  void operator()(const AccountRemoved& f) { s_.accounts.remove_account(f.name, s_.now); }
+  void operator()(const UserSet& f) { s_.accounts.set(f.user, s_.now); }
+  void operator()(const UserRemoved& f) { s_.accounts.remove_user(f.name); }
+  void operator()(const QosSet& f) { s_.accounts.set(f.qos, s_.now); }
+  void operator()(const QosRemoved& f) { s_.accounts.remove_qos(f.name, s_.now); }
+  void operator()(const BillingConfigured& f) { s_.accounts.configure(f.rules, s_.now); }
+
  private:
+  template <typename Change>
+  void change_held(JobId id, Change change) {
+    const auto it = s_.arrays.find(id);
+    if (it == s_.arrays.end()) {
+      return;
+    }
+    Job& array = it->second;
+    unindex_job(s_, array);
+    const bool could_start = !startable(array).empty();
+    change(array);
+    if (startable(array).empty()) {
+      array.promised_start = {};
+    } else if (!could_start) {
+      array.eligible_time = std::max(at_, array.spec->begin);
+    }
+    index_job(s_, array);
+  }
+
+  // Tasks of the array have ended.
+  void note_ends(Job& array, const Positions& ended, JobState state) {
+    if (state != JobState::kCompleted) {
+      for (const PositionRange& r : ended) {
+        array.array_failed = true;
+        add(array.failed_positions, r);
+      }
+    }
+    Dependents(s_, at_).pairs_ended(array, ended, state == JobState::kCompleted);
+  }
+
   void activate(Job& job, const AttemptStarted& f) {
     job.attempt = f.attempt;
     job.promised_start = {};
     Active active;
     active.start_time = at_;
+    active.time_limit = f.time_limit == Duration{} ? job.spec->time_limit : f.time_limit;
     for (const NodeShare& share : f.shares) {
       active.nodes.push_back(AttemptOnNode{.share = share, .phase = NodePhase::kLaunching, .outcome = {}});
     }
@@ -301,7 +404,7 @@ class Evolve {
     if (it == s_.jobs.end() || it->second.attempt != key.attempt) {
       return;
     }
-    // Only the end on a node changes an index, and only that node's part.
+    // Whoever changes what an index is made from brings that up to date.
     if (auto* active = std::get_if<Active>(&it->second.phase)) {
       change(it->second, *active);
     }

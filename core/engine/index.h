@@ -13,13 +13,19 @@ void unindex_share(State& state, const Job& job, const Active& active, const Nod
 // Its place among the jobs of its user and name; of a single job or an array record, from its submission to its end.
 void index_name(State& state, const Job& job);
 void unindex_name(State& state, const Job& job);
+// Its place among the jobs with a deadline, where that alone changes.
+void index_deadline(State& state, const Job& job);
+void unindex_deadline(State& state, const Job& job);
 // (Re)places a node's entries.
 void index_node(State& state, const Node& node);
 
 // Positions of an array record.
 [[nodiscard]] bool is_waiting(const Job& array, std::uint64_t position);
 [[nodiscard]] std::uint64_t waiting_count(const Job& array);
+// Those that wait no more, with what is known of each.
 void remove_positions(Job& array, PositionRange gone);
+// The terms that pair tasks of two arrays and keep none back any more.
+void drop_met_pairs(Job& array);
 // Those of the range that wait.
 [[nodiscard]] std::vector<PositionRange> waiting_of(const Job& array, PositionRange range);
 

@@ -34,11 +34,40 @@ class Check {
     }
   }
 
+  // Of an array that waits task by task for another one.
+  void check_pairs(const Job& array, const OpenDependency& open) {
+    const std::string name = job_text(array);
+    require(array.is_array_record, name + " is no array and waits for single tasks");
+    require(!open.corr_waits.empty() || !open.corr_never.empty(), name + " keeps a dependency that is met");
+    require(both(open.corr_waits, array.waiting) == open.corr_waits, name + " keeps back tasks that do not wait");
+    require(both(open.corr_never, array.waiting) == open.corr_never, name + " gives up tasks that do not wait");
+    require(both(open.corr_waits, open.corr_never).empty(), name + " waits for what can never be");
+    if (open.corr_waits.empty() || !array.spec->array) {
+      return;
+    }
+    const Job* other = find_array(s_, open.job);
+    if (other == nullptr) {
+      require(false, name + " waits for array " + std::to_string(open.job.value) + ", which is over");
+      return;
+    }
+    for (const PositionRange& r : open.corr_waits) {
+      for (std::uint64_t p = r.begin; p < r.end; ++p) {
+        const auto pair = other->spec->array->position_of(array.spec->array->index_at(p));
+        require(pair && (is_waiting(*other, *pair) || find_job(s_, JobId{other->id.value + *pair}) != nullptr),
+                name + " waits for a task that is over");
+      }
+    }
+  }
+
   // What a job waits for has not happened yet, and can happen.
   void check_open(const Job& job) {
     require(job.open.empty() || !job.is_active(), job_text(job) + " runs before its dependency is met");
     require(job.open.size() <= job.spec->dependency.terms.size(), job_text(job) + " waits for more than it was given");
     for (const OpenDependency& open : job.open) {
+      if (open.kind == DependencyKind::kAfterCorr) {
+        check_pairs(job, open);
+        continue;
+      }
       if (open.kind == DependencyKind::kSingleton) {
         const auto named = s_.by_name.find({job.spec->user, job.spec->name});
         require(named != s_.by_name.end() && *named->second.begin() < job.id,
@@ -85,8 +114,6 @@ class Check {
 
   void check_array(JobId id, const Job& array) {
     check_open(array);
-    require(array.open.empty() || array.array_running == 0,
-            job_text(array) + " runs tasks before its dependency is met");
     require(array.id == id && array.is_array_record && array.array == id, job_text(array) + ": a broken array record");
     require(array.spec != nullptr && array.spec->array.has_value(), job_text(array) + ": an array without its spec");
     std::uint64_t end = 0;
@@ -95,15 +122,22 @@ class Check {
       end = r.end;
     }
     require(end <= array.spec->array->size(), job_text(array) + ": waiting positions beyond its size");
+    require(both(array.held_positions, array.waiting) == array.held_positions,
+            job_text(array) + " holds tasks that do not wait");
+    require(both(array.failed_positions, array.waiting).empty(), job_text(array) + ": a task failed and waits");
     std::uint64_t running = 0;
+    std::uint64_t of_this_spec = 0;  // started since the array was changed last
     for (auto it = s_.jobs.lower_bound(id); it != s_.jobs.end() && it->second.array == id; ++it) {
       ++running;
+      of_this_spec += it->second.spec == array.spec ? 1 : 0;
       require(!is_waiting(array, it->second.array_position), job_text(it->second) + " both waits and runs");
     }
     require(running == array.array_running, job_text(array) + ": counts its running tasks wrong");
     require(running != 0 || !array.waiting.empty(), job_text(array) + " is done and still there");
     const std::uint64_t limit = array.spec->array->max_running;
-    require(limit == 0 || running <= limit, job_text(array) + " runs more tasks than its limit");
+    require(limit == 0 || of_this_spec <= limit, job_text(array) + " runs more tasks than its limit");
+    require(!waits_as_a_whole(array) || of_this_spec == 0,
+            job_text(array) + " runs tasks before its dependency is met");
   }
 
   // Rule 2: from the records alone, not from the ledger.
@@ -141,6 +175,7 @@ class Check {
     State again = s_;
     rebuild_indexes(again);
     require(again.pending == s_.pending, "the index of pending jobs is wrong");
+    require(again.deadlines == s_.deadlines, "the index of deadlines is wrong");
     require(again.promised == s_.promised, "the index of promised starts is wrong");
     require(again.dependents == s_.dependents, "the index of dependent jobs is wrong");
     require(again.by_name == s_.by_name, "the index of jobs by name is wrong");
@@ -148,6 +183,7 @@ class Check {
     require(again.node_by_name == s_.node_by_name, "the index of node names is wrong");
     require(again.waiting_tasks == s_.waiting_tasks, "the count of waiting tasks is wrong");
     require(again.active_jobs == s_.active_jobs, "the count of active jobs is wrong");
+    require(again.accounts == s_.accounts, "the counts of accounts and QOS are wrong");
     require(again.ledger == s_.ledger, "the ledger is wrong");
     require(again.horizon == s_.horizon, "the horizon is wrong");
     require(again.requests_by_age.size() == s_.requests_by_age.size(), "the index of requests is wrong");

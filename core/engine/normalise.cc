@@ -6,9 +6,11 @@
 #include <string_view>
 #include <vector>
 
+#include "core/engine/accounting.h"
 #include "core/engine/engine.h"
 #include "core/engine/place_request.h"
 #include "core/sched/place.h"
+#include "core/sched/queue_rules.h"
 #include "lib/base/text.h"
 #include "lib/model/patterns.h"
 
@@ -40,54 +42,15 @@ Status check_limits(const JobSpec& s) {
   if (s.time_limit < Duration{}) {
     return invalid_argument("--time is negative: give a positive time");
   }
+  if (s.time_min < Duration{}) {
+    return invalid_argument("--time-min is negative: give a positive time");
+  }
   if (s.array && s.array->size() == 0) {
     return invalid_argument("--array is empty: give at least one index");
   }
   if (s.array && s.array->size() > kArrayTasksMax) {
     return invalid_argument("--array has " + std::to_string(s.array->size()) + " tasks: at most " +
                             std::to_string(kArrayTasksMax));
-  }
-  return ok_status();
-}
-
-// Texts end up in file names, arguments and the state: none may be endless, and a NUL byte would cut them short there.
-Status check_texts(const JobSpec& s) {
-  const auto check = [](std::string_view option, const std::string& value, std::size_t max) -> Status {
-    if (value.size() > max) {
-      return invalid_argument(std::string(option) + " has " + std::to_string(value.size()) + " bytes: at most " +
-                              std::to_string(max));
-    }
-    if (value.find('\0') != std::string::npos) {
-      return invalid_argument(std::string(option) + " has a NUL byte: remove it");
-    }
-    return ok_status();
-  };
-  MUSTER_TRY(check("--job-name", s.name, kNameBytesMax));
-  MUSTER_TRY(check("the user", s.user, kNameBytesMax));
-  MUSTER_TRY(check("--queue", s.queue, kNameBytesMax));
-  MUSTER_TRY(check("--account", s.account, kNameBytesMax));
-  MUSTER_TRY(check("--qos", s.qos, kNameBytesMax));
-  MUSTER_TRY(check("--comment", s.comment, kCommentBytesMax));
-  MUSTER_TRY(check("--chdir", s.work_dir, kPathBytesMax));
-  MUSTER_TRY(check("--output", s.stdout_path, kPathBytesMax));
-  MUSTER_TRY(check("--error", s.stderr_path, kPathBytesMax));
-  MUSTER_TRY(check("--input", s.stdin_path, kPathBytesMax));
-  MUSTER_TRY(check("the submitting host", s.submit_host, kNameBytesMax));
-  MUSTER_TRY(check("the script's name", s.script_name, kPathBytesMax));
-  MUSTER_TRY(check("--export", s.export_mode, kCommentBytesMax));
-  std::size_t arguments = 0;
-  for (const std::string& argument : s.args) {
-    MUSTER_TRY(check("an argument of the script", argument, kArgumentBytesMax));
-    arguments += argument.size() + 1;
-  }
-  if (arguments > kArgumentsBytesMax) {
-    return invalid_argument("the script's arguments have " + std::to_string(arguments) + " bytes: at most " +
-                            std::to_string(kArgumentsBytesMax));
-  }
-  for (const auto* list : {&s.nodelist, &s.exclude}) {
-    for (const std::string& name : *list) {
-      MUSTER_TRY(check(list == &s.nodelist ? "--nodelist" : "--exclude", name, kNameBytesMax));
-    }
   }
   return ok_status();
 }
@@ -161,7 +124,7 @@ Status check_names(const State& state, const JobSpec& s) {
   return ok_status();
 }
 
-Status fill_queue(const sched::Policy& policy, JobSpec& s) {
+Status fill_queue(const sched::Policy& policy, JobSpec& s, const JobSpec* before) {
   if (s.queue.empty()) {
     s.queue = policy.default_queue;
   }
@@ -177,37 +140,108 @@ Status fill_queue(const sched::Policy& policy, JobSpec& s) {
     }
     return invalid_argument("unknown queue " + printable(s.queue) + ": the queues are " + list);
   }
-  if (!q->accepts) {
+  if (!q->accepts && (before == nullptr || before->queue != s.queue)) {
     return refused("queue " + s.queue +
                    " takes no new jobs (state drain or inactive): choose another one with --queue");
   }
   if (s.time_limit == Duration{}) {
     s.time_limit = std::min(q->time_default, q->time_max);
   }
-  if (s.time_limit > q->time_max) {
-    return refused("--time " + format_duration(s.time_limit) + " is above the limit of queue " + s.queue +
-                   ": ask for at most " + format_duration(q->time_max));
+  if (s.time_min > s.time_limit) {
+    return invalid_argument("--time-min " + format_duration(s.time_min) + " is longer than the time limit of " +
+                            format_duration(s.time_limit) + ": give a shorter one, or a longer --time");
+  }
+  if (q->mem_per_cpu_mib != 0 && s.mem_per_node_mib == 0 && s.mem_per_cpu_mib == 0 && s.mem_per_gpu_mib == 0) {
+    s.mem_per_cpu_mib = q->mem_per_cpu_mib;
+  }
+  return ok_status();
+}
+
+// A job that may spread over any number of nodes keeps within what its queue gives one job.
+void keep_within_queue(const sched::QueuePolicy& q, JobSpec& s) {
+  std::uint64_t most = q.nodes_max != 0 ? q.nodes_max : UINT32_MAX;
+  if (q.gpus_max != 0 && s.gpus_per_node != 0) {
+    const std::uint64_t others = s.gpus + std::uint64_t{s.gpus_per_task} * s.ntasks;
+    most = std::min(most, q.gpus_max > others ? (q.gpus_max - others) / s.gpus_per_node : 0);
+  }
+  if (most >= s.nodes_min && sched::nodes_most(s) > most) {
+    s.nodes_max = static_cast<std::uint32_t>(most);
+  }
+}
+
+// A job that its queue does not admit as it is may still be changed in other ways.
+Status check_queue(const sched::QueuePolicy& q, const JobSpec& s, const JobSpec* before) {
+  const auto why_not = sched::refusal_of(q, s);
+  if (why_not && !(before != nullptr && before->queue == s.queue && sched::refusal_of(q, *before))) {
+    return refused(why_not->text);
   }
   return ok_status();
 }
 
 }  // namespace
 
-Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked) {
+// Texts end up in file names, arguments and the state: none may be endless, and a NUL byte would cut them short there.
+Status check_texts(const JobSpec& s) {
+  const auto check = [](std::string_view option, const std::string& value, std::size_t max) -> Status {
+    if (value.size() > max) {
+      return invalid_argument(std::string(option) + " has " + std::to_string(value.size()) + " bytes: at most " +
+                              std::to_string(max));
+    }
+    if (value.find('\0') != std::string::npos) {
+      return invalid_argument(std::string(option) + " has a NUL byte: remove it");
+    }
+    return ok_status();
+  };
+  MUSTER_TRY(check("--job-name", s.name, kNameBytesMax));
+  MUSTER_TRY(check("the user", s.user, kNameBytesMax));
+  MUSTER_TRY(check("--queue", s.queue, kNameBytesMax));
+  MUSTER_TRY(check("--account", s.account, kNameBytesMax));
+  MUSTER_TRY(check("--qos", s.qos, kNameBytesMax));
+  MUSTER_TRY(check("--comment", s.comment, kCommentBytesMax));
+  MUSTER_TRY(check("--chdir", s.work_dir, kPathBytesMax));
+  MUSTER_TRY(check("--output", s.stdout_path, kPathBytesMax));
+  MUSTER_TRY(check("--error", s.stderr_path, kPathBytesMax));
+  MUSTER_TRY(check("--input", s.stdin_path, kPathBytesMax));
+  MUSTER_TRY(check("the submitting host", s.submit_host, kNameBytesMax));
+  MUSTER_TRY(check("the script's name", s.script_name, kPathBytesMax));
+  MUSTER_TRY(check("--export", s.export_mode, kCommentBytesMax));
+  std::size_t arguments = 0;
+  for (const std::string& argument : s.args) {
+    MUSTER_TRY(check("an argument of the script", argument, kArgumentBytesMax));
+    arguments += argument.size() + 1;
+  }
+  if (arguments > kArgumentsBytesMax) {
+    return invalid_argument("the script's arguments have " + std::to_string(arguments) + " bytes: at most " +
+                            std::to_string(kArgumentsBytesMax));
+  }
+  for (const auto* list : {&s.nodelist, &s.exclude}) {
+    for (const std::string& name : *list) {
+      MUSTER_TRY(check(list == &s.nodelist ? "--nodelist" : "--exclude", name, kNameBytesMax));
+    }
+  }
+  return ok_status();
+}
+
+Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked,
+                             const JobSpec* before) {
   auto spec = std::make_shared<JobSpec>(asked);
   MUSTER_TRY(check_limits(*spec));
   MUSTER_TRY(check_texts(*spec));
   remove_repeated(spec->nodelist);
   remove_repeated(spec->exclude);
-  MUSTER_TRY(fill_queue(policy, *spec));
+  MUSTER_TRY(fill_queue(policy, *spec, before));
   MUSTER_TRY(fill_size(*spec));
+  const sched::QueuePolicy& queue = *policy.find_queue(spec->queue);
+  MUSTER_TRY(fill_account(state, policy, *spec));
+  keep_within_queue(queue, *spec);
+  MUSTER_TRY(check_queue(queue, *spec, before));
   MUSTER_TRY(check_names(state, *spec));
   MUSTER_TRY(check_place_request(state, policy, *spec));
   if (spec->kind == JobKind::kBatch && spec->stdout_path.empty()) {
     spec->stdout_path = spec->array ? kDefaultArrayOutput : kDefaultOutput;
   }
-  const std::vector<std::string>& allowed = policy.find_queue(spec->queue)->nodes;
-  if (!state.nodes.empty() &&
+  const std::vector<std::string>& allowed = queue.nodes;
+  if (!state.nodes.empty() && (before == nullptr || !sched::same_request(*before, *spec)) &&
       !sched::surely_fits_empty(state.ledger, *spec, sched::make_filter(state.ledger, *spec, allowed, policy.sites))) {
     const sched::PlaceResult r =
         sched::place(sched::Draft(state.ledger), *spec, allowed, sched::Assume::kAllEmpty, policy.sites);

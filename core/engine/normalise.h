@@ -22,7 +22,12 @@ inline constexpr std::size_t kCommentBytesMax = 64U << 10U;    // also --export'
 inline constexpr std::size_t kArgumentBytesMax = 128U << 10U;  // Linux's MAX_ARG_STRLEN
 inline constexpr std::size_t kArgumentsBytesMax = 2U << 20U;   // Linux's usual ARG_MAX
 
-// Fills in queue, time limit, node and task counts and file names. kRefused or kInvalidArgument names the option.
-Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked);
+// Lengths and bytes of the texts of a job.
+Status check_texts(const JobSpec& spec);
+
+// Fills in queue, time limit, node and task counts, account, QOS and file names. kRefused or kInvalidArgument names the option. `before`
+// is what a job that waits and is changed had asked for; what was true of that already is no reason to refuse.
+Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked,
+                             const JobSpec* before = nullptr);
 
 }  // namespace muster::engine

@@ -23,6 +23,7 @@ sched::Cluster cluster_of(const State& state) {
       .pending = state.pending,
       .job = [&state](JobId id) -> const Job& { return record_of(state, id); },
       .promised = state.promised,
+      .accounts = &state.accounts,
       .describe = [&state](const Job& job, const OpenDependency& open) { return engine::describe(state, job, open); }};
 }
 
@@ -32,7 +33,7 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
   if (state.pending.empty()) {
     return {};
   }
-  return sched::schedule(cluster_of(state), policy, sched::DefaultOrder(policy), budget, now);
+  return sched::schedule(cluster_of(state), policy, sched::DefaultOrder(policy, &state.accounts, now), budget, now);
 }
 
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now,

@@ -1,5 +1,7 @@
 // react: the effects of facts, and what is owed to a node.
 #include <algorithm>
+#include <memory>
+#include <utility>
 #include <variant>
 
 #include "core/engine/dependency.h"
@@ -31,6 +33,9 @@ LaunchOrder launch_order(const State& state, const Job& job, const Active& activ
     order.array_index = job.spec->array->index_at(job.array_position);
   }
   order.submit_time = job.submit_time;
+  if (active.time_limit != job.spec->time_limit) {
+    order.time_limit = active.time_limit;
+  }
   return order;
 }
 
@@ -56,6 +61,10 @@ Instant end_of(const Active& active, Instant heard) {
   return std::min(end, heard);
 }
 
+LimitOrder limit_order(const State& state, const Job& job, const Active& active) {
+  return LimitOrder{.key = {job.id, job.attempt}, .term = state.term, .time_limit = active.time_limit};
+}
+
 JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Instant at) {
   JobSummary s;
   s.id = job.id;
@@ -73,6 +82,11 @@ JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Ins
   if (const auto* active = std::get_if<Active>(&job.phase)) {
     s.start_time = active->start_time;
     s.end_time = end_of(*active, at);
+    if (active->time_limit != job.spec->time_limit) {
+      auto as_run = std::make_shared<JobSpec>(*job.spec);
+      as_run->time_limit = active->time_limit;
+      s.spec = std::move(as_run);
+    }
     for (const AttemptOnNode& on : active->nodes) {
       s.shares.push_back(on.share);
       s.nodes.push_back(state.nodes[on.share.node.value].name);
@@ -114,6 +128,12 @@ class React {
     if (job != nullptr && job->state() == JobState::kRunning) {
       out_.emplace_back(AnnounceJob{.job = f.key.job, .whole_array = false, .state = JobState::kRunning});
     }
+    // A limit that overtook the launch said nothing to a node that did not know the attempt.
+    const auto* active = job == nullptr ? nullptr : std::get_if<Active>(&job->phase);
+    if (active != nullptr && job->attempt == f.key.attempt && active->limit_changed &&
+        active->stop == StopCause::kNone && is_connected(s_, f.node)) {
+      out_.emplace_back(SendLimit{f.node, limit_order(s_, *job, *active)});
+    }
   }
   void operator()(const AttemptEndedOnNode& f) { out_.emplace_back(AcknowledgeReport{f.node, f.key}); }
   void operator()(const StopRequested& f) {
@@ -124,6 +144,18 @@ class React {
     for (const AttemptOnNode& on : std::get<Active>(job->phase).nodes) {
       if (on.phase != NodePhase::kEnded && is_connected(s_, on.share.node)) {
         out_.emplace_back(SendStop{on.share.node, stop_order(s_, *job, f.cause, f.signal)});
+      }
+    }
+  }
+  void operator()(const AttemptTimeLimitChanged& f) {
+    const Job* job = find_job(s_, f.key.job);
+    if (job == nullptr || !job->is_active() || job->attempt != f.key.attempt) {
+      return;
+    }
+    const Active& active = std::get<Active>(job->phase);
+    for (const AttemptOnNode& on : active.nodes) {
+      if (on.phase != NodePhase::kEnded && is_connected(s_, on.share.node)) {
+        out_.emplace_back(SendLimit{on.share.node, limit_order(s_, *job, active)});
       }
     }
   }
@@ -161,12 +193,23 @@ void record_tasks(const State& before, const ArrayTasksEnded& f, Instant at, Eff
   }
 }
 
-// Those of `dependents` that wait for no other job any more.
-void announce_met(const State& state, const std::vector<JobId>& dependents, Effects& out) {
-  for (const JobId id : dependents) {
+// How much of its dependency keeps the record, or tasks of it, back.
+std::uint64_t kept_back(const State& state, JobId id) {
+  const Job* array = find_array(state, id);
+  const Job* job = array != nullptr ? array : find_job(state, id);
+  std::uint64_t n = 0;
+  for (const OpenDependency& open : job != nullptr ? job->open : std::vector<OpenDependency>{}) {
+    n += open.kind == DependencyKind::kAfterCorr ? count(open.corr_waits) : 1;
+  }
+  return n;
+}
+
+// Those of `dependents`, of which so much was kept back before, that may now start, or tasks of which may.
+void announce_met(const State& state, const std::vector<std::pair<JobId, std::uint64_t>>& dependents, Effects& out) {
+  for (const auto& [id, before] : dependents) {
     const Job* array = find_array(state, id);
     const Job* job = array != nullptr ? array : find_job(state, id);
-    if (job != nullptr && !job->is_active() && !job->spec->dependency.terms.empty() && !is_dependent(*job)) {
+    if (job != nullptr && !job->is_active() && !is_dependent(*job) && kept_back(state, id) < before) {
       out.emplace_back(DependencyMet{id, job->spec->begin});
     }
   }
@@ -185,7 +228,10 @@ void apply(State& state, const Fact& fact, Effects& effects) {
     array = tasks->array;
     record_tasks(state, *tasks, fact.at, effects);
   }
-  const std::vector<JobId> dependents = dependents_of(state, fact);
+  std::vector<std::pair<JobId, std::uint64_t>> dependents;
+  for (const JobId id : dependents_of(state, fact)) {
+    dependents.emplace_back(id, kept_back(state, id));
+  }
   const bool was_there = array != JobId{} && find_array(state, array) != nullptr;
   evolve(state, fact);
   std::visit(React(state, effects), fact.body);
@@ -210,6 +256,10 @@ Effects outstanding(const State& state, NodeIndex node) {
         out.emplace_back(SendStop{node, stop_order(state, job, active.stop, 0)});
       } else if (on.phase == NodePhase::kLaunching) {
         out.emplace_back(SendLaunch{.node = node, .order = launch_order(state, job, active, i)});
+      }
+      // Also behind a launch: the node may have begun it before the limit was changed.
+      if (active.stop == StopCause::kNone && active.limit_changed) {
+        out.emplace_back(SendLimit{node, limit_order(state, job, active)});
       }
     }
   }

@@ -33,6 +33,13 @@ const AttemptOnNode* failed_node(const Active& active) {
   return nullptr;
 }
 
+// Whether the attempt was given a shorter limit because its deadline comes then. Limits are whole seconds.
+bool ran_to_deadline(const State& state, JobId id, const Active& active) {
+  const Job* job = find_job(state, id);
+  return job != nullptr && job->spec->deadline.is_set() && active.time_limit < job->spec->time_limit &&
+         active.start_time + active.time_limit + Duration::from_s(1) > job->spec->deadline;
+}
+
 }  // namespace
 
 JobEnded job_end(const State& state, JobId job, const Active& active) {
@@ -70,6 +77,9 @@ JobEnded job_end(const State& state, JobId job, const Active& active) {
       if (active.stop == StopCause::kNodeFailed) {
         end.state = JobState::kNodeFailed;
         end.reason = "NodeFail";
+      } else if (active.stop == StopCause::kDeadline) {
+        end.state = JobState::kDeadline;
+        end.reason = "DeadLine: it was stopped at its deadline";
       } else {
         end.state = JobState::kCancelled;
         end.reason = with_detail("Cancelled", active.stop_by.empty() ? "" : "by " + active.stop_by);
@@ -78,6 +88,10 @@ JobEnded job_end(const State& state, JobId job, const Active& active) {
     case EndCause::kTimeLimit:
       end.state = JobState::kTimeout;
       end.reason = with_detail("TimeLimit", o.detail);
+      if (ran_to_deadline(state, job, active)) {
+        end.state = JobState::kDeadline;
+        end.reason = "DeadLine: it was stopped at its deadline";
+      }
       break;
     case EndCause::kOutOfMemory:
       end.state = JobState::kOutOfMemory;

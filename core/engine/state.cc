@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <variant>
+#include <vector>
 
 #include "core/engine/index.h"
 #include "core/sched/schedule.h"
+#include "core/sched/span.h"
 
 namespace muster::engine {
 
@@ -39,58 +41,76 @@ JobId job_of_request(const State& state, RequestId request) {
 }
 
 bool is_waiting(const Job& array, std::uint64_t position) {
-  return std::any_of(array.waiting.begin(), array.waiting.end(),
-                     [position](const PositionRange& r) { return r.begin <= position && position < r.end; });
+  return contains(array.waiting, position);
 }
 
 std::uint64_t waiting_count(const Job& array) {
-  std::uint64_t n = 0;
-  for (const PositionRange& r : array.waiting) {
-    n += r.end - r.begin;
-  }
-  return n;
+  return count(array.waiting);
 }
 
 void remove_positions(Job& array, PositionRange gone) {
-  std::vector<PositionRange> left;
-  left.reserve(array.waiting.size() + 1);
-  for (const PositionRange& r : array.waiting) {
-    if (r.end <= gone.begin || gone.end <= r.begin) {
-      left.push_back(r);
-      continue;
-    }
-    if (r.begin < gone.begin) {
-      left.push_back({r.begin, gone.begin});
-    }
-    if (gone.end < r.end) {
-      left.push_back({gone.end, r.end});
-    }
+  remove(array.waiting, gone);
+  if (!has_barred(array)) {
+    return;
   }
-  array.waiting = std::move(left);
+  remove(array.held_positions, gone);
+  for (OpenDependency& open : array.open) {
+    remove(open.corr_waits, gone);
+    remove(open.corr_never, gone);
+  }
+  drop_met_pairs(array);
+}
+
+void drop_met_pairs(Job& array) {
+  std::erase_if(array.open, [](const OpenDependency& open) {
+    return open.kind == DependencyKind::kAfterCorr && open.corr_waits.empty() && open.corr_never.empty();
+  });
 }
 
 std::vector<PositionRange> waiting_of(const Job& array, PositionRange range) {
-  std::vector<PositionRange> out;
-  for (const PositionRange& r : array.waiting) {
-    const PositionRange common{std::max(r.begin, range.begin), std::min(r.end, range.end)};
-    if (common.begin < common.end) {
-      out.push_back(common);
-    }
-  }
-  return out;
+  return within(array.waiting, range);
 }
 
 namespace {
 bool belongs_to_pending(const Job& job) {
-  if (job.is_array_record) {
-    return !job.held && job.open.empty() && !job.waiting.empty() && !sched::at_array_limit(job, 0);
+  if (job.held || waits_as_a_whole(job)) {
+    return false;
   }
-  return !job.held && job.open.empty() && !job.is_active();
+  if (job.is_array_record) {
+    return (has_barred(job) ? !startable(job).empty() : !job.waiting.empty()) && !sched::at_array_limit(job, 0);
+  }
+  return !job.is_active();
 }
-Instant believed_end(const Job& job, const Active& active) {
-  return sched::end_of(active.start_time, job.spec->time_limit);
+
+Instant believed_end(const Active& active) {
+  return sched::end_of(active.start_time, active.time_limit);
+}
+// Whether what happens to the job of this term may change it.
+bool is_watched(const OpenDependency& open) {
+  return open.kind == DependencyKind::kAfterCorr ? !open.corr_waits.empty()
+                                                 : !open.never && open.kind != DependencyKind::kSingleton;
 }
 }  // namespace
+
+void index_deadline(State& state, const Job& job) {
+  if (!job.spec->deadline.is_set()) {
+    return;
+  }
+  if (const auto* active = std::get_if<Active>(&job.phase)) {
+    if (active->stop == StopCause::kNone) {
+      state.deadlines.insert({job.spec->deadline, job.id, false});
+    }
+  } else if (!job.is_array_record || !job.waiting.empty()) {
+    state.deadlines.insert({*sched::latest_start(*job.spec), job.id, job.is_array_record});
+  }
+}
+
+void unindex_deadline(State& state, const Job& job) {
+  if (job.spec->deadline.is_set()) {
+    state.deadlines.erase(
+        {job.is_active() ? job.spec->deadline : *sched::latest_start(*job.spec), job.id, job.is_array_record});
+  }
+}
 
 void index_name(State& state, const Job& job) {
   std::set<JobId>& named = state.by_name[{job.spec->user, job.spec->name}];
@@ -109,10 +129,11 @@ void unindex_name(State& state, const Job& job) {
 
 void index_job(State& state, const Job& job) {
   for (const OpenDependency& open : job.open) {
-    if (!open.never && open.kind != DependencyKind::kSingleton) {
+    if (is_watched(open)) {
       state.dependents[open.job].insert(job.id);
     }
   }
+  index_deadline(state, job);
   if (belongs_to_pending(job)) {
     state.pending.insert(job);
     if (job.promised_start.is_set()) {
@@ -120,25 +141,32 @@ void index_job(State& state, const Job& job) {
     }
   }
   if (job.is_array_record) {
-    state.waiting_tasks += waiting_count(job);
+    const std::uint64_t waiting = waiting_count(job);
+    state.waiting_tasks += waiting;
+    state.accounts.add_pending(*job.spec, waiting);
   } else if (const auto* active = std::get_if<Active>(&job.phase)) {
     ++state.active_jobs;
+    std::vector<const NodeShare*> held;
     for (const AttemptOnNode& on : active->nodes) {
       if (on.phase != NodePhase::kEnded) {
         state.ledger.take(on.share);
-        state.horizon.hold(on.share, believed_end(job, *active));
+        state.horizon.hold(on.share, believed_end(*active));
         state.jobs_on_node[on.share.node.value].insert(job.id);
+        held.push_back(&on.share);
       }
     }
+    state.accounts.add_running(job.id, *job.spec, held, believed_end(*active), state.now);
   } else {
     ++state.waiting_tasks;
+    state.accounts.add_pending(*job.spec, 1);
   }
 }
 
 void unindex_share(State& state, const Job& job, const Active& active, const NodeShare& share) {
   state.ledger.give_back(share);
-  state.horizon.release(share, believed_end(job, active));
+  state.horizon.release(share, believed_end(active));
   state.jobs_on_node[share.node.value].erase(job.id);
+  state.accounts.give_back(job.id, *job.spec, share, believed_end(active), state.now);
 }
 
 void unindex_job(State& state, const Job& job) {
@@ -150,12 +178,15 @@ void unindex_job(State& state, const Job& job) {
       }
     }
   }
+  unindex_deadline(state, job);
   if (belongs_to_pending(job)) {
     state.pending.erase(job);
     state.promised.erase(job.id);
   }
   if (job.is_array_record) {
-    state.waiting_tasks -= waiting_count(job);
+    const std::uint64_t waiting = waiting_count(job);
+    state.waiting_tasks -= waiting;
+    state.accounts.remove_pending(*job.spec, waiting);
   } else if (const auto* active = std::get_if<Active>(&job.phase)) {
     --state.active_jobs;
     for (const AttemptOnNode& on : active->nodes) {
@@ -163,8 +194,10 @@ void unindex_job(State& state, const Job& job) {
         unindex_share(state, job, *active, on.share);
       }
     }
+    state.accounts.remove_running(job.id, *job.spec, believed_end(*active));
   } else {
     --state.waiting_tasks;
+    state.accounts.remove_pending(*job.spec, 1);
   }
 }
 
@@ -182,6 +215,7 @@ void rebuild_indexes(State& state) {
   state.requests_by_age.clear();
   state.pending.clear();
   state.promised.clear();
+  state.deadlines.clear();
   state.dependents.clear();
   state.by_name.clear();
   state.jobs_on_node.clear();
@@ -190,6 +224,7 @@ void rebuild_indexes(State& state) {
   state.horizon = {};
   state.waiting_tasks = 0;
   state.active_jobs = 0;
+  state.accounts.begin_rebuild();
   for (const Node& node : state.nodes) {
     index_node(state, node);
   }
@@ -203,6 +238,7 @@ void rebuild_indexes(State& state) {
       index_name(state, job);
     }
   }
+  state.accounts.end_rebuild();
   // In the order of submission, which is that of the jobs' ids: many have the same time.
   using Entry = std::map<RequestId, KnownRequest>::const_pointer;
   std::vector<std::pair<JobId, Entry>> by_job;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/sched/accounts.h"
 #include "core/sched/horizon.h"
 #include "core/sched/ledger.h"
 #include "core/sched/pending.h"
@@ -33,6 +34,14 @@ struct Changes {
   friend bool operator==(const Changes& /*a*/, const Changes& /*b*/) { return true; }
 };
 
+// Of a job or array that waits: the latest start with which it ends by its deadline. Of one that runs: the deadline.
+struct DeadlineEntry {
+  Instant at;
+  JobId job;
+  bool is_array = false;  // the record; its first task has the same id
+  friend auto operator<=>(const DeadlineEntry&, const DeadlineEntry&) = default;
+};
+
 struct State {
   Changes changes;
   Term term;
@@ -43,11 +52,16 @@ struct State {
       arrays;  // array records, by the id of the array (which is also the id of its task at position 0)
   std::vector<Node> nodes;
   std::map<RequestId, KnownRequest> requests;
+  // Keys of the configuration that were changed at run time, with their values ("queue.main.priority"); "queue.NAME" for a
+  // queue that was made at run time.
+  std::map<std::string, std::string> settings;
+  sched::Accounts accounts;  // records, and the counts of jobs that follow from the above
 
   // Indexes: derived from the above.
   std::deque<std::pair<Instant, RequestId>> requests_by_age;
   sched::PendingIndex
       pending;  // single jobs that wait and array records with waiting positions; held ones are not in it
+  std::set<DeadlineEntry> deadlines;
   std::map<JobId, sched::Promise> promised;  // those of `pending` that have been promised a start
   // Records whose open dependencies name the job, task or array with this id and may still be met.
   std::map<JobId, std::set<JobId>> dependents;

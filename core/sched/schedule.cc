@@ -1,6 +1,7 @@
 #include "core/sched/schedule.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <queue>
 #include <set>
@@ -8,7 +9,9 @@
 #include <utility>
 
 #include "core/sched/place.h"
+#include "core/sched/queue_rules.h"
 #include "core/sched/request.h"
+#include "core/sched/span.h"
 #include "lib/base/check.h"
 
 namespace muster::sched {
@@ -16,14 +19,6 @@ namespace muster::sched {
 const QueuePolicy* Policy::find_queue(const std::string& name) const {
   const auto it = std::find_if(queues.begin(), queues.end(), [&](const QueuePolicy& q) { return q.name == name; });
   return it == queues.end() ? nullptr : &*it;
-}
-
-std::int64_t DefaultOrder::points(const JobSpec& spec, Instant since, Instant now) const {
-  return age_points(now - since, spec.time_limit, cpus_of(spec), exponent_) + standing(spec);
-}
-
-std::int64_t DefaultOrder::standing(const JobSpec& spec) const {
-  return -std::int64_t{spec.nice} * (std::int64_t{exponent_} << 16U) / 100;
 }
 
 bool at_array_limit(const Job& job, std::uint64_t more) {
@@ -77,12 +72,12 @@ class Cursor {
       next_job();
       return;
     }
-    if (++position_ == job_->waiting[range_].end) {
-      if (++range_ == job_->waiting.size()) {
+    if (++position_ == ranges()[range_].end) {
+      if (++range_ == ranges().size()) {
         next_job();
         return;
       }
-      position_ = job_->waiting[range_].begin;
+      position_ = ranges()[range_].begin;
     }
   }
   void next_job() {
@@ -96,12 +91,17 @@ class Cursor {
       job_ = &cluster_->job(at_->id);
       placed_ = 0;
       range_ = 0;
-      position_ = job_->is_array_record ? job_->waiting.front().begin : 0;
+      startable_ =
+          job_->is_array_record && has_barred(*job_) ? std::make_shared<const Positions>(startable(*job_)) : nullptr;
+      position_ = job_->is_array_record ? ranges().front().begin : 0;
       if (!at_array_limit(*job_, 0) && !(passes_over_claims_ && cluster_->promised.contains(at_->id))) {
         return;
       }
     }
   }
+
+  // The positions of an array that may start; a record in the index of pending jobs has some.
+  [[nodiscard]] const Positions& ranges() const { return startable_ != nullptr ? *startable_ : job_->waiting; }
 
   const Cluster* cluster_;
   const JobSpecPtr* spec_;
@@ -111,6 +111,7 @@ class Cursor {
   PendingIndex::Group::const_iterator at_;
   PendingIndex::Group::const_iterator end_;
   const Job* job_ = nullptr;
+  std::shared_ptr<const Positions> startable_;  // null: all that wait
   std::uint64_t placed_ = 0;
   std::size_t range_ = 0;
   std::uint64_t position_ = 0;
@@ -172,7 +173,11 @@ class Pass {
         timeline_(cluster.ledger, cluster.horizon, now),
         group_(cluster.pending.groups().begin()),
         promises_given_(policy.queues.size()),
-        claims_(policy.queues.size()) {}
+        claims_(policy.queues.size()) {
+    if (cluster.accounts != nullptr && cluster.accounts->has_limits()) {
+      limits_.emplace(*cluster.accounts, now);
+    }
+  }
 
   Outlook run_on(std::uint32_t depth) {
     advance(UINT64_MAX);
@@ -185,8 +190,11 @@ class Pass {
     while (!line_.empty() && expected.size() < depth) {
       const std::size_t i = line_.pop();
       Cursor& c = cursors_[i];
+      if (is_at_limit(c)) {
+        continue;  // and so are all of its group
+      }
       if (auto spot = earliest(c)) {
-        timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
+        keep_place(c, *spot);
         expected.push_back(Promise{c.id(), spot->start, std::move(spot->slots)});
         c.next_job();
         enqueue(i);
@@ -222,6 +230,10 @@ class Pass {
     refused.erase(std::unique(refused.begin(), refused.end(),
                               [](const auto& x, const auto& y) { return x == y || same_request(*x, *y); }),
                   refused.end());
+    if (limits_ && limits_->retry_at()) {
+      // To the next second: many passes then ask for one look.
+      look_again_at(Instant::from_s(limits_->retry_at()->seconds() + 1));
+    }
     plan_.complete = !out_of_budget_ && (plan_.placements.empty() || cluster_.ledger.order().size() <= 1);
     return std::move(plan_);
   }
@@ -281,7 +293,7 @@ class Pass {
       case Stage::kFill:
         if (line_.empty() || out_of_budget_) {
           stage_ = Stage::kOver;
-        } else if (const std::size_t i = line_.pop(); start(cursors_[i])) {
+        } else if (const std::size_t i = line_.pop(); !is_at_limit(cursors_[i]) && start(cursors_[i])) {
           enqueue_gap_filler(i);
         }
         return;
@@ -293,9 +305,10 @@ class Pass {
   void note_lapse(const Cursor& c) {
     const Instant lapse = switches_lapse(c.spec(), c.entry().since);
     if (c.spec().switches != 0 && !c.spec().switches_wait.is_infinite() && lapse > now_) {
-      plan_.look_again = plan_.look_again.is_set() ? std::min(plan_.look_again, lapse) : lapse;
+      look_again_at(lapse);
     }
   }
+  void look_again_at(Instant at) { plan_.look_again = plan_.look_again.is_set() ? std::min(plan_.look_again, at) : at; }
 
   bool add_group() {
     if (group_ == cluster_.pending.groups().end()) {
@@ -303,7 +316,7 @@ class Pass {
     }
     const auto& [spec, group] = *group_++;
     const QueuePolicy* queue = queue_named(spec->queue);
-    if (queue == nullptr || !queue->starts || spec->begin > now_) {
+    if (queue == nullptr || !queue->starts || spec->begin > now_ || refusal_of(*queue, *spec)) {
       return true;
     }
     Cursor cursor(cluster_, spec, group, static_cast<std::size_t>(queue - policy_.queues.data()));
@@ -437,6 +450,12 @@ class Pass {
     Cursor& c = cursors_[i];
     std::uint32_t& given = promises_given_[c.queue()];
     const bool claims = c.claims;
+    if (is_at_limit(c)) {
+      if (claims) {
+        forget_refusals();  // what its promise kept from others may be theirs
+      }
+      return;  // it neither starts nor blocks, and neither do those that are like it
+    }
     if (given >= policy_.rules.promises && !claims) {
       left_.push_back(i);
       return;
@@ -446,7 +465,7 @@ class Pass {
       return;
     }
     if (policy_.rules.backfill == Backfill::kNone) {
-      if (earliest(c)) {
+      if (const auto spot = earliest(c); spot && may_take(c, demand_of(spot->slots, c.spec().time_limit))) {
         given = UINT32_MAX;  // it blocks its queue
       }
       return;
@@ -458,8 +477,8 @@ class Pass {
       enqueue(i);
       return;
     }
-    if (spot) {
-      timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
+    if (spot && may_take(c, demand_of(spot->slots, c.spec().time_limit))) {
+      keep_place(c, *spot);
       const bool may_claim = claims || claims_[c.queue()] < kClaimsMax;
       claims_[c.queue()] += may_claim && !claims ? 1 : 0;
       (may_claim ? plan_.promises : plan_.kept).push_back(Promise{job, spot->start, std::move(spot->slots)});
@@ -468,6 +487,19 @@ class Pass {
       enqueue(i);
     }
     // One that fits no usable node at any time neither starts nor blocks, and neither do those that are like it.
+  }
+
+  // Limits of accounts, users and QOS. What a pass starts and promises only takes room, so a group that is at a limit
+  // once is at it to the end.
+  [[nodiscard]] bool may_take(const Cursor& c, const Demand& demand) const {
+    return !limits_ || limits_->allows(c.spec(), demand);
+  }
+  [[nodiscard]] bool is_at_limit(const Cursor& c) const { return limits_ && !may_take(c, least_demand(c.spec())); }
+  void keep_place(const Cursor& c, const Spot& spot) {
+    timeline_.hold(spot.slots, spot.start, held_until(c, spot.start));
+    if (limits_) {
+      limits_->reserve(c.spec(), demand_of(spot.slots, c.spec().time_limit), spot.start);
+    }
   }
 
   void forget_refusals() {
@@ -483,7 +515,7 @@ class Pass {
       const auto it = cluster_.remembered->promises.find(c.id());
       if (it != cluster_.remembered->promises.end() && it->second.start > now_) {
         const Promise& p = it->second;
-        const Instant end = end_of(p.start, c.spec().time_limit);
+        const Instant end = held_until(c, p.start);
         const bool free = std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
           return timeline_.free(slot.node, p.start, end).covers(slot.amount);
         });
@@ -502,15 +534,15 @@ class Pass {
   }
 
   std::optional<Spot> earliest(const Cursor& c) {
-    return earliest_fit(timeline_, c.spec(), filter(c), now_, switches_lapse(c.spec(), c.entry().since));
+    return earliest_in_time(timeline_, c.spec(), filter(c), now_, switches_lapse(c.spec(), c.entry().since));
   }
-  std::vector<Slot> now(const Cursor& c) {
-    return fit_now(timeline_, c.spec(), filter(c), any_switches(c.spec(), c.entry().since, now_));
+  Fit now(const Cursor& c) {
+    return fit_flexibly(timeline_, c.spec(), filter(c), any_switches(c.spec(), c.entry().since, now_));
   }
 
   // Requests of many users are often the same: what did not fit for one of them is not tried for the next. A limit of
   // switches depends on how long the job has waited.
-  std::vector<Slot> now_unless_known(const Cursor& c) {
+  Fit now_unless_known(const Cursor& c) {
     if (c.spec().switches != 0) {
       return now(c);
     }
@@ -518,29 +550,40 @@ class Pass {
     if (misfits_.contains(key)) {
       return {};
     }
-    std::vector<Slot> slots = now(c);
-    if (slots.empty()) {
+    Fit fit = now(c);
+    if (fit.slots.empty()) {
       misfits_.insert(key);
     }
-    return slots;
+    return fit;
   }
+
+  static Instant held_until(const Cursor& c, Instant start) { return end_of(start, held_limit(c.spec(), start)); }
 
   // A pass only takes, so what a request is refused once it is refused to the end.
   bool start(Cursor& c) {
-    const std::vector<Slot> slots = c.refused ? std::vector<Slot>{} : now_unless_known(c);
-    if (slots.empty()) {
+    const Fit fit = c.refused ? Fit{} : now_unless_known(c);
+    if (fit.slots.empty()) {
       c.refused = true;
       return false;
     }
-    start_on(c, slots);
+    if (!may_take(c, demand_of(fit.slots, fit.limit == Duration{} ? c.spec().time_limit : fit.limit))) {
+      return false;  // more than it needs at least: whole nodes, for instance
+    }
+    start_on(c, fit);
     c.placed();
     return true;
   }
 
-  void start_on(const Cursor& c, const std::vector<Slot>& slots) {
-    std::vector<NodeShare> shares = shares_for(timeline_.draft(), slots);
-    timeline_.start(shares, end_of(now_, c.spec().time_limit));
-    plan_.placements.push_back(Placement{.job = c.id(), .position = c.position(), .shares = std::move(shares)});
+  void start_on(const Cursor& c, const Fit& fit) {
+    Placement placement{.job = c.id(),
+                        .position = c.position(),
+                        .shares = shares_for(timeline_.draft(), fit.slots),
+                        .time_limit = fit.limit};
+    if (limits_) {
+      limits_->start(c.spec(), demand_of(placement.shares, given_limit(placement, c.spec())));
+    }
+    timeline_.start(placement.shares, end_of(now_, given_limit(placement, c.spec())));
+    plan_.placements.push_back(std::move(placement));
     out_of_budget_ = plan_.placements.size() >= budget_.placements_made;
   }
 
@@ -562,7 +605,7 @@ class Pass {
       cursors_[i].next_job();
       enqueue(i);
     }
-    const auto end = [](const Standing& s, Instant start) { return end_of(start, s.cursor.spec().time_limit); };
+    const auto end = [](const Standing& s, Instant start) { return held_until(s.cursor, start); };
     for (const Standing& s : jobs) {
       if (s.promise) {
         timeline_.hold(s.promise->slots, s.promise->start, end(s, s.promise->start));
@@ -588,9 +631,9 @@ class Pass {
         continue;
       }
       timeline_.drop(s.promise->slots, s.promise->start, end(s, s.promise->start));
-      const std::vector<Slot> slots = now(s.cursor);
-      if (!slots.empty()) {
-        start_on(s.cursor, slots);
+      const Fit fit = now(s.cursor);
+      if (!fit.slots.empty() && may_take(s.cursor, demand_of(fit.slots, s.cursor.spec().time_limit))) {
+        start_on(s.cursor, fit);
       }
     }
   }
@@ -598,7 +641,7 @@ class Pass {
   void promise_earliest(const Cursor& c, std::optional<Promise>& promise) {
     promise.reset();
     if (auto spot = earliest(c)) {
-      timeline_.hold(spot->slots, spot->start, end_of(spot->start, c.spec().time_limit));
+      timeline_.hold(spot->slots, spot->start, held_until(c, spot->start));
       promise = Promise{c.id(), spot->start, std::move(spot->slots)};
     }
   }
@@ -643,6 +686,7 @@ class Pass {
   WorkBudget budget_;
   Instant now_;
   Timeline timeline_;
+  std::optional<LimitBook> limits_;  // unset: there are none
   Plan plan_;
   bool out_of_budget_ = false;
   Stage stage_ = Stage::kGroups;
@@ -682,7 +726,9 @@ Plan schedule(const Cluster& cluster, const Policy& policy, const Order& order, 
 
 struct SlicedPass::Impl {
   Impl(Cluster cluster_in, const Policy& policy, WorkBudget budget, Instant now)
-      : cluster(std::move(cluster_in)), order(policy), pass(cluster, policy, order, budget, now) {}
+      : cluster(std::move(cluster_in)),
+        order(policy, cluster.accounts, now),
+        pass(cluster, policy, order, budget, now) {}
   const Cluster cluster;
   const DefaultOrder order;
   Pass pass;

@@ -6,7 +6,8 @@
 //   2. The first jobs of each queue that do not fit get a promise: the earliest time at which they fit when every running
 //      job uses its whole time limit. A job that was promised once keeps its claim in every later pass, so nothing that
 //      stands behind it can delay it. Jobs that stand before it may.
-//   3. All others are backfilled, the smallest for their standing first: what fits now and ends before a promise needs its place, or leaves
+//   3. A job that is at a limit of its account, user or QOS (limits.h) neither starts nor blocks nor gets a promise.
+//   4. All others are backfilled, the smallest for their standing first: what fits now and ends before a promise needs its place, or leaves
 //      enough for it, starts.
 #pragma once
 
@@ -14,12 +15,16 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "core/sched/accounts.h"
+#include "core/sched/fair_share.h"
 #include "core/sched/horizon.h"
 #include "core/sched/ledger.h"
+#include "core/sched/limits.h"
 #include "core/sched/order.h"
 #include "core/sched/pending.h"
 #include "core/sched/promise.h"
@@ -37,9 +42,21 @@ struct QueuePolicy {
   std::vector<std::string> nodes;  // empty: all
   Duration time_default;
   Duration time_max = Duration::infinite();
-  bool accepts = true;  // new submissions
-  bool starts = true;   // pending jobs may start
+  bool accepts = true;      // new submissions
+  bool starts = true;       // pending jobs may start
+  std::int32_t factor = 0;  // points that its jobs have more than those of other queues of the same priority
   bool spread = false;  // the nodes with most free are used first; else those with the least that suffices
+  // Limits of each job; 0: none.
+  std::uint32_t nodes_min = 0;
+  std::uint32_t nodes_max = 0;
+  std::uint64_t cpus_max = 0;
+  std::uint64_t gpus_max = 0;
+  std::uint64_t mem_per_cpu_mib = 0;  // of a job that asks for no memory; 0: its share
+  // Whom the queue admits; an empty list admits all (and denies none).
+  std::vector<std::string> allow_accounts;
+  std::vector<std::string> deny_accounts;
+  std::vector<std::string> allow_users;
+  std::vector<std::string> allow_qos;
   friend bool operator==(const QueuePolicy&, const QueuePolicy&) = default;
 };
 
@@ -61,6 +78,15 @@ struct PlanRules {
   bool keep_promises = true;   // a job that was promised once keeps its claim in later passes
 };
 
+// What one point of each term of a job's points counts.
+struct PriorityWeights {
+  std::int32_t age = 1;
+  std::int32_t size = 0;
+  std::int32_t queue = 1;
+  std::int32_t qos = 1;
+  std::int32_t fair_share = 16;
+};
+
 struct Policy {
   std::vector<QueuePolicy> queues;
   std::string default_queue;
@@ -70,21 +96,44 @@ struct Policy {
   // Exponent of waiting time against time limit in the points of age; 3 is WFP3's. A larger one lets jobs that waited
   // long for their size pass others sooner, and small jobs wait less.
   std::uint32_t age_exponent = 4;
+  PriorityWeights weights;
+  bool enforce_accounts = false;  // jobs of users who have no place in the job's account are refused
   // Features and network of the nodes; null: neither is configured.
   std::shared_ptr<const Sites> sites = nullptr;
 
   [[nodiscard]] const QueuePolicy* find_queue(const std::string& name) const;
 };
 
-// Muster's own order: age (order.h) and standing, which is nice. A nice of 100 is made up for by waiting twice as long.
+// The terms of a job's points with their weights applied, in units of 2^-16.
+struct PriorityTerms {
+  std::int64_t age = 0;   // order.h
+  std::int64_t size = 0;  // log2 of the CPUs
+  std::int64_t queue = 0;
+  std::int64_t qos = 0;
+  std::int64_t fair_share = 0;  // fair_share.h; of a job without a defined account 0, which is the worst
+  std::int64_t nice = 0;
+  [[nodiscard]] std::int64_t sum() const { return age + size + queue + qos + fair_share + nice; }
+};
+
+// Muster's own order: age and size, and standing, which is the rest. A nice of 100 is made up for by waiting twice as long.
+// For one moment: fair-share factors are computed when they are first asked for.
 class DefaultOrder final : public Order {
  public:
-  explicit DefaultOrder(const Policy& policy) : exponent_(policy.age_exponent) {}
+  // `accounts` must outlive it and not change. Without accounts there is neither fair share nor QOS.
+  explicit DefaultOrder(const Policy& policy, const Accounts* accounts = nullptr, Instant now = {});
   [[nodiscard]] std::int64_t points(const JobSpec& spec, Instant since, Instant now) const override;
   [[nodiscard]] std::int64_t standing(const JobSpec& spec) const override;
+  [[nodiscard]] PriorityTerms terms(const JobSpec& spec, Instant since, Instant now) const;
+  [[nodiscard]] const FairShare* fair_share() const { return fair_share_ ? &*fair_share_ : nullptr; }
 
  private:
+  void add_standing(const JobSpec& spec, PriorityTerms& terms) const;
+
   std::uint32_t exponent_;
+  PriorityWeights weights_;
+  std::map<std::string, std::int32_t> queue_factors_;  // those that are not 0
+  const Accounts* accounts_;                           // null: none is defined
+  std::optional<FairShare> fair_share_;
 };
 
 // Counted work of one slice. When `placements_made` is used up the plan is applied, and the next pass begins after it.
@@ -107,7 +156,8 @@ struct Plan {
   // whenever something starts on one of several nodes: what is promised may then be moved to another one, which leaves
   // room for others.
   bool complete = true;
-  // When the limit of switches of a job that waits lapses next; unset: none does.
+  // When the limit of switches of a job that waits lapses next, or time alone may have made room under a limit of
+  // run-minutes; unset: none does.
   Instant look_again;
   bool resting = false;  // the work of the slice was used up: nothing of the above is known yet
 };
@@ -155,6 +205,8 @@ struct Cluster {
   bool released = true;
   // Promises whose places are taken as they are while they are free, and refusals; null: nothing is remembered.
   const PlanMemory* remembered = nullptr;
+  // Accounts, users and QOS with their limits; null: none.
+  const Accounts* accounts = nullptr;
   // What the job of an open dependency of `job` does: "afterok:42 (job 42 is running)". For explanations alone.
   std::function<std::string(const Job& job, const OpenDependency& open)> describe = {};
 };

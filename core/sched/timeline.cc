@@ -38,6 +38,7 @@ void Timeline::start(const std::vector<NodeShare>& shares, Instant until) {
 }
 
 void Timeline::hold(const std::vector<Slot>& slots, Instant from, Instant until) {
+  hold_starts_.push_back(from);
   for (const Slot& slot : slots) {
     static_cast<void>(steps(slot.node));
     held_[slot.node.value] = true;

@@ -43,6 +43,8 @@ class Timeline {
   [[nodiscard]] const std::vector<Step>& steps(NodeIndex node) const;
   // Whether what is free on the node never shrinks, because nothing is promised there.
   [[nodiscard]] bool only_grows(NodeIndex node) const { return !held_[node.value]; }
+  // When what was given to hold() begins, also what was dropped again; in no order.
+  [[nodiscard]] const std::vector<Instant>& hold_starts() const { return hold_starts_; }
 
  private:
   void add(NodeIndex node, Instant from, Instant until, Amount change);
@@ -52,6 +54,7 @@ class Timeline {
   Instant now_;
   mutable std::uint64_t looked_at_ = 0;
   std::vector<bool> held_;  // by node index
+  std::vector<Instant> hold_starts_;
   // Made when they are asked for; empty: not yet.
   mutable std::vector<std::vector<Step>> steps_;
   std::map<std::uint32_t, std::vector<Horizon::Hold>> started_;  // by this pass

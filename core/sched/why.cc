@@ -7,7 +7,9 @@
 #include <tuple>
 #include <utility>
 
+#include "core/sched/queue_rules.h"
 #include "core/sched/request.h"
+#include "core/sched/span.h"
 #include "lib/base/text.h"
 
 namespace muster::sched {
@@ -33,6 +35,19 @@ std::string job_text(JobId id) {
 }
 
 // Times are given as distances: the core knows no time zone.
+// Whether every task that waits would still do so if none were held singly.
+bool all_wait_for_pairs(const Job& array) {
+  Job released = array;
+  released.held_positions.clear();
+  return startable(released).empty();
+}
+
+// Whether no task that waits can ever have what this term asks of each of them.
+bool is_hopeless(const Job& job, const OpenDependency& open) {
+  return open.kind == DependencyKind::kAfterCorr && both(job.waiting, open.corr_waits).empty() &&
+         !both(job.waiting, open.corr_never).empty();
+}
+
 std::string in_text(Instant at, Instant now) {
   return at <= now ? "at once" : "in " + format_duration(at - now);
 }
@@ -43,7 +58,7 @@ Why::Why(Cluster cluster, const Policy& policy, Instant now)
     : cluster_(std::move(cluster)),
       policy_(policy),
       now_(now),
-      order_(policy),
+      order_(policy, cluster_.accounts, now),
       outlook_(look_ahead(cluster_, policy, order_, depth_for(cluster_.ledger.nodes().size()), now)),
       present_(cluster_.ledger, cluster_.horizon, now) {
   for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
@@ -70,7 +85,17 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
   if (job.held) {
     out.push_back({"held", "JobHeldUser", "held by its user: muster release " + std::to_string(job.id.value), {}});
   }
-  if (!job.open.empty()) {
+  const bool barred = job.is_array_record && has_barred(job);
+  const bool all_barred = barred && startable(job).empty();
+  const std::uint64_t held = all_barred ? count(both(job.waiting, job.held_positions)) : 0;
+  if (held != 0 && !job.held) {
+    out.push_back(
+        {"held",
+         "JobHeldUser",
+         plural(held, "task is", "tasks are") + " held by the user: muster release " + std::to_string(job.id.value),
+         {}});
+  }
+  if (waits_as_a_whole(job) || (all_barred && (held != count(job.waiting) || all_wait_for_pairs(job)))) {
     dependency_blocker(job, out);
   }
   const std::string& name = job.spec->queue;
@@ -84,11 +109,21 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
          "queue " + name + " starts no jobs (state down or inactive): they wait until an administrator sets it up",
          {}});
   }
+  const auto refused = queue == nullptr ? std::nullopt : refusal_of(*queue, *job.spec);
+  if (refused) {
+    out.push_back({"queue_limit",
+                   refused->word,
+                   refused->text + ": change the job with muster update, or ask an administrator",
+                   {}});
+  }
   if (job.spec->begin > now_) {
     out.push_back({"begin",
                    "BeginTime",
                    "may not start before the time given with --begin, " + in_text(job.spec->begin, now_),
                    {}});
+  }
+  if (const auto latest = latest_start(*job.spec); latest && *latest < now_) {
+    out.push_back({"deadline", "DeadLine", "it can no longer end by its --deadline: it is about to be given up", {}});
   }
   if (at_array_limit(job, 0)) {
     out.push_back({"array_limit",
@@ -97,6 +132,7 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
                        std::to_string(job.spec->array->max_running),
                    {}});
   }
+  limit_blockers(job, out);
 }
 
 void Why::dependency_blocker(const Job& job, std::vector<Blocker>& out) const {
@@ -105,7 +141,7 @@ void Why::dependency_blocker(const Job& job, std::vector<Blocker>& out) const {
   std::string text;
   std::size_t named = 0;
   for (const OpenDependency& open : job.open) {
-    never += open.never ? 1 : 0;
+    never += open.never || is_hopeless(job, open) ? 1 : 0;
     if (named < kDependenciesNamedMax) {
       text += (text.empty() ? "" : any ? " or " : ", ") + cluster_.describe(job, open);
       ++named;
@@ -250,7 +286,7 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
       if (p.job == self) {
         continue;
       }
-      with.hold(p.slots, p.start, end_of(p.start, cluster_.job(p.job).spec->time_limit));
+      with.hold(p.slots, p.start, end_of(p.start, held_limit(*cluster_.job(p.job).spec, p.start)));
       if (fit_now(with, spec, filter, any).empty()) {
         return Blocker{"priority", "Priority", text(p), {}};
       }
@@ -289,16 +325,19 @@ std::optional<Instant> Why::estimated_start(const Job& job) const {
 }
 
 std::optional<Spot> Why::place_of_new(const JobSpec& spec) const {
+  if (!limit_hits(spec, now_, JobId{}).empty()) {
+    return std::nullopt;
+  }
   const NodeFilter filter = filter_of(spec);
   const Instant since = std::max(now_, spec.begin);
-  return earliest_fit(outlook_.timeline, spec, filter, since, switches_lapse(spec, since));
+  return earliest_in_time(outlook_.timeline, spec, filter, since, switches_lapse(spec, since));
 }
 
 Timeline Why::timeline_before(JobId self) const {
   Timeline t(cluster_.ledger, cluster_.horizon, now_);
   for (const Placement& p : outlook_.plan.placements) {
     if (p.job != self) {
-      t.start(p.shares, end_of(now_, cluster_.job(p.job).spec->time_limit));
+      t.start(p.shares, end_of(now_, given_limit(p, *cluster_.job(p.job).spec)));
     }
   }
   for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
@@ -306,7 +345,7 @@ Timeline Why::timeline_before(JobId self) const {
       if (p.job == self) {
         return t;
       }
-      t.hold(p.slots, p.start, end_of(p.start, cluster_.job(p.job).spec->time_limit));
+      t.hold(p.slots, p.start, end_of(p.start, held_limit(*cluster_.job(p.job).spec, p.start)));
     }
   }
   return t;
@@ -349,7 +388,7 @@ Explanation Why::explain(const Job& job) const {
   }
   e.planned_start = estimated_start(job);
   const Timeline before = timeline_before(job.id);
-  if (!job.open.empty()) {
+  if (waits_as_a_whole(job) || (job.is_array_record && has_barred(job) && startable(job).empty())) {
     return e;  // no smaller request would start it sooner
   }
   e.changes = smaller_requests(job, before, e.planned_start);
@@ -373,7 +412,8 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
                         .horizon = cluster_.horizon,
                         .pending = pending,
                         .job = [&](JobId id) -> const Job& { return id == job.id ? changed : cluster_.job(id); },
-                        .promised = promised};
+                        .promised = promised,
+                        .accounts = cluster_.accounts};
   const Plan plan = schedule(cluster, policy_, order_, WorkBudget{.placements_made = UINT32_MAX}, now_);
   return std::any_of(plan.placements.begin(), plan.placements.end(),
                      [&job](const Placement& p) { return p.job == job.id; });
@@ -386,8 +426,11 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
     return out;  // no request starts it
   }
   const auto start_of = [&](const JobSpec& spec) -> std::optional<Instant> {
+    if (!limit_hits(spec, job.eligible_time, job.id).empty()) {
+      return std::nullopt;
+    }
     const auto spot =
-        earliest_fit(ahead, spec, filter_of(spec), std::max(now_, spec.begin), switches_lapse(spec, job.eligible_time));
+        earliest_in_time(ahead, spec, filter_of(spec), std::max(now_, spec.begin), switches_lapse(spec, job.eligible_time));
     return spot ? std::optional(spot->start) : std::nullopt;
   };
   const auto sooner = [&planned](std::optional<Instant> start) { return start && (!planned || *start < *planned); };

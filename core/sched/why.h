@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,12 +17,14 @@ namespace muster::sched {
 // One word of Slurm's vocabulary and a sentence.
 struct Reason {
   std::string word;  // "Priority", "Resources", "JobHeldUser", "BeginTime", "ReqNodeNotAvail", "JobArrayTaskLimit",
-                     // "Dependency", "DependencyNeverSatisfied"
+                     // "Dependency", "DependencyNeverSatisfied", and the limits of limits.cc
   std::string detail;
 };
 
 struct Blocker {
-  std::string kind;  // "held", "dependency", "queue", "begin", "array_limit", "nodes", "resources", "priority"
+  // "held", "dependency", "queue", "queue_limit", "begin", "deadline", "array_limit", "limit", "nodes", "resources",
+  // "priority"
+  std::string kind;
   std::string word;  // Slurm's
   std::string text;
   std::vector<std::string> nodes;  // that lack something, where the blocker is about nodes
@@ -59,6 +62,10 @@ class Why {
   // What has nothing to do with nodes or other jobs.
   void own_blockers(const Job& job, std::vector<Blocker>& out) const;
   void dependency_blocker(const Job& job, std::vector<Blocker>& out) const;
+  void limit_blockers(const Job& job, std::vector<Blocker>& out) const;
+  // The limits that keep a job with this request from starting; in the place of the job `self`, if that is promised a start.
+  [[nodiscard]] std::vector<LimitHit> limit_hits(const JobSpec& spec, Instant since, JobId self) const;
+  [[nodiscard]] std::unique_ptr<LimitBook> limits_before(JobId self) const;
   void resource_blockers(const JobSpec& spec, Instant since, std::vector<Blocker>& out) const;
   [[nodiscard]] std::optional<Blocker> blocker_ahead(const JobSpec& spec, Instant since, JobId self) const;
   [[nodiscard]] std::string node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const;
@@ -77,8 +84,10 @@ class Why {
   Instant now_;
   DefaultOrder order_;
   Outlook outlook_;
-  Timeline present_;                                           // without what is planned
-  std::map<JobId, Instant> starts_;                            // promised and expected
+  Timeline present_;                 // without what is planned
+  std::map<JobId, Instant> starts_;  // promised and expected
+  mutable std::map<JobSpecPtr, std::vector<LimitHit>, RequestLess> limit_hits_;
+  mutable std::unique_ptr<LimitBook> limits_;                  // with all that is planned; made when it is asked for
   mutable std::map<JobSpecPtr, Reason, RequestLess> reasons_;  // of what is about nodes and other jobs
 };
 

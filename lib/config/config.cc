@@ -338,6 +338,9 @@ std::string toml_value(const Row& row, const std::string& text) {
     case ValueType::kCount:
     case ValueType::kInteger:
       return text;
+    case ValueType::kNameList:
+      if (text.empty()) return "[]";
+      [[fallthrough]];
     case ValueType::kEndpointList: {
       std::string items;
       for (const std::string_view item : split(text, ',')) items += (items.empty() ? "" : ", ") + toml_quoted(item);
@@ -400,6 +403,72 @@ Status set_override(Config& config, std::string_view assignment) {
   MUSTER_TRY(finish(changed, config.path));
   config = std::move(changed);
   return ok_status();
+}
+
+Status check_setting(std::string_view key) {
+  const std::string place = "--set " + printable(key.substr(0, 120));
+  MUSTER_ASSIGN(const SplitName parts, split_name(key, place));
+  const Row& row = *find_row(parts.row_section, parts.key);
+  const bool of_policy = row.section != "controller" && row.section != "log";
+  if (row.reloadable && of_policy && row.used_by.find("ctld") != std::string_view::npos) return ok_status();
+  return invalid_argument("the key " + in_quotes(key) +
+                          " cannot be changed at run time: change the configuration file and start the daemon again");
+}
+
+namespace {
+
+constexpr std::string_view kQueuePrefix = "queue.";  // and a name: the queue itself, which is made by that
+
+// One setting; what holds between keys is not looked at.
+Status apply_one_setting(Config& config, const std::string& key, const std::string& value) {
+  if (key.starts_with(kQueuePrefix) && key.find('.', kQueuePrefix.size()) == std::string::npos) {
+    const auto queue = named(config, named_word(kQueueSection), std::string_view(key).substr(kQueuePrefix.size()), "queue");
+    return queue.ok() ? ok_status() : Status(queue.error());
+  }
+  MUSTER_TRY(check_setting(key));
+  const std::string place = "--set " + printable(key + "=" + value).substr(0, 120);
+  MUSTER_ASSIGN(const SplitName parts, split_name(key, place));
+  if (parts.word == named_word(kQueueSection) && !config.queues.contains(parts.name)) {
+    std::vector<std::string> known;
+    for (const auto& [name, queue] : config.queues) known.push_back(name);
+    return invalid_argument("unknown queue " + in_quotes(parts.name) + ": " + hint(parts.name, known, "there are") +
+                            " (--create makes a new one)");
+  }
+  return apply(config, key, value, place, "");
+}
+
+// Queues first, so that their keys find them.
+std::vector<std::pair<std::string, std::string>> in_order(const Settings& settings) {
+  std::vector<std::pair<std::string, std::string>> out(settings.begin(), settings.end());
+  std::stable_partition(out.begin(), out.end(), [](const auto& setting) {
+    return setting.first.starts_with(kQueuePrefix) && setting.first.find('.', kQueuePrefix.size()) == std::string::npos;
+  });
+  return out;
+}
+
+}  // namespace
+
+Result<Config> with_settings(const Config& file, const Settings& settings) {
+  Config config = file;
+  for (const auto& [key, value] : in_order(settings)) MUSTER_TRY(apply_one_setting(config, key, value));
+  MUSTER_TRY(finish(config, ""));
+  return config;
+}
+
+Config with_usable_settings(const Config& file, const Settings& settings, std::vector<std::string>& problems) {
+  if (auto whole = with_settings(file, settings); whole.ok()) return std::move(*whole);
+  Config config = file;
+  for (const auto& [key, value] : in_order(settings)) {
+    Config changed = config;
+    Status status = apply_one_setting(changed, key, value);
+    if (status.ok()) status = finish(changed, "");
+    if (status.ok()) {
+      config = std::move(changed);
+    } else {
+      problems.push_back(key + "=" + value + ": " + status.error().message);
+    }
+  }
+  return config;
 }
 
 Result<std::string> find_config_path(const std::string& option) {

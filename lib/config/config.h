@@ -74,13 +74,41 @@ struct SchedulingSection {
   std::uint64_t age_exponent = 0;
 };
 
+// Weights of the terms of a job's points.
+struct PrioritySection {
+  std::int64_t age_weight = 0;
+  std::int64_t size_weight = 0;
+  std::int64_t queue_weight = 0;
+  std::int64_t qos_weight = 0;
+  std::int64_t fair_share_weight = 0;
+};
+
+struct AccountingSection {
+  bool enforce = false;
+  std::uint64_t cpu_weight = 0;  // hundredths
+  std::uint64_t gpu_weight = 0;
+  std::uint64_t memory_weight = 0;
+  Duration half_life;
+};
+
 struct QueueSection {
   std::int64_t priority = 0;
+  std::int64_t factor = 0;
   std::string nodes;  // a node list; empty: every node
   Duration max_time;
   Duration default_time;  // zero: [job] default_time
   std::string state;      // up, drain (no new jobs), down (nothing starts), inactive (both)
   std::string placement;  // pack, spread
+  // Of each job; 0: no limit.
+  std::uint64_t min_nodes = 0;
+  std::uint64_t max_nodes = 0;
+  std::uint64_t max_cpus = 0;
+  std::uint64_t max_gpus = 0;
+  std::uint64_t default_mem_per_cpu_mib = 0;  // key `default_mem_per_cpu`; 0: the job's share of its nodes
+  std::vector<std::string> allow_accounts;    // empty: all
+  std::vector<std::string> deny_accounts;
+  std::vector<std::string> allow_users;
+  std::vector<std::string> allow_qos;
 };
 
 // [feature.NAME]
@@ -120,6 +148,8 @@ struct Config {
   NodeSection node;
   JobSection job;
   SchedulingSection scheduling;
+  PrioritySection priority;
+  AccountingSection accounting;
   std::map<std::string, QueueSection> queues;  // never empty: without a [queue.NAME] there is `job.default_queue`
   TopologySection topology;
   std::map<std::string, FeatureSection> features;
@@ -154,6 +184,18 @@ Config defaults();
 // Changes one key: "node.kill_grace=5s".
 Status set_override(Config& config, std::string_view assignment);
 
+// Keys that were changed while the controller runs, with their values: "queue.main.priority". "queue.NAME" means that the
+// queue exists although no file names it.
+using Settings = std::map<std::string, std::string>;
+// Whether the key can be changed at run time; the error names the nearest one.
+Status check_setting(std::string_view key);
+// The value of the key "queue.NAME".
+inline constexpr const char* kQueueMade = "made";
+// The file's configuration with the settings applied, which win. The first one that cannot stand is the error.
+Result<Config> with_settings(const Config& file, const Settings& settings);
+// The same without those that cannot stand, each of which is told in `problems`: for a start with a file that has changed.
+Config with_usable_settings(const Config& file, const Settings& settings, std::vector<std::string>& problems);
+
 // The file to read: `option` (--config) if given, else $MUSTER_CONFIG, else kDefaultPath. kNotFound when that file does
 // not exist, saying what to do.
 Result<std::string> find_config_path(const std::string& option);
@@ -172,6 +214,7 @@ enum class ValueType {
   kEndpointList,
   kNodeList,
   kChoice,
+  kNameList,
 };
 
 // One row of the table.

@@ -14,6 +14,7 @@ constexpr std::int64_t kHour = 3600;
 constexpr std::int64_t kDay = 86400;
 constexpr std::size_t kTextBytesMax = 4096;  // of one value; Linux allows no longer path
 constexpr std::size_t kEndpointsMax = 16;    // controllers of one cluster
+constexpr std::size_t kNamesMax = 1'000;     // of one list; each submission to the queue looks through it
 constexpr std::int64_t kMemoryMibMax = std::int64_t{1} << 53;
 
 template <typename T>
@@ -141,9 +142,45 @@ std::vector<Row> make_table() {
        count([](C c, Q) -> N { return c.scheduling.age_exponent; }), "ctld", true,
        "How strongly waiting, measured against the time limit, raises a job. 3 is the order WFP3."},
 
+      {"priority", "age_weight", ValueType::kInteger, "", "1", 0, 1'000, "",
+       integer([](C c, Q) -> std::int64_t& { return c.priority.age_weight; }), "ctld", true,
+       "What waiting counts in a job's points: they rise by age_exponent times this with each doubling of the waiting "
+       "time."},
+      {"priority", "size_weight", ValueType::kInteger, "", "0", -1'000, 1'000, "",
+       integer([](C c, Q) -> std::int64_t& { return c.priority.size_weight; }), "ctld", true,
+       "Points for each doubling of a job's CPUs. Below 0: small jobs stand before large ones."},
+      {"priority", "queue_weight", ValueType::kInteger, "", "1", 0, 1'000, "",
+       integer([](C c, Q) -> std::int64_t& { return c.priority.queue_weight; }), "ctld", true,
+       "Points for each 1 of the queue's factor."},
+      {"priority", "qos_weight", ValueType::kInteger, "", "1", 0, 1'000, "",
+       integer([](C c, Q) -> std::int64_t& { return c.priority.qos_weight; }), "ctld", true,
+       "Points for each 1 of the QOS's priority."},
+      {"priority", "fair_share_weight", ValueType::kInteger, "", "16", 0, 10'000, "",
+       integer([](C c, Q) -> std::int64_t& { return c.priority.fair_share_weight; }), "ctld", true,
+       "Points that the best fair-share factor (1, without any use) gives. Without accounts it gives none."},
+
+      {"accounting", "enforce", ValueType::kBool, "", "false", 0, 0, "",
+       flag([](C c, Q) -> bool& { return c.accounting.enforce; }), "ctld", true,
+       "Refuse jobs of users who have no place in the job's account."},
+      {"accounting", "cpu_weight", ValueType::kCount, "hundredths", "100", 0, 1'000'000, "",
+       count([](C c, Q) -> N { return c.accounting.cpu_weight; }), "ctld", true, "What a second of a CPU is charged."},
+      {"accounting", "gpu_weight", ValueType::kCount, "hundredths", "1000", 0, 1'000'000, "",
+       count([](C c, Q) -> N { return c.accounting.gpu_weight; }), "ctld", true,
+       "What a second of a GPU is charged. The default counts one as ten CPUs."},
+      {"accounting", "memory_weight", ValueType::kCount, "hundredths", "0", 0, 1'000'000, "",
+       count([](C c, Q) -> N { return c.accounting.memory_weight; }), "ctld", true,
+       "What a second of a GiB of memory is charged."},
+      {"accounting", "half_life", ValueType::kDuration, "s", "7d", 0, 3'650 * kDay, "",
+       time([](C c, Q) -> D { return c.accounting.half_life; }), "ctld", true,
+       "After this time what was used counts half. 0: it counts for ever."},
+
       {kQueueSection, "priority", ValueType::kInteger, "", "0", -1'000'000, 1'000'000, "",
        integer([](C, Q q) -> std::int64_t& { return q->priority; }), "ctld", true,
        "Jobs of queues with a higher number start first."},
+      {kQueueSection, "factor", ValueType::kInteger, "points", "0", -1'000, 1'000, "",
+       integer([](C, Q q) -> std::int64_t& { return q->factor; }), "ctld", true,
+       "Points of its jobs, times [priority] queue_weight: their place among the jobs of queues with the same "
+       "priority."},
       {kQueueSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "", text([](C, Q q) -> S { return q->nodes; }),
        "ctld", true, "The nodes the queue may use, as n[1-4,7]. Empty: all."},
       {kQueueSection, "max_time", ValueType::kDuration, "min", "UNLIMITED", kMinute, kNoMax, "",
@@ -181,6 +218,32 @@ std::vector<Row> make_table() {
 
       {kBlockSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "", text([](C, Q q) -> S { return q.block->nodes; }),
        "ctld", true, "The nodes of this block."},
+
+      {kQueueSection, "min_nodes", ValueType::kCount, "nodes", "0", 0, 100'000, "",
+       count([](C, Q q) -> N { return q->min_nodes; }), "ctld", true, "A job must ask for at least so many nodes."},
+      {kQueueSection, "max_nodes", ValueType::kCount, "nodes", "0", 0, 100'000, "",
+       count([](C, Q q) -> N { return q->max_nodes; }), "ctld", true,
+       "The most nodes of one job. 0: no limit. A job that may spread over any number of nodes is kept to so many."},
+      {kQueueSection, "max_cpus", ValueType::kCount, "CPUs", "0", 0, 1'000'000'000, "",
+       count([](C, Q q) -> N { return q->max_cpus; }), "ctld", true,
+       "The most CPUs that the tasks of one job may ask for. 0: no limit."},
+      {kQueueSection, "max_gpus", ValueType::kCount, "GPUs", "0", 0, 1'000'000'000, "",
+       count([](C, Q q) -> N { return q->max_gpus; }), "ctld", true, "The most GPUs of one job. 0: no limit."},
+      {kQueueSection, "default_mem_per_cpu", ValueType::kMemory, "MiB", "0", 0, kMemoryMibMax, "",
+       count([](C, Q q) -> N { return q->default_mem_per_cpu_mib; }), "ctld", true,
+       "Memory for each CPU of a job that asks for none. 0: its share of the node."},
+      {kQueueSection, "allow_accounts", ValueType::kNameList, "", "", 0, 0, "",
+       list([](C, Q q) -> std::vector<std::string>& { return q->allow_accounts; }), "ctld", true,
+       "Only jobs of these accounts are admitted. Empty: all."},
+      {kQueueSection, "deny_accounts", ValueType::kNameList, "", "", 0, 0, "",
+       list([](C, Q q) -> std::vector<std::string>& { return q->deny_accounts; }), "ctld", true,
+       "Jobs of these accounts are not admitted."},
+      {kQueueSection, "allow_users", ValueType::kNameList, "", "", 0, 0, "",
+       list([](C, Q q) -> std::vector<std::string>& { return q->allow_users; }), "ctld", true,
+       "Only jobs of these users are admitted. Empty: all."},
+      {kQueueSection, "allow_qos", ValueType::kNameList, "", "", 0, 0, "",
+       list([](C, Q q) -> std::vector<std::string>& { return q->allow_qos; }), "ctld", true,
+       "Only jobs of these qualities of service are admitted. Empty: all."},
 
       {"slurm", "names", ValueType::kBool, "", "true", 0, 0, "", flag([](C c, Q) -> bool& { return c.slurm.names; }),
        "noded", false,
@@ -285,6 +348,7 @@ Status store_text(const Row& row, std::string& place, const std::string& text, c
     case ValueType::kDuration:
     case ValueType::kMemory:
     case ValueType::kEndpointList:
+    case ValueType::kNameList:
       break;
   }
   place = std::move(value);
@@ -298,6 +362,21 @@ Status store_endpoints(std::vector<std::string>& place, const std::vector<std::s
   }
   for (const std::string& endpoint : endpoints) MUSTER_TRY(check_endpoint(endpoint));
   place = endpoints;
+  return ok_status();
+}
+
+Status store_names(std::vector<std::string>& place, const std::vector<std::string>& names) {
+  if (names.size() > kNamesMax) {
+    return invalid_argument("the list has " + std::to_string(names.size()) + " names: give at most " +
+                            std::to_string(kNamesMax));
+  }
+  for (const std::string& name : names) {
+    MUSTER_TRY(check_text(name));
+    if (name.empty() || name.find_first_of(", ") != std::string::npos) {
+      return invalid_argument(in_quotes(name) + " is no name: write names, separated by commas");
+    }
+  }
+  place = names;
   return ok_status();
 }
 
@@ -399,6 +478,7 @@ std::string bounds_of(const Row& row) {
     case ValueType::kEndpoint:
     case ValueType::kEndpointList:
     case ValueType::kNodeList:
+    case ValueType::kNameList:
       return "";
   }
   return "";
@@ -416,8 +496,10 @@ Result<RawValue> raw_from_text(const Row& row, std::string_view text) {
       if (!number.ok()) return invalid_argument(in_quotes(text) + " is no whole number: give " + bounds_of(row));
       return RawValue(*number);
     }
+    case ValueType::kNameList:
     case ValueType::kEndpointList: {
       std::vector<std::string> items;
+      if (text.empty() && row.type == ValueType::kNameList) return RawValue(std::move(items));
       for (const std::string_view item : split(text, ',')) items.emplace_back(trim(item));
       return RawValue(std::move(items));
     }
@@ -465,6 +547,13 @@ Status store(const Row& row, Config& config, Named queue, const RawValue& value,
       if (const auto* items = std::get_if<std::vector<std::string>>(&value)) return store_endpoints(place, *items);
       if (text != nullptr) return store_endpoints(place, {*text});
       return invalid_argument("the value is no list of addresses: write [\"tcp://HOST:PORT\"]");
+    }
+    case ValueType::kNameList: {
+      auto& place = std::get<Access<std::vector<std::string>>>(row.place)(config, queue);
+      if (const auto* items = std::get_if<std::vector<std::string>>(&value)) return store_names(place, *items);
+      if (text == nullptr) return invalid_argument("the value is no list of names: write [\"one\", \"two\"]");
+      MUSTER_ASSIGN(const RawValue items, raw_from_text(row, *text));
+      return store_names(place, std::get<std::vector<std::string>>(items));
     }
     case ValueType::kString:
     case ValueType::kName:

@@ -31,6 +31,8 @@ std::string type_name(ValueType type) {
       return "list of addresses";
     case ValueType::kNodeList:
       return "node list";
+    case ValueType::kNameList:
+      return "list of names";
     case ValueType::kChoice:
       return "one of";
   }

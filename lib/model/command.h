@@ -7,7 +7,10 @@
 #include <variant>
 #include <vector>
 
+#include "lib/model/accounting.h"
+#include "lib/model/job_change.h"
 #include "lib/model/orders.h"
+#include "lib/model/positions.h"
 
 namespace muster {
 
@@ -23,6 +26,9 @@ struct EndedJob {
   DependencyTarget target;
   bool completed = false;  // an array: all its tasks
   Instant start;           // of the last task of an array; unset: it never started
+  // Of an array that aftercorr names: its indices, and of which tasks it is known that they did not complete.
+  std::optional<ArraySpec> array = {};
+  Positions failed = {};
   friend bool operator==(const EndedJob&, const EndedJob&) = default;
 };
 
@@ -63,6 +69,13 @@ struct ReleaseJobs {
   Caller caller;
   JobSelector jobs;
 };
+// Changes jobs that wait, and the little that can be changed of those that run.
+struct UpdateJobs {
+  Caller caller;
+  JobSelector jobs;
+  JobChange change;
+  std::vector<EndedJob> ended = {};  // as in SubmitJob
+};
 struct DrainNodes {
   Caller caller;
   std::vector<std::string> nodes;
@@ -92,6 +105,7 @@ struct Placement {
   JobId job;                   // an array record, or a single job
   std::uint64_t position = 0;  // array record: the task
   std::vector<NodeShare> shares;
+  Duration time_limit = {};  // 0: as its spec says; else shorter, and at least its --time-min
   friend bool operator==(const Placement&, const Placement&) = default;
 };
 // A start that a plan promises to a job that waits.
@@ -105,7 +119,23 @@ struct ApplyPlan {
   std::vector<PromisedStart> promises = {};
 };
 
+// Adds, changes or deletes an account, a user (or its place in one account) or a QOS.
+enum class AccountingKind : std::uint8_t { kAccount, kUser, kQos };
+enum class AccountingVerb : std::uint8_t { kAdd, kModify, kDelete };
+struct ChangeAccounting {
+  Caller caller;
+  AccountingKind kind = AccountingKind::kAccount;
+  AccountingVerb verb = AccountingVerb::kAdd;
+  std::string name;
+  std::vector<AccountingSetting> settings = {};
+};
+// What the configuration says about charging; given at each start of the controller.
+struct ConfigureBilling {
+  BillingRules rules;
+};
+
 using Command = std::variant<SubmitJob, CancelJobs, HoldJobs, ReleaseJobs, DrainNodes, ResumeNodes, RegisterNode,
-                             ReportAttempts, LoseNode, StartTerm, Tick, ApplyPlan>;
+                             ReportAttempts, LoseNode, StartTerm, Tick, ApplyPlan, UpdateJobs, ChangeAccounting,
+                             ConfigureBilling>;
 
 }  // namespace muster

@@ -7,13 +7,15 @@
 namespace muster {
 namespace {
 
-constexpr std::pair<std::string_view, DependencyKind> kKinds[] = {{"after", DependencyKind::kAfter},
-                                                                  {"afterany", DependencyKind::kAfterAny},
-                                                                  {"afterok", DependencyKind::kAfterOk},
-                                                                  {"afternotok", DependencyKind::kAfterNotOk},
-                                                                  {"singleton", DependencyKind::kSingleton}};
+constexpr std::pair<std::string_view, DependencyKind> kKinds[] = {
+    {"after", DependencyKind::kAfter},         {"afterany", DependencyKind::kAfterAny},
+    {"afterok", DependencyKind::kAfterOk},     {"afternotok", DependencyKind::kAfterNotOk},
+    {"singleton", DependencyKind::kSingleton}, {"aftercorr", DependencyKind::kAfterCorr}};
 
 // The earliest of several times would have to be watched together with what else may come first.
+constexpr const char* kCorrWithAny =
+    "aftercorr, which keeps back single tasks, cannot be combined with ?: use , or leave it out";
+constexpr const char* kCorrOfTask = "aftercorr pairs the tasks of two arrays: name the array alone, as in aftercorr:";
 constexpr const char* kDelayWithAny = "minutes after + cannot be combined with ?: leave one of them out";
 
 std::string shown(std::string_view text) {
@@ -26,6 +28,13 @@ Error bad(std::string_view what, const std::string& problem) {
 
 Error too_many(std::string_view what) {
   return bad(what, "it has more than " + std::to_string(kDependencyTermsMax) + " terms: name fewer jobs");
+}
+
+Status check_corr(const Dependency& dependency, const DependencyTerm& term, std::string_view what) {
+  if (term.kind != DependencyKind::kAfterCorr) return ok_status();
+  if (dependency.any) return bad(what, kCorrWithAny);
+  if (term.target.has_task) return bad(what, kCorrOfTask + std::to_string(term.target.job.value));
+  return ok_status();
 }
 
 // "42", "42_7", "42+10".
@@ -64,20 +73,15 @@ Result<DependencyTerm> parse_job(std::string_view text, DependencyKind kind, std
 Status parse_clause(std::string_view text, std::string_view what, std::vector<DependencyTerm>& out) {
   const std::size_t colon = text.find(':');
   const std::string_view word = text.substr(0, colon);
-  if (word == "aftercorr") {
-    return bad(what,
-               "aftercorr, which pairs the tasks of two arrays, is not supported yet: use afterok, which waits "
-               "for all tasks of the other array");
-  }
   const std::pair<std::string_view, DependencyKind>* found = nullptr;
   for (const auto& kind : kKinds) {
     if (kind.first == word) found = &kind;
   }
   if (found == nullptr) {
-    const std::string nearest =
-        nearest_word(std::string(word.substr(0, 60)), {"after", "afterany", "afterok", "afternotok", "singleton"});
+    const std::string nearest = nearest_word(std::string(word.substr(0, 60)),
+                                             {"after", "afterany", "afterok", "afternotok", "aftercorr", "singleton"});
     return bad(what, shown(word) + " is no kind of dependency: " +
-                         (nearest.empty() ? "use after, afterany, afterok, afternotok or singleton"
+                         (nearest.empty() ? "use after, afterany, afterok, afternotok, aftercorr or singleton"
                                           : "did you mean " + nearest + "?"));
   }
   if (found->second == DependencyKind::kSingleton) {
@@ -128,6 +132,7 @@ Status check_dependency(const Dependency& dependency) {
     if (dependency.any && term.delay != Duration{}) {
       return bad("--dependency", kDelayWithAny);
     }
+    MUSTER_TRY(check_corr(dependency, term, "--dependency"));
   }
   return ok_status();
 }
@@ -145,6 +150,7 @@ Result<Dependency> parse_dependency(std::string_view text, std::string_view what
   }
   for (const DependencyTerm& term : dependency.terms) {
     if (dependency.any && term.delay != Duration{}) return bad(what, kDelayWithAny);
+    MUSTER_TRY(check_corr(dependency, term, what));
   }
   return dependency;
 }

@@ -9,6 +9,7 @@
 #include "lib/base/result.h"
 #include "lib/base/time.h"
 #include "lib/model/ids.h"
+#include "lib/model/positions.h"
 
 namespace muster {
 
@@ -18,6 +19,7 @@ enum class DependencyKind : std::uint8_t {
   kAfterOk,     // it has completed
   kAfterNotOk,  // it has ended in another way
   kSingleton,   // no earlier job of the same user and name has not ended
+  kAfterCorr,   // of two arrays: the task of the other one with the same index has completed
 };
 std::string_view to_string(DependencyKind kind);
 
@@ -50,6 +52,10 @@ struct OpenDependency {
   bool whole_array = false;  // `job` is the id of an array and means all its tasks
   Duration delay;
   bool never = false;  // it cannot be met any more
+  // kAfterCorr: the positions of the array that waits whose counterparts have not ended, and those whose counterparts
+  // have ended and not completed. The others may start.
+  Positions corr_waits = {};
+  Positions corr_never = {};
   friend bool operator==(const OpenDependency&, const OpenDependency&) = default;
 };
 

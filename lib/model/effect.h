@@ -21,6 +21,11 @@ struct SendStop {
   StopOrder order;
   friend bool operator==(const SendStop&, const SendStop&) = default;
 };
+struct SendLimit {
+  NodeIndex node;
+  LimitOrder order;
+  friend bool operator==(const SendLimit&, const SendLimit&) = default;
+};
 // The node's report is committed (or is about something long over): it may forget the attempt.
 struct AcknowledgeReport {
   NodeIndex node;
@@ -47,7 +52,8 @@ struct DependencyMet {
   friend bool operator==(const DependencyMet&, const DependencyMet&) = default;
 };
 
-using Effect = std::variant<SendLaunch, SendStop, AcknowledgeReport, RecordHistory, AnnounceJob, DependencyMet>;
+using Effect =
+    std::variant<SendLaunch, SendStop, AcknowledgeReport, RecordHistory, AnnounceJob, DependencyMet, SendLimit>;
 using Effects = std::vector<Effect>;
 
 }  // namespace muster

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "lib/model/accounting.h"
 #include "lib/model/job.h"
 
 namespace muster {
@@ -72,6 +74,7 @@ struct AttemptStarted {
   JobId job;
   Attempt attempt;
   std::vector<NodeShare> shares;
+  Duration time_limit = {};  // 0: as the job's spec says
   friend bool operator==(const AttemptStarted&, const AttemptStarted&) = default;
 };
 // A node said that it runs the attempt.
@@ -120,10 +123,77 @@ struct StartPromised {
   friend bool operator==(const StartPromised&, const StartPromised&) = default;
 };
 
+// A setting of the configuration has this value from now on, whatever the file says; without a value the file's counts
+// again. The key "queue.NAME" with any value means that the queue exists although no file names it.
+struct SettingChanged {
+  std::string key;
+  std::optional<std::string> value;
+  friend bool operator==(const SettingChanged&, const SettingChanged&) = default;
+};
+// The job asks for something else from now on. Without an attempt it is one that waits (of an array, its tasks that have
+// not started), which has no promise any more; else the attempt that runs.
+struct JobUpdated {
+  JobId job;
+  Attempt attempt;
+  JobSpecPtr spec;
+  std::int64_t priority = 0;
+};
+bool operator==(const JobUpdated& a, const JobUpdated& b);
+// An attempt that runs may run so long from its start on.
+struct AttemptTimeLimitChanged {
+  AttemptKey key;
+  Duration time_limit;
+  friend bool operator==(const AttemptTimeLimitChanged&, const AttemptTimeLimitChanged&) = default;
+};
+// Tasks of an array that have not started are held singly, or not any more.
+struct ArrayTasksHeld {
+  JobId array;
+  Positions positions;
+  friend bool operator==(const ArrayTasksHeld&, const ArrayTasksHeld&) = default;
+};
+struct ArrayTasksReleased {
+  JobId array;
+  Positions positions;
+  friend bool operator==(const ArrayTasksReleased&, const ArrayTasksReleased&) = default;
+};
+
+// The account, user or QOS is now this, whether it was there before or not.
+struct AccountSet {
+  Account account;
+  friend bool operator==(const AccountSet&, const AccountSet&) = default;
+};
+struct AccountRemoved {
+  std::string name;
+  friend bool operator==(const AccountRemoved&, const AccountRemoved&) = default;
+};
+struct UserSet {
+  User user;
+  friend bool operator==(const UserSet&, const UserSet&) = default;
+};
+struct UserRemoved {
+  std::string name;
+  friend bool operator==(const UserRemoved&, const UserRemoved&) = default;
+};
+struct QosSet {
+  Qos qos;
+  friend bool operator==(const QosSet&, const QosSet&) = default;
+};
+struct QosRemoved {
+  std::string name;
+  friend bool operator==(const QosRemoved&, const QosRemoved&) = default;
+};
+// From now on use is charged by these rules.
+struct BillingConfigured {
+  BillingRules rules;
+  friend bool operator==(const BillingConfigured&, const BillingConfigured&) = default;
+};
+
 using FactBody =
     std::variant<TermStarted, NodeRegistered, NodeBecameUnreachable, NodeDrained, NodeResumed, JobSubmitted,
                  RequestsForgotten, JobHeld, JobReleased, AttemptStarted, AttemptConfirmed, AttemptEndedOnNode,
-                 StopRequested, JobEnded, ArrayTasksEnded, StartPromised, DependencySet>;
+                 StopRequested, JobEnded, ArrayTasksEnded, StartPromised, DependencySet, SettingChanged, JobUpdated,
+                 AttemptTimeLimitChanged, ArrayTasksHeld, ArrayTasksReleased, AccountSet, AccountRemoved, UserSet,
+                 UserRemoved, QosSet, QosRemoved, BillingConfigured>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

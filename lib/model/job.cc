@@ -29,9 +29,31 @@ JobState Job::state() const {
 bool operator==(const Job& a, const Job& b) {
   const auto rest = [](const Job& j) {
     return std::tie(j.id, j.submit_time, j.eligible_time, j.priority, j.held, j.attempt, j.array, j.array_position,
-                    j.is_array_record, j.waiting, j.array_running, j.array_started, j.array_failed, j.open, j.phase);
+                    j.is_array_record, j.waiting, j.array_running, j.array_started, j.array_failed, j.failed_positions,
+                    j.held_positions, j.open, j.phase);
   };
   return rest(a) == rest(b) && same_spec(a.spec, b.spec);
+}
+
+bool waits_as_a_whole(const Job& job) {
+  return std::any_of(job.open.begin(), job.open.end(),
+                     [](const OpenDependency& o) { return o.kind != DependencyKind::kAfterCorr; });
+}
+
+bool has_barred(const Job& array) {
+  return !array.held_positions.empty() ||
+         std::any_of(array.open.begin(), array.open.end(),
+                     [](const OpenDependency& o) { return o.kind == DependencyKind::kAfterCorr; });
+}
+
+Positions startable(const Job& array) {
+  Positions out = without(array.waiting, array.held_positions);
+  for (const OpenDependency& open : array.open) {
+    if (open.kind == DependencyKind::kAfterCorr) {
+      out = without(without(out, open.corr_waits), open.corr_never);
+    }
+  }
+  return out;
 }
 
 bool operator==(const JobSummary& a, const JobSummary& b) {
@@ -46,10 +68,18 @@ bool operator==(const JobSubmitted& a, const JobSubmitted& b) {
   return std::tie(a.id, a.request, a.priority) == std::tie(b.id, b.request, b.priority) && same_spec(a.spec, b.spec);
 }
 
+bool operator==(const JobUpdated& a, const JobUpdated& b) {
+  return std::tie(a.job, a.attempt, a.priority) == std::tie(b.job, b.attempt, b.priority) && same_spec(a.spec, b.spec);
+}
+
+Duration time_limit_of(const LaunchOrder& order) {
+  return order.time_limit == Duration{} ? order.spec->time_limit : order.time_limit;
+}
+
 bool operator==(const LaunchOrder& a, const LaunchOrder& b) {
   const auto rest = [](const LaunchOrder& o) {
     return std::tie(o.key, o.term, o.node, o.node_rank, o.share, o.peers, o.array, o.array_index, o.submit_time,
-                    o.lease);
+                    o.lease, o.time_limit);
   };
   return rest(a) == rest(b) && same_spec(a.spec, b.spec);
 }

@@ -12,15 +12,9 @@
 #include "lib/model/ids.h"
 #include "lib/model/job_spec.h"
 #include "lib/model/outcome.h"
+#include "lib/model/positions.h"
 
 namespace muster {
-
-// A half-open range of positions of an array.
-struct PositionRange {
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
-  friend bool operator==(const PositionRange&, const PositionRange&) = default;
-};
 
 enum class NodePhase : std::uint8_t {
   kLaunching,  // the launch is owed to the node
@@ -48,6 +42,10 @@ struct Active {
   StopCause stop = StopCause::kNone;
   std::int32_t stop_signal = 0;  // the signal that was asked for; 0: TERM, grace, KILL
   std::string stop_by;           // the user who cancelled
+  // How long it may run: less than its spec says where the planner shortened it (--time-min), another value where it was
+  // changed since.
+  Duration time_limit = {};
+  bool limit_changed = false;  // since the launch: the nodes are owed the new one
   friend bool operator==(const Active&, const Active&) = default;
 };
 
@@ -69,6 +67,8 @@ struct Job {
   std::uint64_t array_running = 0;     // array record: tasks that are active
   Instant array_started;               // array record: when the newest start of a task was
   bool array_failed = false;           // array record: a task has ended and not completed
+  Positions failed_positions;          // array record: those tasks
+  Positions held_positions;            // array record: waiting positions that are held singly
   std::variant<Pending, Active> phase;
 
   [[nodiscard]] bool is_active() const { return std::holds_alternative<Active>(phase); }
@@ -76,6 +76,13 @@ struct Job {
 };
 // Deep comparison (the spec by value).
 bool operator==(const Job& a, const Job& b);
+
+// Of an array record: the waiting positions that neither a hold of their own nor a dependency of their own keeps back.
+[[nodiscard]] Positions startable(const Job& array);
+// Whether a dependency keeps all of it from starting, and not single tasks of an array alone.
+[[nodiscard]] bool waits_as_a_whole(const Job& job);
+// Of an array record: whether any waiting position is kept back so.
+[[nodiscard]] bool has_barred(const Job& array);
 
 // Whether the controller hears the node.
 enum class Contact : std::uint8_t { kNever, kConnected, kUnreachable };

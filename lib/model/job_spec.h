@@ -91,6 +91,8 @@ struct JobSpec {
   std::uint32_t segment = 0;  // its nodes come in groups of so many, each inside one block; 0: no groups
 
   Duration time_limit;  // 0: the queue's default, filled in at submission
+  Duration time_min;    // the planner may shorten the limit down to this to fit a gap; 0: it may not
+  Instant deadline;     // to have ended by; unset: none
   std::int32_t nice = 0;
   Instant begin;          // not before; unset: at once
   Dependency dependency;  // as the user gave it; what of it is open stands in the job

@@ -35,9 +35,11 @@ struct LaunchOrder {
   JobId array;              // 0: no array
   std::uint64_t array_index = 0;
   Instant submit_time;
-  Duration lease;  // 0: none; the node stops the attempt itself when it hears nothing for that long
+  Duration time_limit = {};  // 0: as the spec says; else this counts
+  Duration lease;            // 0: none; the node stops the attempt itself when it hears nothing for that long
 };
 bool operator==(const LaunchOrder& a, const LaunchOrder& b);
+[[nodiscard]] Duration time_limit_of(const LaunchOrder& order);
 
 // Stop an attempt on one node, or send it a signal; idempotent. For an attempt that the node never saw, it records
 // "ended" so that a late launch of it does nothing.
@@ -47,6 +49,15 @@ struct StopOrder {
   StopCause cause = StopCause::kCancelled;
   std::int32_t signal = 0;  // 0: TERM, then KILL after kill_grace; else only that signal, and the attempt goes on
   friend bool operator==(const StopOrder&, const StopOrder&) = default;
+};
+
+// The attempt may run so long from its start on that node on, whatever its launch said; idempotent. Nothing for an
+// attempt that the node does not know: a launch carries the limit that counts.
+struct LimitOrder {
+  AttemptKey key;
+  Term term;
+  Duration time_limit;
+  friend bool operator==(const LimitOrder&, const LimitOrder&) = default;
 };
 
 // What a node says of an attempt. Repeated until the controller has committed and acknowledged it.

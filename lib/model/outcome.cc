@@ -91,6 +91,8 @@ std::string_view to_string(StopCause c) {
       return "script ended";
     case StopCause::kNodeFailed:
       return "node failed";
+    case StopCause::kDeadline:
+      return "deadline";
   }
   MUSTER_CHECK(false && "a StopCause out of range");
 }

@@ -55,9 +55,10 @@ struct Outcome {
 // Why a stop was ordered.
 enum class StopCause : std::uint8_t {
   kNone,
-  kCancelled,    // by a user
-  kScriptEnded,  // the batch script or the step of a kRun job ended; the other nodes are cleaned
-  kNodeFailed,   // another node of the job was lost
+  kCancelled,     // by a user
+  kScriptEnded,   // the batch script or the step of a kRun job ended; the other nodes are cleaned
+  kNodeFailed,    // another node of the job was lost
+  kDeadline = 6,  // its --deadline has come
 };
 std::string_view to_string(StopCause c);
 

@@ -73,6 +73,14 @@ Result<Core> read(const pb::Core& in);
 Result<AttemptOnNode> read(const pb::AttemptOnNode& in);
 Result<PositionRange> read(const pb::PositionRange& in);
 Peer read(const pb::Peer& in);
+Result<StopCause> read_stop_cause(std::uint32_t value, std::string_view field) {
+  MUSTER_ASSIGN(const StopCause cause, read_enum(value, StopCause::kDeadline, field));
+  if (value > static_cast<std::uint32_t>(StopCause::kNodeFailed) && cause != StopCause::kDeadline) {
+    return corrupt(field, "holds " + std::to_string(value) + ", which this release does not know");
+  }
+  return cause;
+}
+
 Result<DependencyTerm> read(const pb::DependencyTerm& in);
 Result<OpenDependency> read(const pb::OpenDependency& in);
 // Messages that the header names are read by from_pb.
@@ -124,6 +132,9 @@ void write_texts(const std::vector<std::string>& in, Texts& out) {
   out.Assign(in.begin(), in.end());
 }
 
+template <typename Value, typename Message>
+void write_list(const std::vector<Value>& in, google::protobuf::RepeatedPtrField<Message>& out);
+
 void write(const ArrayRange& in, pb::ArrayRange& out) {
   out.set_first(in.first);
   out.set_last(in.last);
@@ -142,6 +153,8 @@ void write(const OpenDependency& in, pb::OpenDependency& out) {
   out.set_whole_array(in.whole_array);
   out.set_delay_us(in.delay.us);
   out.set_never(in.never);
+  write_list(in.corr_waits, *out.mutable_corr_waits());
+  write_list(in.corr_never, *out.mutable_corr_never());
 }
 void write(const Core& in, pb::Core& out) {
   out.set_package(in.package);
@@ -215,9 +228,11 @@ Result<Active> read_active(const pb::ActivePhase& in) {
   MUSTER_ASSIGN(out.start_time, read_instant(in.start_time_us(), "ActivePhase.start_time_us"));
   out.started = in.started();
   MUSTER_TRY(read_list(in.nodes(), kNodesMax, "ActivePhase.nodes", out.nodes));
-  MUSTER_ASSIGN(out.stop, read_enum(in.stop(), StopCause::kNodeFailed, "ActivePhase.stop"));
+  MUSTER_ASSIGN(out.stop, read_stop_cause(in.stop(), "ActivePhase.stop"));
   out.stop_signal = in.stop_signal();
   out.stop_by = in.stop_by();
+  MUSTER_ASSIGN(out.time_limit, read_duration(in.time_limit_us(), "ActivePhase.time_limit_us"));
+  out.limit_changed = in.limit_changed();
   return out;
 }
 
@@ -228,6 +243,8 @@ void write_active(const Active& in, pb::ActivePhase& out) {
   out.set_stop(static_cast<std::uint32_t>(in.stop));
   out.set_stop_signal(in.stop_signal);
   out.set_stop_by(in.stop_by);
+  out.set_time_limit_us(in.time_limit.us);
+  out.set_limit_changed(in.limit_changed);
 }
 
 // ---------------------------------------------------------------- one function for each kind of fact
@@ -280,6 +297,7 @@ struct FactWriter {
     to.set_job(in.job.value);
     to.set_attempt(in.attempt.value);
     write_list(in.shares, *to.mutable_shares());
+    to.set_time_limit_us(in.time_limit.us);
   }
   void operator()(const AttemptConfirmed& in) const {
     to_pb(in.key, *out.mutable_attempt_confirmed()->mutable_key());
@@ -313,22 +331,66 @@ struct FactWriter {
     to.set_state(static_cast<std::uint32_t>(in.state));
     to.set_reason(in.reason);
   }
+  void operator()(const SettingChanged& in) const {
+    pb::SettingChanged& to = *out.mutable_setting_changed();
+    to.set_key(in.key);
+    to.set_is_set(in.value.has_value());
+    to.set_value(in.value.value_or(""));
+  }
+  void operator()(const JobUpdated& in) const {
+    pb::JobUpdated& to = *out.mutable_job_updated();
+    to.set_job(in.job.value);
+    if (in.spec != nullptr) to_pb(*in.spec, *to.mutable_spec());
+    to.set_priority(in.priority);
+    to.set_attempt(in.attempt.value);
+  }
+  void operator()(const AttemptTimeLimitChanged& in) const {
+    to_pb(in.key, *out.mutable_attempt_time_limit_changed()->mutable_key());
+    out.mutable_attempt_time_limit_changed()->set_time_limit_us(in.time_limit.us);
+  }
+  void operator()(const ArrayTasksHeld& in) const {
+    out.mutable_array_tasks_held()->set_array(in.array.value);
+    write_list(in.positions, *out.mutable_array_tasks_held()->mutable_positions());
+  }
+  void operator()(const ArrayTasksReleased& in) const {
+    out.mutable_array_tasks_released()->set_array(in.array.value);
+    write_list(in.positions, *out.mutable_array_tasks_released()->mutable_positions());
+  }
+  void operator()(const AccountSet& in) const { to_pb(in.account, *out.mutable_account_set()); }
+  void operator()(const AccountRemoved& in) const { out.mutable_account_removed()->set_name(in.name); }
+  void operator()(const UserSet& in) const { to_pb(in.user, *out.mutable_user_set()); }
+  void operator()(const UserRemoved& in) const { out.mutable_user_removed()->set_name(in.name); }
+  void operator()(const QosSet& in) const { to_pb(in.qos, *out.mutable_qos_set()); }
+  void operator()(const QosRemoved& in) const { out.mutable_qos_removed()->set_name(in.name); }
+  void operator()(const BillingConfigured& in) const { to_pb(in.rules, *out.mutable_billing_configured()); }
 };
+
+// Ascending, as every function of lib/model/positions.h expects them.
+Status read_positions(const google::protobuf::RepeatedPtrField<pb::PositionRange>& in, std::string_view field,
+                      Positions& out) {
+  MUSTER_TRY(read_list(in, INT_MAX, field, out));
+  for (std::size_t i = 1; i < out.size(); ++i) {
+    if (out[i].begin < out[i - 1].end) return corrupt(field, "has positions out of order");
+  }
+  return ok_status();
+}
 
 Result<DependencyTerm> read(const pb::DependencyTerm& in) {
   DependencyTerm out;
-  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), DependencyKind::kSingleton, "DependencyTerm.kind"));
+  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), DependencyKind::kAfterCorr, "DependencyTerm.kind"));
   out.target = {JobId(in.job()), in.has_task(), in.task()};
   MUSTER_ASSIGN(out.delay, read_duration(in.delay_us(), "DependencyTerm.delay_us"));
   return out;
 }
 Result<OpenDependency> read(const pb::OpenDependency& in) {
   OpenDependency out;
-  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), DependencyKind::kSingleton, "OpenDependency.kind"));
+  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), DependencyKind::kAfterCorr, "OpenDependency.kind"));
   out.job = JobId(in.job());
   out.whole_array = in.whole_array();
   MUSTER_ASSIGN(out.delay, read_duration(in.delay_us(), "OpenDependency.delay_us"));
   out.never = in.never();
+  MUSTER_TRY(read_positions(in.corr_waits(), "OpenDependency.corr_waits", out.corr_waits));
+  MUSTER_TRY(read_positions(in.corr_never(), "OpenDependency.corr_never", out.corr_never));
   return out;
 }
 
@@ -364,6 +426,7 @@ Result<FactBody> read_job_submitted(const pb::JobSubmitted& in) {
 
 Result<FactBody> read_attempt_started(const pb::AttemptStarted& in) {
   AttemptStarted out{JobId(in.job()), Attempt(in.attempt()), {}};
+  MUSTER_ASSIGN(out.time_limit, read_duration(in.time_limit_us(), "AttemptStarted.time_limit_us"));
   MUSTER_TRY(read_list(in.shares(), kNodesMax, "AttemptStarted.shares", out.shares));
   return FactBody(std::move(out));
 }
@@ -382,7 +445,7 @@ Result<FactBody> read_attempt_ended(const pb::AttemptEndedOnNode& in) {
 
 Result<FactBody> read_stop_requested(const pb::StopRequested& in) {
   MUSTER_REQUIRE(in, key);
-  MUSTER_ASSIGN(const StopCause cause, read_enum(in.cause(), StopCause::kNodeFailed, "StopRequested.cause"));
+  MUSTER_ASSIGN(const StopCause cause, read_stop_cause(in.cause(), "StopRequested.cause"));
   return FactBody(StopRequested{from_pb(in.key()), cause, in.signal(), in.by()});
 }
 
@@ -396,6 +459,36 @@ Result<FactBody> read_array_tasks_ended(const pb::ArrayTasksEnded& in) {
   MUSTER_ASSIGN(const PositionRange positions, read(in.positions()));
   MUSTER_ASSIGN(const JobState state, read_state(in.state(), "ArrayTasksEnded.state"));
   return FactBody(ArrayTasksEnded{JobId(in.array()), positions, state, in.reason()});
+}
+
+Result<FactBody> read_setting_changed(const pb::SettingChanged& in) {
+  SettingChanged out;
+  out.key = in.key();
+  if (in.is_set()) out.value = in.value();
+  return FactBody(std::move(out));
+}
+
+Result<FactBody> read_job_updated(const pb::JobUpdated& in) {
+  JobUpdated out;
+  out.job = JobId(in.job());
+  out.attempt = Attempt(in.attempt());
+  MUSTER_ASSIGN(out.spec, read_spec(in.has_spec(), in.spec(), "JobUpdated.spec"));
+  out.priority = in.priority();
+  return FactBody(std::move(out));
+}
+
+Result<FactBody> read_limit_changed(const pb::AttemptTimeLimitChanged& in) {
+  MUSTER_REQUIRE(in, key);
+  MUSTER_ASSIGN(const Duration limit, read_duration(in.time_limit_us(), "AttemptTimeLimitChanged.time_limit_us"));
+  return FactBody(AttemptTimeLimitChanged{from_pb(in.key()), limit});
+}
+
+template <typename Out>
+Result<FactBody> read_array_positions(const pb::ArrayPositions& in, std::string_view field) {
+  Out out;
+  out.array = JobId(in.array());
+  MUSTER_TRY(read_positions(in.positions(), field, out.positions));
+  return FactBody(std::move(out));
 }
 
 Result<FactBody> read_fact_body(const pb::Fact& in) {
@@ -437,6 +530,38 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
       return read_job_ended(in.job_ended());
     case pb::Fact::kArrayTasksEnded:
       return read_array_tasks_ended(in.array_tasks_ended());
+    case pb::Fact::kSettingChanged:
+      return read_setting_changed(in.setting_changed());
+    case pb::Fact::kJobUpdated:
+      return read_job_updated(in.job_updated());
+    case pb::Fact::kAttemptTimeLimitChanged:
+      return read_limit_changed(in.attempt_time_limit_changed());
+    case pb::Fact::kArrayTasksHeld:
+      return read_array_positions<ArrayTasksHeld>(in.array_tasks_held(), "ArrayTasksHeld.positions");
+    case pb::Fact::kArrayTasksReleased:
+      return read_array_positions<ArrayTasksReleased>(in.array_tasks_released(), "ArrayTasksReleased.positions");
+    case pb::Fact::kAccountSet: {
+      MUSTER_ASSIGN(Account account, from_pb(in.account_set()));
+      return FactBody(AccountSet{std::move(account)});
+    }
+    case pb::Fact::kAccountRemoved:
+      return FactBody(AccountRemoved{in.account_removed().name()});
+    case pb::Fact::kUserSet: {
+      MUSTER_ASSIGN(User user, from_pb(in.user_set()));
+      return FactBody(UserSet{std::move(user)});
+    }
+    case pb::Fact::kUserRemoved:
+      return FactBody(UserRemoved{in.user_removed().name()});
+    case pb::Fact::kQosSet: {
+      MUSTER_ASSIGN(Qos qos, from_pb(in.qos_set()));
+      return FactBody(QosSet{std::move(qos)});
+    }
+    case pb::Fact::kQosRemoved:
+      return FactBody(QosRemoved{in.qos_removed().name()});
+    case pb::Fact::kBillingConfigured: {
+      MUSTER_ASSIGN(const BillingRules rules, from_pb(in.billing_configured()));
+      return FactBody(BillingConfigured{rules});
+    }
     case pb::Fact::BODY_NOT_SET:
       break;
   }
@@ -522,6 +647,8 @@ void to_pb(const JobSpec& in, pb::JobSpec& out) {
   out.set_switches(in.switches);
   if (!in.switches_wait.is_infinite()) out.set_switches_wait_us(in.switches_wait.us + 1);
   out.set_segment(in.segment);
+  out.set_time_min_us(in.time_min.us);
+  out.set_deadline_us(in.deadline.us);
 }
 
 namespace {
@@ -579,6 +706,8 @@ Status read_spec_into(const pb::JobSpec& in, JobSpec& out) {
     out.switches_wait = one_more - Duration::from_us(1);
   }
   out.segment = in.segment();
+  MUSTER_ASSIGN(out.time_min, read_duration(in.time_min_us(), "JobSpec.time_min_us"));
+  MUSTER_ASSIGN(out.deadline, read_instant(in.deadline_us(), "JobSpec.deadline_us"));
   return ok_status();
 }
 }  // namespace
@@ -721,6 +850,7 @@ void to_pb(const LaunchOrder& in, pb::LaunchOrder& out) {
   out.set_array_index(in.array_index);
   out.set_submit_time_us(in.submit_time.us);
   out.set_lease_us(in.lease.us);
+  out.set_time_limit_us(in.time_limit.us);
 }
 Result<LaunchOrder> from_pb(const pb::LaunchOrder& in) {
   LaunchOrder out;
@@ -737,6 +867,7 @@ Result<LaunchOrder> from_pb(const pb::LaunchOrder& in) {
   out.array_index = in.array_index();
   MUSTER_ASSIGN(out.submit_time, read_instant(in.submit_time_us(), "LaunchOrder.submit_time_us"));
   MUSTER_ASSIGN(out.lease, read_duration(in.lease_us(), "LaunchOrder.lease_us"));
+  MUSTER_ASSIGN(out.time_limit, read_duration(in.time_limit_us(), "LaunchOrder.time_limit_us"));
   return out;
 }
 
@@ -748,8 +879,36 @@ void to_pb(const StopOrder& in, pb::StopOrder& out) {
 }
 Result<StopOrder> from_pb(const pb::StopOrder& in) {
   MUSTER_REQUIRE(in, key);
-  MUSTER_ASSIGN(const StopCause cause, read_enum(in.cause(), StopCause::kNodeFailed, "StopOrder.cause"));
+  MUSTER_ASSIGN(const StopCause cause, read_stop_cause(in.cause(), "StopOrder.cause"));
   return StopOrder{from_pb(in.key()), Term(in.term()), cause, in.signal()};
+}
+
+void to_pb(const LimitOrder& in, pb::LimitOrder& out) {
+  to_pb(in.key, *out.mutable_key());
+  out.set_term(in.term.value);
+  out.set_time_limit_us(in.time_limit.us);
+}
+Result<LimitOrder> from_pb(const pb::LimitOrder& in) {
+  MUSTER_REQUIRE(in, key);
+  MUSTER_ASSIGN(const Duration limit, read_duration(in.time_limit_us(), "LimitOrder.time_limit_us"));
+  return LimitOrder{from_pb(in.key()), Term(in.term()), limit};
+}
+
+void to_pb(const JobChange& in, pb::UpdateRequest& out) {
+  out.clear_fields();
+  for (const SpecField field : in.fields) out.add_fields(static_cast<std::uint32_t>(field));
+  to_pb(in.values, *out.mutable_values());
+}
+Result<JobChange> from_pb(const pb::UpdateRequest& in) {
+  JobChange out;
+  if (in.fields_size() > static_cast<int>(kSpecFieldsMax))
+    return corrupt("UpdateRequest.fields", "has too many entries");
+  for (const std::uint32_t value : in.fields()) {
+    MUSTER_ASSIGN(const SpecField field, read_enum(value, kSpecFieldLast, "UpdateRequest.fields"));
+    out.fields.push_back(field);
+  }
+  MUSTER_ASSIGN(out.values, from_pb(in.values()));
+  return out;
 }
 
 void to_pb(const AttemptReport& in, pb::AttemptReport& out) {
@@ -892,6 +1051,8 @@ void to_pb(const Job& in, bool with_spec, pb::Job& out) {
   write_list(in.open, *out.mutable_open());
   out.set_array_failed(in.array_failed);
   out.set_array_started_us(in.array_started.us);
+  write_list(in.failed_positions, *out.mutable_failed_positions());
+  write_list(in.held_positions, *out.mutable_held_positions());
   if (const auto* active = std::get_if<Active>(&in.phase)) write_active(*active, *out.mutable_active());
 }
 Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
@@ -917,8 +1078,12 @@ Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
   MUSTER_TRY(read_list(in.open(), static_cast<int>(kDependencyTermsMax), "Job.open", out.open));
   out.array_failed = in.array_failed();
   MUSTER_ASSIGN(out.array_started, read_instant(in.array_started_us(), "Job.array_started_us"));
+  MUSTER_TRY(read_positions(in.failed_positions(), "Job.failed_positions", out.failed_positions));
+  MUSTER_TRY(read_positions(in.held_positions(), "Job.held_positions", out.held_positions));
   if (in.has_active()) {
-    MUSTER_ASSIGN(out.phase, read_active(in.active()));
+    MUSTER_ASSIGN(Active active, read_active(in.active()));
+    if (active.time_limit == Duration{}) active.time_limit = out.spec->time_limit;  // from a release without it
+    out.phase = std::move(active);
   }
   return out;
 }

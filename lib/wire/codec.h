@@ -24,6 +24,8 @@ class Outcome;
 class LaunchOrder;
 class StopOrder;
 class AttemptReport;
+class LimitOrder;
+class UpdateRequest;
 class AttemptKey;
 class NodeRegistration;
 class Fact;
@@ -35,6 +37,12 @@ class ArraySpec;
 class Gpu;
 class RequestId;
 class SelectorItem;
+class Account;
+class Association;
+class User;
+class Qos;
+class BillingRules;
+class Usage;
 }  // namespace muster::pb
 
 namespace muster::wire {
@@ -46,6 +54,8 @@ void to_pb(const Outcome& in, pb::Outcome& out);
 void to_pb(const AttemptKey& in, pb::AttemptKey& out);
 void to_pb(const LaunchOrder& in, pb::LaunchOrder& out);
 void to_pb(const StopOrder& in, pb::StopOrder& out);
+void to_pb(const LimitOrder& in, pb::LimitOrder& out);
+void to_pb(const JobChange& in, pb::UpdateRequest& out);
 void to_pb(const AttemptReport& in, pb::AttemptReport& out);
 void to_pb(const NodeRegistration& in, pb::NodeRegistration& out);
 void to_pb(const Fact& in, pb::Fact& out);
@@ -56,6 +66,12 @@ void to_pb(const JobSelector::Item& in, pb::SelectorItem& out);
 void to_pb(const ArraySpec& in, pb::ArraySpec& out);
 void to_pb(const Gpu& in, pb::Gpu& out);
 void to_pb(const RequestId& in, pb::RequestId& out);
+void to_pb(const Account& in, pb::Account& out);
+void to_pb(const Association& in, pb::Association& out);
+void to_pb(const User& in, pb::User& out);
+void to_pb(const Qos& in, pb::Qos& out);
+void to_pb(const BillingRules& in, pb::BillingRules& out);
+void to_pb(const UsageRecord& in, pb::Usage& out);
 // `with_spec` false leaves the spec out (a task of an array whose record carries the same object).
 void to_pb(const Job& in, bool with_spec, pb::Job& out);
 
@@ -66,6 +82,8 @@ Result<Outcome> from_pb(const pb::Outcome& in);
 AttemptKey from_pb(const pb::AttemptKey& in);
 Result<LaunchOrder> from_pb(const pb::LaunchOrder& in);
 Result<StopOrder> from_pb(const pb::StopOrder& in);
+Result<LimitOrder> from_pb(const pb::LimitOrder& in);
+Result<JobChange> from_pb(const pb::UpdateRequest& in);
 Result<AttemptReport> from_pb(const pb::AttemptReport& in);
 Result<NodeRegistration> from_pb(const pb::NodeRegistration& in);
 Result<Fact> from_pb(const pb::Fact& in);
@@ -76,6 +94,12 @@ Result<JobSelector::Item> from_pb(const pb::SelectorItem& in);
 Result<ArraySpec> from_pb(const pb::ArraySpec& in);
 Gpu from_pb(const pb::Gpu& in);
 RequestId from_pb(const pb::RequestId& in);
+Result<Account> from_pb(const pb::Account& in);
+Result<Association> from_pb(const pb::Association& in);
+Result<User> from_pb(const pb::User& in);
+Result<Qos> from_pb(const pb::Qos& in);
+Result<BillingRules> from_pb(const pb::BillingRules& in);
+Result<UsageRecord> from_pb(const pb::Usage& in);
 // `array_spec` is used when the message says that the spec is the array record's.
 Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec);
 

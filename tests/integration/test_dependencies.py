@@ -92,7 +92,8 @@ class Dependencies(ClusterTest):
                                (1, "afterok:%d" % (job + 1), "is neither in the queue"),  # itself
                                (2, "afterok:%d,afterok:%d?singleton" % (job, job), "mixes"),
                                (2, "afterkO:%d" % job, "no kind of dependency"),
-                               (2, "aftercorr:%d" % job, "not supported yet")):
+                               (1, "aftercorr:%d" % job, "aftercorr pairs the tasks of two arrays: give --array"),
+                               (2, "aftercorr:%d_1" % job, "name the array alone")):
             result = self.cluster.run("submit", "-d", on, "--wrap", "true")
             self.assertEqual(result.code, code, result)
             self.assertTrue(result.err.startswith("muster: "), result)

@@ -153,7 +153,7 @@ class Engine {
     }
   }
 
-  void submit() {
+  sim::SpecOptions spec_options() {
     sim::SpecOptions options;
     options.nodes = kNodes;
     options.cores_max = kCoresMax;
@@ -163,6 +163,11 @@ class Engine {
       for (const auto& [id, job] : *records) options.jobs.push_back(id);
     }
     if (random_.permille(100)) options.jobs.emplace_back(random_.below(state_.next_job.value + 3));
+    return options;
+  }
+
+  void submit() {
+    const sim::SpecOptions options = spec_options();
     SubmitJob submit;
     submit.caller = Caller{random_.permille(950) ? options.user : user(), random_.permille(50)};
     // Few values, so that some come again.
@@ -275,9 +280,13 @@ class Engine {
 
   void command_of_a_user() {
     const Caller caller{user(), random_.permille(300)};
-    switch (random_.below(4)) {
+    switch (random_.below(6)) {
       case 0:
         run(HoldJobs{caller, some_jobs()});
+        break;
+      case 2:
+      case 3:
+        run(UpdateJobs{caller, some_jobs(), sim::random_change(random_, spec_options())});
         break;
       case 1:
         run(ReleaseJobs{caller, some_jobs()});

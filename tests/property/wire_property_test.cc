@@ -56,12 +56,19 @@ TEST_F(WireProperty, EveryValueComesBackTheSame) {
     expect_round_trip<pb::AttemptKey>(make_.key());
     expect_round_trip<pb::LaunchOrder>(make_.launch());
     expect_round_trip<pb::StopOrder>(make_.stop());
+    expect_round_trip<pb::LimitOrder>(make_.limit());
+    expect_round_trip<pb::UpdateRequest>(make_.change());
     expect_round_trip<pb::AttemptReport>(make_.report());
     expect_round_trip<pb::NodeRegistration>(make_.registration());
     expect_round_trip<pb::Node>(make_.node());
     expect_round_trip<pb::JobSummary>(make_.summary());
     expect_round_trip<pb::JobSelector>(make_.selector());
     expect_round_trip<pb::SelectorItem>(make_.selector_item());
+    expect_round_trip<pb::Account>(make_.account());
+    expect_round_trip<pb::User>(make_.user());
+    expect_round_trip<pb::Qos>(make_.qos());
+    expect_round_trip<pb::BillingRules>(make_.billing());
+    expect_round_trip<pb::Usage>(make_.usage());
     if (HasFatalFailure()) return;
   }
 }

@@ -94,7 +94,7 @@ class Scenario {
   }
 
   JobId submit(JobSpec spec, RequestId request = {}) {
-    return run(SubmitJob{{spec.user, false}, request, std::make_shared<JobSpec>(std::move(spec))}).job;
+    return run(SubmitJob{{spec.user, spec.nice < 0}, request, std::make_shared<JobSpec>(std::move(spec))}).job;
   }
   Error submit_refused(JobSpec spec) {
     return refused(SubmitJob{{spec.user, false}, {}, std::make_shared<JobSpec>(std::move(spec))});

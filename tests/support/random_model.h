@@ -50,7 +50,7 @@ class RandomModel {
     return below(8) == 0 ? Duration::infinite() : Duration::from_us(static_cast<std::int64_t>(u64() / 8));
   }
   JobState state() { return enumerator(JobState::kDeadline); }
-  StopCause stop_cause() { return enumerator(StopCause::kNodeFailed); }
+  StopCause stop_cause() { return below(5) == 0 ? StopCause::kDeadline : enumerator(StopCause::kNodeFailed); }
   AttemptKey key() { return {JobId(u64()), Attempt(u32())}; }
   RequestId request() { return coin() ? RequestId{} : RequestId{u64(), u64()}; }
   Digest digest() {
@@ -80,11 +80,29 @@ class RandomModel {
   }
 
   DependencyTerm dependency_term() {
-    return {enumerator(DependencyKind::kSingleton), {JobId(u64()), coin(), u64()}, duration()};
+    return {enumerator(DependencyKind::kAfterCorr), {JobId(u64()), coin(), u64()}, duration()};
   }
   OpenDependency open_dependency() {
-    return {enumerator(DependencyKind::kSingleton), JobId(u64()), coin(), duration(), coin()};
+    return {enumerator(DependencyKind::kAfterCorr),
+            JobId(u64()),
+            coin(),
+            duration(),
+            coin(),
+            some_positions(),
+            some_positions()};
   }
+  Positions some_positions() {
+    Positions set;
+    for (std::uint64_t i = below(4); i > 0; --i) add(set, positions());
+    return set;
+  }
+  JobChange change() {
+    JobChange c;
+    c.fields = list(5, [this] { return enumerator(kSpecFieldLast); });
+    c.values = spec();
+    return c;
+  }
+  LimitOrder limit() { return {key(), Term(u64()), duration()}; }
 
   JobSpec spec() {
     JobSpec s;
@@ -114,6 +132,8 @@ class RandomModel {
     s.open_mode = enumerator(OpenMode::kAppend);
     s.script = digest();
     s.environment = digest();
+    s.time_min = duration();
+    s.deadline = instant();
     return s;
   }
   JobSpecPtr spec_ptr() { return std::make_shared<const JobSpec>(spec()); }
@@ -141,6 +161,7 @@ class RandomModel {
     order.array = JobId(u64());
     order.array_index = u64();
     order.submit_time = instant();
+    order.time_limit = duration();
     order.lease = duration();
     return order;
   }
@@ -168,7 +189,14 @@ class RandomModel {
     return value;
   }
   Active active() {
-    return {instant(), coin(), list(3, [this] { return attempt_on_node(); }), stop_cause(), i32(), text()};
+    return {instant(),
+            coin(),
+            list(3, [this] { return attempt_on_node(); }),
+            stop_cause(),
+            i32(),
+            text(),
+            Duration::from_us(1 + static_cast<std::int64_t>(u64() / 8)),
+            coin()};
   }
   Job job() {
     Job j;
@@ -188,6 +216,8 @@ class RandomModel {
     j.open = list(3, [this] { return open_dependency(); });
     j.array_failed = coin();
     j.array_started = instant();
+    j.failed_positions = some_positions();
+    j.held_positions = some_positions();
     if (coin()) j.phase = active();
     return j;
   }
@@ -216,6 +246,38 @@ class RandomModel {
     return s;
   }
 
+  std::optional<std::uint64_t> maybe() { return coin() ? std::optional(u64()) : std::nullopt; }
+  UseLimits use_limits() { return {maybe(), maybe(), maybe(), maybe(), maybe(), maybe()}; }
+  JobLimits job_limits() { return {coin() ? std::optional(duration()) : std::nullopt, maybe(), maybe(), maybe()}; }
+  std::uint32_t tree_shares() { return static_cast<std::uint32_t>(below(kSharesMax + 1)); }
+  Account account() {
+    return {text(), text(), tree_shares(), use_limits(), use_limits(), job_limits(), texts(), text()};
+  }
+  Association association() { return {text(), tree_shares(), use_limits(), job_limits()}; }
+  User user() {
+    return {text(), text(), list(3, [this] { return association(); }), texts()};
+  }
+  Qos qos() {
+    Qos q;
+    q.name = text();
+    q.priority = static_cast<std::int32_t>(below(2 * kQosPriorityMax + 1)) - kQosPriorityMax;
+    q.usage_factor = static_cast<std::uint32_t>(below(kUsageFactorMax + 1));
+    q.all = use_limits();
+    q.per_user = use_limits();
+    q.per_account = use_limits();
+    q.job = job_limits();
+    q.preempts = texts();
+    q.preempt_mode = enumerator(QosPreempt::kSuspend);
+    q.preempt_grace = duration();
+    return q;
+  }
+  BillingRules billing() {
+    const auto weight = [this] { return static_cast<std::uint32_t>(below(kBillingWeightMax + 1)); };
+    return {weight(), weight(), weight(),
+            Duration::from_s(static_cast<std::int64_t>(below(kHalfLifeDaysMax * 86'400)))};
+  }
+  UsageRecord usage() { return {text(), text(), u64(), u64(), instant()}; }
+
   FactBody fact_body(std::size_t kind) {
     switch (kind) {
       case 0:
@@ -237,7 +299,7 @@ class RandomModel {
       case 8:
         return JobReleased{JobId(u64())};
       case 9:
-        return AttemptStarted{JobId(u64()), Attempt(u32()), shares()};
+        return AttemptStarted{JobId(u64()), Attempt(u32()), shares(), duration()};
       case 10:
         return AttemptConfirmed{key(), NodeIndex(u32())};
       case 11:
@@ -248,8 +310,32 @@ class RandomModel {
         return JobEnded{JobId(u64()), state(), text(), i32(), i32()};
       case 14:
         return StartPromised{JobId(u64()), instant()};
+      case 21:
+        return AccountSet{account()};
+      case 22:
+        return AccountRemoved{text()};
+      case 23:
+        return UserSet{user()};
+      case 24:
+        return UserRemoved{text()};
+      case 25:
+        return QosSet{qos()};
+      case 26:
+        return QosRemoved{text()};
+      case 27:
+        return BillingConfigured{billing()};
       case 15:
         return DependencySet{JobId(u64()), list(3, [this] { return open_dependency(); })};
+      case 16:
+        return SettingChanged{text(), coin() ? std::optional(text()) : std::nullopt};
+      case 17:
+        return JobUpdated{JobId(u64()), Attempt(u32()), spec_ptr(), i64()};
+      case 18:
+        return AttemptTimeLimitChanged{key(), duration()};
+      case 19:
+        return ArrayTasksHeld{JobId(u64()), some_positions()};
+      case 20:
+        return ArrayTasksReleased{JobId(u64()), some_positions()};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }

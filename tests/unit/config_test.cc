@@ -275,6 +275,46 @@ TEST(Config, EveryKeyIsDocumented) {
 }
 
 // The page in docs/ is what the table says. MUSTER_UPDATE_DOCS=1 writes it anew.
+TEST(Config, SettingsOfTheRunTimeWinAndAreCheckedAsAFileIs) {
+  const auto file = parse("[queue.main]\npriority = 1\nallow_users = [\"ann\", \"bob\"]\n", "m.toml", "/");
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  EXPECT_THAT(file->queues.at("main").allow_users, ElementsAre("ann", "bob"));
+  const auto changed = with_settings(*file, {{"queue.main.priority", "7"},
+                                             {"queue.main.allow_users", ""},
+                                             {"queue.new", kQueueMade},
+                                             {"queue.new.max_time", "2h"},
+                                             {"scheduling.promises", "3"}});
+  ASSERT_TRUE(changed.ok()) << changed.error().message;
+  EXPECT_EQ(changed->queues.at("main").priority, 7);
+  EXPECT_THAT(changed->queues.at("main").allow_users, IsEmpty());
+  EXPECT_EQ(changed->queues.at("new").max_time, Duration::from_s(7200));
+  EXPECT_EQ(changed->scheduling.promises, 3U);
+  const auto refused = [&](const Settings& settings, const char* why) {
+    const auto result = with_settings(*file, settings);
+    ASSERT_FALSE(result.ok());
+    EXPECT_THAT(result.error().message, HasSubstr(why));
+  };
+  refused({{"queue.mian.priority", "1"}}, "did you mean \"main\"?");
+  refused({{"queue.main.priorty", "1"}}, "did you mean \"priority\"?");
+  refused({{"queue.main.priority", "x"}}, "is no whole number");
+  refused({{"scheduling.promises", "0"}}, "is out of bounds");
+  refused({{"controller.node_timeout", "5s"}}, "cannot be changed at run time");
+  refused({{"node.kill_grace", "5s"}}, "cannot be changed at run time");
+  refused({{"queue.main.default_time", "2h"}, {"queue.main.max_time", "1h"}}, "is longer than max_time");
+}
+
+TEST(Config, SettingsThatTheFileHasOutgrownAreLeftOut) {
+  const auto file = parse("[queue.main]\nmax_time = \"1h\"\n", "m.toml", "/");
+  ASSERT_TRUE(file.ok());
+  std::vector<std::string> problems;
+  const Config config = with_usable_settings(
+      *file, {{"queue.gone.priority", "3"}, {"queue.main.priority", "4"}, {"queue.main.default_time", "2h"}}, problems);
+  EXPECT_EQ(config.queues.at("main").priority, 4);
+  EXPECT_EQ(config.queues.size(), 1U);
+  EXPECT_THAT(problems, ElementsAre(HasSubstr("queue.gone.priority=3: unknown queue"),
+                                    HasSubstr("queue.main.default_time=2h: default_time in [queue.main]")));
+}
+
 TEST(Config, TheReferencePageIsUpToDate) {
   const char* source_dir = std::getenv("MUSTER_SOURCE_DIR");
   if (source_dir == nullptr) GTEST_SKIP() << "MUSTER_SOURCE_DIR is not set: run it by ctest";

@@ -44,9 +44,19 @@ JobSpec array_job(const std::string& indices) {
   return spec;
 }
 
-// Some of everything: a node, a job that ended, one that runs, two arrays, pending jobs.
+void add(StoreHarness& store, AccountingKind kind, const std::string& name,
+         const std::vector<AccountingSetting>& settings) {
+  store.run(ChangeAccounting{
+      .caller = {"root", true}, .kind = kind, .verb = AccountingVerb::kAdd, .name = name, .settings = settings});
+}
+
+// Some of everything: a node, an account that is charged, a job that ended, one that runs, two arrays, pending jobs.
 void live(StoreHarness& store) {
   store.run(RegisterNode{registration("n1", hardware(4))});
+  store.run(ConfigureBilling{{.cpu = 300, .half_life = Duration::from_s(3600)}});
+  add(store, AccountingKind::kQos, "normal", {{"priority", "2"}, {"user.cpus", "64"}});
+  add(store, AccountingKind::kAccount, "physics", {{"default_qos", "normal"}, {"shares", "3"}});
+  add(store, AccountingKind::kUser, "alice", {{"account", "physics"}, {"jobs", "50"}});
   store.submit(job(1, 1), "#!/bin/sh\necho one\n");
   store.end_all("n1");
   const JobId array = store.submit(array_job("0-9"), "#!/bin/sh\necho array\n");

@@ -69,7 +69,8 @@ TEST(Dependency, RefusesWhatIsNone) {
       {"after:42+x", "number of minutes"},
       {"after:42+99999999999", "number of minutes"},
       {"after:42+10?after:43", "cannot be combined with ?"},
-      {"aftercorr:42", "aftercorr, which pairs the tasks of two arrays, is not supported yet: use afterok"},
+      {"aftercorr:42_1", "aftercorr pairs the tasks of two arrays: name the array alone, as in aftercorr:42"},
+      {"aftercorr:42?afterok:43", "aftercorr, which keeps back single tasks, cannot be combined with ?"},
   };
   for (const auto& one : cases) {
     const auto parsed = parse_dependency(one.text, "--dependency");

@@ -243,6 +243,37 @@ TEST_F(AttemptTableTest, RunsReportsAndForgets) {
   EXPECT_TRUE(table_->registered_attempts().empty());
 }
 
+TEST_F(AttemptTableTest, ANewTimeLimitCountsFromTheStartAndOutlivesTheDaemon) {
+  const AttemptKey key{JobId{1}, Attempt{1}};
+  table_->on_launch(launch(1, kWaitForGo));
+  // Before the shepherd has said that it runs: it gets it then.
+  table_->on_limit({key, Term{1}, Duration::from_s(3600)});
+  ASSERT_TRUE(wait_running(1));
+  crash();
+  open("boot-1");
+  // The shepherd of an earlier life, which is not connected yet.
+  table_->on_limit({key, Term{1}, Duration::from_ms(300)});
+  const Outcome outcome = wait_end(1);
+  EXPECT_EQ(outcome.cause, EndCause::kTimeLimit);
+  EXPECT_GE(outcome.ran, Duration::from_ms(300));
+  // Too late, or for somebody else: nothing.
+  table_->on_limit({key, Term{1}, Duration::from_s(1)});
+  table_->on_limit({{JobId{77}, Attempt{1}}, Term{1}, Duration::from_s(1)});
+  EXPECT_EQ(table_->registered_attempts().size(), 1U);
+}
+
+TEST_F(AttemptTableTest, ALimitThatIsTakenAwayEndsNothing) {
+  LaunchData data = launch(2, kWaitForGo);
+  auto order = std::make_shared<LaunchOrder>(*data.order);
+  order->time_limit = Duration::from_s(5);
+  data.order = order;
+  table_->on_launch(data);
+  ASSERT_TRUE(wait_running(2));
+  table_->on_limit({{JobId{2}, Attempt{1}}, Term{1}, Duration::infinite()});
+  touch("go");
+  EXPECT_EQ(wait_end(2).exit_code, 7);
+}
+
 TEST_F(AttemptTableTest, TasksWithOneScriptShareItsFile) {
   LaunchData first = launch(1, "#!/bin/sh\necho $0\nexit 3\n");
   auto spec = std::make_shared<JobSpec>(*first.order->spec);

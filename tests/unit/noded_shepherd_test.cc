@@ -771,7 +771,8 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
                                   StepEndedFrame{9},
                                   StepInputTakenFrame{1, 2, 3, true},
                                   StepResumeFrame{1, {{1, 2, 3}, {4, 5, 6}}},
-                                  StepForgetFrame{7}};
+                                  StepForgetFrame{7},
+                                  LimitFrame{600'000'000}};
   ASSERT_EQ(frames.size(), std::variant_size_v<Frame>);
   std::string stream;
   for (const Frame& frame : frames) {

@@ -89,6 +89,40 @@ NodeHardware golden_hardware() {
   return hardware;
 }
 
+Account golden_account() {
+  Account account;
+  account.name = "physics";
+  account.parent = "science";
+  account.shares = 40;
+  account.all.cpus = 128;
+  account.per_user.jobs = 0;
+  account.job.time = Duration::from_s(86'400);
+  account.allowed_qos = {"long", "normal"};
+  account.default_qos = "normal";
+  return account;
+}
+
+Qos golden_qos() {
+  Qos qos;
+  qos.name = "urgent";
+  qos.priority = -3;
+  qos.usage_factor = 200;
+  qos.all.cpu_minutes = 100'000;
+  qos.per_user.gpus = 8;
+  qos.per_account.nodes = 4;
+  qos.job.cpus = 64;
+  qos.preempts = {"normal"};
+  qos.preempt_mode = QosPreempt::kRequeue;
+  qos.preempt_grace = Duration::from_s(60);
+  return qos;
+}
+
+User golden_user() {
+  Association place{.account = "physics", .shares = 2, .all = {}, .job = {}};
+  place.all.pending = 10;
+  return User{.name = "ann", .default_account = "physics", .associations = {place}, .allowed_qos = {"normal"}};
+}
+
 // One value of each kind of fact, in the order of FactBody.
 std::vector<std::pair<std::string, FactBody>> golden_facts() {
   const AttemptKey key{JobId(42), Attempt(1)};
@@ -123,6 +157,18 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"DependencySet", DependencySet{JobId(42),
                                       {{DependencyKind::kAfter, JobId(41), false, Duration::from_s(600), false},
                                        {DependencyKind::kAfterOk, JobId(30), true, {}, true}}}},
+      {"SettingChanged", SettingChanged{"queue.main.priority", "7"}},
+      {"JobUpdated", JobUpdated{JobId(42), {}, std::make_shared<JobSpec>(golden_spec()), 3}},
+      {"AttemptTimeLimitChanged", AttemptTimeLimitChanged{key, Duration::from_s(600)}},
+      {"ArrayTasksHeld", ArrayTasksHeld{JobId(100), {{3, 10}, {12, 13}}}},
+      {"ArrayTasksReleased", ArrayTasksReleased{JobId(100), {{3, 10}}}},
+      {"AccountSet", AccountSet{golden_account()}},
+      {"AccountRemoved", AccountRemoved{"physics"}},
+      {"UserSet", UserSet{golden_user()}},
+      {"UserRemoved", UserRemoved{"ann"}},
+      {"QosSet", QosSet{golden_qos()}},
+      {"QosRemoved", QosRemoved{"urgent"}},
+      {"BillingConfigured", BillingConfigured{{50, 1600, 25, Duration::from_s(86'400)}}},
   };
 }
 
