@@ -25,10 +25,12 @@ int command_cancel(const Parsed& parsed);
 int command_hold(const Parsed& parsed);
 int command_release(const Parsed& parsed);
 int command_update(const Parsed& parsed);
+int command_running(Command command, const Parsed& parsed);  // kRequeue, kSuspend, kContinue
 int command_drain(const Parsed& parsed);
 int command_resume(const Parsed& parsed);
 int command_ping(const Parsed& parsed);
 int command_accounting(Command command, const Parsed& parsed);  // kAccount, kUser or kQos
+int command_reservation(const Parsed& parsed);
 int command_logs(const Parsed& parsed);
 int command_keygen(const Parsed& parsed);
 int command_local(const Parsed& parsed);

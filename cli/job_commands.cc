@@ -1,4 +1,4 @@
-// Commands that change jobs: cancel, hold, release; and logs.
+// Commands that change jobs: cancel, hold, release, requeue, suspend, continue; and logs.
 #include <pwd.h>
 #include <unistd.h>
 
@@ -78,6 +78,19 @@ int command_release(const Parsed& parsed) {
   if (selector->items.empty()) return usage_error("no job: name the jobs to release");
   pb::Request request;
   wire::to_pb(*selector, *request.mutable_release()->mutable_jobs());
+  return operate(parsed, request);
+}
+
+int command_running(Command command, const Parsed& parsed) {
+  const auto selector = selector_of(parsed);
+  if (!selector.ok()) return usage_error(selector.error());
+  const std::string name = command_info(command).name;
+  if (selector->items.empty()) return usage_error("no job: name the jobs to " + name);
+  pb::Request request;
+  pb::JobsRequest* const jobs = command == kRequeue   ? request.mutable_requeue()
+                                : command == kSuspend ? request.mutable_suspend()
+                                                      : request.mutable_continue_jobs();
+  wire::to_pb(*selector, *jobs->mutable_jobs());
   return operate(parsed, request);
 }
 

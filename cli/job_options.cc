@@ -159,6 +159,13 @@ class JobBuilder {
         return set_switches(one);
       case OptionId::kSegment:
         return set_count(one, spec_.segment);
+      case OptionId::kReservation:
+        spec_.reservation = text;
+        break;
+      case OptionId::kLicenses: {
+        MUSTER_ASSIGN(spec_.licenses, parse_licenses(text, what));
+        break;
+      }
       case OptionId::kAccount:
         spec_.account = text;
         break;
@@ -182,6 +189,7 @@ class JobBuilder {
         break;
       case OptionId::kOpenMode:
         spec_.open_mode = text == "append" ? OpenMode::kAppend : OpenMode::kTruncate;
+        spec_.open_mode_given = true;
         has_open_mode_ = true;
         break;
       case OptionId::kExport:
@@ -190,10 +198,19 @@ class JobBuilder {
         break;
       case OptionId::kRequeue:
         spec_.requeue = true;
+        spec_.requeue_given = true;
         break;
       case OptionId::kNoRequeue:
         spec_.requeue = false;
+        spec_.requeue_given = true;
         break;
+      case OptionId::kSignalBefore: {
+        MUSTER_ASSIGN(const SignalBefore warning, parse_signal_before(text, what));
+        spec_.warn_signal = warning.signal;
+        spec_.warn_before = warning.before;
+        spec_.warn_batch_only = warning.batch_only;
+        break;
+      }
       // Only the value that changes nothing is accepted until there is a choice.
       case OptionId::kLocality:
         return only(one, {"none"});
@@ -490,6 +507,8 @@ constexpr std::pair<OptionId, SpecField> kFields[] = {
     {OptionId::kConstraint, SpecField::kConstraint},
     {OptionId::kSwitches, SpecField::kSwitches},
     {OptionId::kSegment, SpecField::kSegment},
+    {OptionId::kReservation, SpecField::kReservation},
+    {OptionId::kLicenses, SpecField::kLicenses},
     {OptionId::kRequeue, SpecField::kRequeue},
     {OptionId::kNoRequeue, SpecField::kRequeue},
     {OptionId::kOutput, SpecField::kOutput},

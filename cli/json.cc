@@ -1,5 +1,6 @@
 #include "cli/json.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/run_step.h"
@@ -131,6 +132,10 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   if (job.args_size() != 0) out["args"] = texts(job.args());
   out["held"] = job.held();
   out["requeue"] = job.requeue();
+  if (job.requeued()) out["requeued"] = true;
+  put_text(out, "last_end", job.last_end());
+  put_text(out, "signal", job.signal());
+  if (job.suspended_us() != 0) out["suspended_s"] = seconds(job.suspended_us());
   out["nice"] = job.nice();
   if (job.cpus_per_task() != 0) out["cpus_per_task"] = job.cpus_per_task();
   put_text(out, "account", job.account());
@@ -140,6 +145,8 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   put_text(out, "constraint", job.constraint());
   put_text(out, "switches", job.switches());
   if (job.segment() != 0) out["segment"] = job.segment();
+  put_text(out, "reservation", job.reservation());
+  for (const pb::LicenseCount& one : job.licenses()) out["licenses"][one.name()] = one.count();
   put_text(out, "submit_host", job.submit_host());
   out["uid"] = job.uid();
   out["gid"] = job.gid();
@@ -184,6 +191,45 @@ std::string why_json(const pb::JobView& job) {
   put_time(out, "planned_start", job.estimated_start_us());
   out["changes"] = std::move(changes);
   return dump(out);
+}
+
+std::string reservations_json(const pb::ReservationList& list) {
+  Json all = Json::array();
+  for (const pb::ReservationView& view : list.reservations()) {
+    const pb::Reservation& in = view.reservation();
+    Json out;
+    out["name"] = in.name();
+    out["state"] = view.state();
+    put_time(out, "start_time", in.start_us());
+    // No key: no end.
+    if (!Duration::from_us(in.duration_us()).is_infinite()) out["duration_s"] = seconds(in.duration_us());
+    if (in.every_us() != 0) out["every_s"] = seconds(in.every_us());
+    put_time(out, "window_start", view.window_start_us());
+    if (view.window_end_us() < INT64_MAX / 2) put_time(out, "window_end", view.window_end_us());
+    out["nodes"] = texts(in.nodes());
+    out["node_count"] = in.nodes_size();
+    out["users"] = texts(in.users());
+    out["accounts"] = texts(in.accounts());
+    out["maintenance"] = in.maintenance();
+    out["ignore_jobs"] = in.ignore_jobs();
+    out["jobs_pending"] = view.jobs_pending();
+    out["jobs_active"] = view.jobs_active();
+    out["created_by"] = in.created_by();
+    put_time(out, "created_time", in.created_us());
+    all.push_back(std::move(out));
+  }
+  return dump({{"reservations", std::move(all)}});
+}
+
+std::string licenses_json(const pb::LicenseList& list) {
+  Json all = Json::array();
+  for (const pb::LicenseView& view : list.licenses()) {
+    all.push_back({{"name", view.name()},
+                   {"total", view.total()},
+                   {"used", view.used()},
+                   {"free", view.total() - std::min(view.total(), view.used())}});
+  }
+  return dump({{"licenses", std::move(all)}});
 }
 
 std::string nodes_json(const std::vector<pb::NodeView>& nodes) {

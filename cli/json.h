@@ -18,6 +18,8 @@ class JobView;
 class SubmitReply;
 class NodeView;
 class OperationReply;
+class ReservationList;
+class LicenseList;
 class PingReply;
 }  // namespace muster::pb
 
@@ -27,6 +29,8 @@ std::string jobs_json(const std::vector<pb::JobView>& jobs, bool with_placement)
 std::string why_json(const pb::JobView& job);
 std::string nodes_json(const std::vector<pb::NodeView>& nodes);
 std::string operation_json(const pb::OperationReply& reply);
+std::string reservations_json(const pb::ReservationList& list);
+std::string licenses_json(const pb::LicenseList& list);
 std::string config_json(const pb::ConfigReply& reply);
 
 struct QueueView {

@@ -648,12 +648,11 @@ int start_command(LocalCluster& cluster, const Parsed& parsed) {
   if (!topologies.ok()) return usage_error(topologies.error());
   std::vector<std::string> sets;
   for (const Given& given : parsed.given) {
-    if (given.option->id != OptionId::kSet) continue;
-    config::Config scratch = config::defaults();
-    if (auto status = config::set_override(scratch, *given.value); !status.ok())
-      return usage_error("--set: " + status.error().message);
-    sets.push_back(*given.value);
+    if (given.option->id == OptionId::kSet) sets.push_back(*given.value);
   }
+  config::Config scratch = config::defaults();
+  if (auto status = config::set_overrides(scratch, sets); !status.ok())
+    return usage_error("--set: " + status.error().message);
   struct sigaction action {};
   action.sa_handler = [](int) { g_interrupted = 1; };
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaction(number, &action, nullptr);

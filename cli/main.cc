@@ -35,6 +35,10 @@ int dispatch(Command command, const Parsed& parsed) {
       return command_hold(parsed);
     case kRelease:
       return command_release(parsed);
+    case kRequeue:
+    case kSuspend:
+    case kContinue:
+      return command_running(command, parsed);
     case kHistory:
       return command_history(parsed);
     case kUpdate:
@@ -51,6 +55,8 @@ int dispatch(Command command, const Parsed& parsed) {
     case kUser:
     case kQos:
       return command_accounting(command, parsed);
+    case kReservation:
+      return command_reservation(parsed);
     case kKeygen:
       return command_keygen(parsed);
     case kLocal:
@@ -81,8 +87,7 @@ int run(const std::vector<std::string>& words, bool as_srun) {
     if (name == "--version" || name == "-V") name = "version";
     info = find_command(name);
     if (info == nullptr || info->command == kSrun) {
-      constexpr std::string_view kLaterCommands[] = {"alloc",      "requeue", "suspend", "continue",
-                                                     "checkpoint", "top",     "attach"};
+      constexpr std::string_view kLaterCommands[] = {"alloc", "checkpoint", "top", "attach"};
       for (const std::string_view later : kLaterCommands) {
         if (name == later) return usage_error(name + " is not supported yet: see `muster help` for what is");
       }

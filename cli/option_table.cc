@@ -47,6 +47,8 @@ constexpr OptionInfo kOptions[] = {
   {Id::kSegment, "segment", 0, Arg::kRequired, Kind::kCount, "N", "the nodes come in groups of N, each inside one block of the network", kChangeable, kScript},
   {Id::kAccount, "account", 'A', Arg::kRequired, Kind::kName, "NAME", "account to charge (default: the user's own)", kChangeable, kScript},
   {Id::kQos, "qos", 'q', Arg::kRequired, Kind::kName, "NAME", "quality of service (default: the account's)", kChangeable, kScript},
+  {Id::kReservation, "reservation", 0, Arg::kRequired, Kind::kName, "NAME", "run in this reservation", kChangeable, kScript},
+  {Id::kLicenses, "licenses", 'L', Arg::kRequired, Kind::kLicenses, "NAME[:N],...", "licences to hold while it runs", kChangeable, kScript},
   {Id::kComment, "comment", 0, Arg::kRequired, Kind::kText, "TEXT", "a remark kept with the job", kChangeable, kScript},
   {Id::kChdir, "chdir", 'D', Arg::kRequired, Kind::kPath, "DIR", "working directory (default: where it is submitted)", kJobMakers, kScript},
   {Id::kOutput, "output", 'o', Arg::kRequired, Kind::kPath, "FILE", "standard output; %j %A %a %x %u %N %n %t %% are filled in", kChangeable, kScript},
@@ -54,8 +56,9 @@ constexpr OptionInfo kOptions[] = {
   {Id::kInput, "input", 'i', Arg::kRequired, Kind::kPath, "FILE", "standard input (submit: default nothing; run: a file, all or none, default the caller's to rank 0)", kJobMakers, kScript},
   {Id::kOpenMode, "open-mode", 0, Arg::kRequired, Kind::kChoice, "truncate|append", "what to do with output files that exist", kJobMakers, kScript},
   {Id::kExport, "export", 0, Arg::kRequired, Kind::kExport, "LIST", "environment to pass: ALL (default), NONE, or NAME,NAME=VALUE,...", kJobMakers, kScript},
-  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "start again when a node fails (recorded; jobs are not started again yet)", kChangeable, kScript},
-  {Id::kNoRequeue, "no-requeue", 0, Arg::kNone, Kind::kFlag, "", "never start again", kChangeable, kScript},
+  {Id::kSignalBefore, "signal", 0, Arg::kRequired, Kind::kSignalBefore, "[B:]SIGNAL[@SECONDS]", "send this signal to the tasks of the steps, with B: to the batch shell alone, so long before the time limit (default 60) and when preempted with a warning", kJobMakers, kScript},
+  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "when preempted, go back to the queue and start again (default: as configured)", kChangeable, kScript},
+  {Id::kNoRequeue, "no-requeue", 0, Arg::kNone, Kind::kFlag, "", "never start again: when preempted, end", kChangeable, kScript},
   {Id::kMailUser, "mail-user", 0, Arg::kRequired, Kind::kText, "ADDRESS", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
   {Id::kMailType, "mail-type", 0, Arg::kRequired, Kind::kText, "TYPES", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
 
@@ -117,6 +120,17 @@ constexpr OptionInfo kOptions[] = {
   {Id::kDelete, "delete", 0, Arg::kNone, Kind::kFlag, "", "remove a queue that was made with --create", kUpdate, kPlain},
   {Id::kForce, "force", 0, Arg::kNone, Kind::kFlag, "", "also when jobs that wait could not start any more", kUpdate, kPlain},
 
+  // reservation.
+  {Id::kStart, "start", 'S', Arg::kRequired, Kind::kTime, "TIME", "when it begins (16:00, 2030-01-31T08:00, now+1h)", kReservation, kPlain},
+  {Id::kDuration, "duration", 0, Arg::kRequired, Kind::kDuration, "TIME", "how long it lasts (minutes, HH:MM:SS, 2h, 1d)", kReservation, kPlain},
+  {Id::kEvery, "every", 0, Arg::kRequired, Kind::kText, "TIME", "begin again after so long, such as 1d or 7d; 0: once", kReservation, kPlain},
+  {Id::kReservedNodes, "nodes", 'N', Arg::kRequired, Kind::kText, "NODES|N|ALL", "these nodes (n[1-4,7]), or so many that are free then", kReservation, kPlain},
+  {Id::kUsers, "users", 'u', Arg::kRequired, Kind::kText, "USER,...", "users who may run in it", kReservation, kPlain},
+  {Id::kAccounts, "accounts", 'A', Arg::kRequired, Kind::kText, "NAME,...", "accounts whose jobs may run in it", kReservation, kPlain},
+  {Id::kMaintenance, "maintenance", 0, Arg::kOptional, Kind::kChoice, "yes|no", "nobody runs in it", kReservation, kPlain},
+  {Id::kIgnoreJobs, "ignore-jobs", 0, Arg::kNone, Kind::kFlag, "", "although jobs are running that may reach into it; they go on", kReservation, kPlain},
+  {Id::kForce, "force", 0, Arg::kNone, Kind::kFlag, "", "delete it although jobs wait for it", kReservation, kPlain},
+
   // keygen and local.
   {Id::kOut, "out", 'o', Arg::kRequired, Kind::kPath, "FILE", "where to write the secret key; FILE.pub gets the public one", kKeygen, kPlain},
   {Id::kCount, "nodes", 'N', Arg::kRequired, Kind::kCount, "N", "number of nodes to pretend", kLocal, kPlain},
@@ -145,8 +159,6 @@ constexpr OptionInfo kOptions[] = {
   {Id::kBenchShapes, "shapes", 0, Arg::kRequired, Kind::kText, "N", "with --bench: different requests among them (default 200)", kSimulate, kPlain},
 
   // Of a job, not there yet. They are known so that they are refused by name and not taken for something else.
-  {Id::kLicenses, "licenses", 'L', Arg::kRequired, Kind::kText, "NAME:N", "licences to hold", kJobMakers, kLaterScript},
-  {Id::kSignalBefore, "signal", 0, Arg::kRequired, Kind::kText, "[B:]SIGNAL[@TIME]", "a signal before the time limit", kJobMakers, kLaterScript},
   {Id::kRestartOnNodeLoss, "restart-on-node-loss", 0, Arg::kNone, Kind::kFlag, "", "start again elsewhere when a node is lost", kJobMakers, kLaterScript},
   {Id::kCheckpoint, "checkpoint", 0, Arg::kRequired, Kind::kText, "MODE", "how to save the job's state", kJobMakers, kLaterScript},
   {Id::kCheckpointInterval, "checkpoint-interval", 0, Arg::kRequired, Kind::kText, "TIME", "how often to save it", kJobMakers, kLaterScript},
@@ -158,11 +170,10 @@ constexpr OptionInfo kOptions[] = {
   {Id::kCpuBind, "cpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "bind tasks to CPUs", kJobMakers, kScript},
   {Id::kGpuBind, "gpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "bind tasks to GPUs", kJobMakers, kScript},
   {Id::kDistribution, "distribution", 'm', Arg::kRequired, Kind::kText, "HOW", "order of tasks over nodes", kJobMakers, kScript},
-  {Id::kReservation, "reservation", 0, Arg::kRequired, Kind::kText, "NAME", "reservation to run in", kJobMakers, kLaterScript},
   {Id::kPriority, "priority", 0, Arg::kRequired, Kind::kText, "N", "fixed priority", kJobMakers, kLaterScript},
 
   // Everywhere.
-  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kCancel | kHold | kRelease | kUpdate | kDrain | kResume | kLocal | kVersion | kPing | kAccount | kUser | kQos, kPlain},
+  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kCancel | kHold | kRelease | kUpdate | kRequeue | kSuspend | kContinue | kDrain | kResume | kLocal | kVersion | kPing | kAccount | kUser | kQos | kReservation, kPlain},
   {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object when the step is over; what the tasks print goes to standard error", kRun, kPlain},
   {Id::kConfig, "config", 0, Arg::kRequired, Kind::kPath, "FILE", "configuration file (default: $MUSTER_CONFIG, /etc/muster/muster.toml)", kOnline, kPlain},
   {Id::kKey, "key", 0, Arg::kRequired, Kind::kPath, "FILE", "the caller's key file (default: $MUSTER_KEY, [cluster] key)", kOnline, kPlain},
@@ -183,7 +194,7 @@ constexpr CommandInfo kCommands[] = {
    "back; the exit status is the highest of the tasks'. Interrupted twice within a second it kills the tasks.", true},
   {kSrun, "srun", "COMMAND [ARGUMENT...]", "run a command as tasks, as Slurm's srun does", "", true},
   {kQueue, "queue", "", "list jobs that wait or run", "", false},
-  {kShow, "show", "job|node|queue|config|priority [NAME...]", "show everything about one thing",
+  {kShow, "show", "job|node|queue|reservation|license|config|priority [NAME...]", "show everything about one thing",
    "`show priority` lists the points of waiting jobs, the first to be served at the top; --user and --queue choose.", false},
   {kWhy, "why", "JOB", "say why a job does not run", "", false},
   {kNodes, "nodes", "[NODES]", "list nodes", "", false},
@@ -195,6 +206,11 @@ constexpr CommandInfo kCommands[] = {
    "  queue NAME --set KEY=VALUE  changes a queue at once and over restarts; --reset as configured; --create, --delete\n"
    "  config --set SECTION.KEY=VALUE  changes another key of the configuration that the controller reads\n"
    "Queues and settings need an administrator. A time limit of a running job can be raised by an administrator only.", false},
+  {kRequeue, "requeue", "ID|ID_[RANGE]...", "stop running jobs and put them back into the queue",
+   "The job keeps its id; its next start is the next attempt. Ids and tasks of arrays as `muster cancel` takes them.", false},
+  {kSuspend, "suspend", "ID|ID_[RANGE]...", "let running jobs stand still",
+   "The job keeps what it holds, and its time limit stands still with it.", false},
+  {kContinue, "continue", "ID|ID_[RANGE]...", "let suspended jobs go on", "", false},
   {kLogs, "logs", "JOB", "print a job's output, over the network", "", false},
   {kHistory, "history", "", "list jobs that have ended", "", false},
   {kDrain, "drain", "NODES", "start no more jobs on nodes", "", false},
@@ -215,12 +231,17 @@ constexpr CommandInfo kCommands[] = {
    "list takes names; the others need an administrator's key.", false},
   {kQos, "qos", "add|modify|delete|list [NAME] [KEY=VALUE...]", "manage qualities of service",
    "Settings (an empty value takes one away; docs/accounting.md explains them):\n"
-   "  priority=POINTS usage_factor=PERCENT preempts=QOS,... preempt_mode=queue|requeue|cancel|checkpoint|suspend\n"
+   "  priority=POINTS usage_factor=PERCENT preempts=QOS,... preempt_mode=queue|requeue|cancel|checkpoint\n"
    "  preempt_grace=TIME\n"
    "  jobs= pending= cpus= gpus= nodes= cpu_minutes=   what all its jobs may use together\n"
    "  user.jobs= ... account.jobs= ...                 what each user and each account may use in it\n"
    "  job.time= job.cpus= job.gpus= job.nodes=         what one job may ask for\n"
    "list takes names; the others need an administrator's key.", false},
+  {kReservation, "reservation", "create|update|delete NAME", "keep nodes for some users, or for maintenance",
+   "  create  needs --start, --duration, --nodes, and --users, --accounts or --maintenance\n"
+   "  update  changes what is given\n"
+   "  delete  ends it; what runs in it goes on\n"
+   "`muster show reservation` lists them. Jobs ask for one with --reservation NAME.", false},
   {kPing, "ping", "", "ask the controller how it is", "", false},
   {kKeygen, "keygen", "cluster|node|user", "make a key pair", "", false},
   {kLocal, "local", "start|stop|status|restart|kill|add [NAME|N]", "a cluster of pretended nodes on this machine",

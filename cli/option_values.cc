@@ -9,6 +9,7 @@
 #include "cli/job_ids.h"
 #include "cli/options.h"
 #include "lib/base/text.h"
+#include "lib/model/license.h"
 
 namespace muster::cli {
 namespace {
@@ -18,6 +19,8 @@ constexpr std::size_t kTextMax = 4'096;
 constexpr std::size_t kNameMax = 256;
 // Wrapped commands may be as long as an argument of the system may be.
 constexpr std::size_t kCommandMax = 128U << 10U;
+// How long before the time limit --signal comes when it names no time, as Slurm has it.
+constexpr Duration kSignalBeforeDefault = Duration::from_s(60);
 constexpr std::int64_t kNiceMax = 2'147'483'645;
 
 Error bad(std::string_view what, std::string_view text, std::string_view why) {
@@ -120,6 +123,32 @@ Result<int> parse_signal(std::string_view text, std::string_view what) {
   return bad(what, text,
              "is no signal: " + (nearest.empty() ? std::string("use a name such as TERM or a number")
                                                  : "did you mean " + nearest + "?"));
+}
+
+Result<SignalBefore> parse_signal_before(std::string_view text, std::string_view what) {
+  SignalBefore out;
+  std::string_view rest = text;
+  if (const auto colon = rest.find(':'); colon != std::string_view::npos) {
+    if (to_lower(rest.substr(0, colon)) != "b") {
+      return bad(what, text, "has an unknown letter before the colon: write B: for the batch shell alone, or nothing");
+    }
+    out.batch_only = true;
+    rest.remove_prefix(colon + 1);
+  }
+  const auto at = rest.find('@');
+  MUSTER_ASSIGN(out.signal, parse_signal(rest.substr(0, at), what));
+  out.before = kSignalBeforeDefault;
+  if (at != std::string_view::npos) {
+    const std::string_view time = rest.substr(at + 1);
+    const bool bare = !time.empty() && time.find_first_not_of("0123456789") == std::string_view::npos;
+    // Slurm counts seconds here, and minutes everywhere else.
+    const auto before = parse_duration(bare ? std::string(time) + "s" : std::string(time));
+    if (!before.ok() || before->is_infinite()) {
+      return bad(what, text, "ends in no time: write SIGNAL@SECONDS, as in USR1@90");
+    }
+    out.before = *before;
+  }
+  return out;
 }
 
 Result<Instant> parse_time(std::string_view text, std::string_view what, Instant now) {
@@ -320,6 +349,8 @@ Status check_value(const Given& given) {
     }
     case ValueKind::kTimeOrNone:
       return text == "none" ? ok_status() : status_of(parse_time(text, what, Instant::from_s(1)));
+    case ValueKind::kSignalBefore:
+      return status_of(parse_signal_before(text, what));
     case ValueKind::kTime:
       return status_of(parse_time(text, what, Instant::from_s(1)));
     case ValueKind::kChoice:
@@ -343,6 +374,8 @@ Status check_value(const Given& given) {
     }
     case ValueKind::kKeyValue:
       return check_key_value(what, text);
+    case ValueKind::kLicenses:
+      return status_of(parse_licenses(text, what));
   }
   return ok_status();
 }

@@ -49,11 +49,15 @@ enum Command : std::uint32_t {
   kUser = 1U << 25,
   kQos = 1U << 26,
   kUpdate = 1U << 27,
+  kRequeue = 1U << 28,
+  kSuspend = 1U << 29,
+  kContinue = 1U << 30,
+  kReservation = 1U << 21,
 };
 // Commands that talk to a controller.
 inline constexpr std::uint32_t kOnline = kSubmit | kRun | kSrun | kQueue | kShow | kWhy | kNodes | kCancel | kHold |
                                          kRelease | kHistory | kDrain | kResume | kLogs | kPing | kAccount | kUser |
-                                         kQos | kUpdate;
+                                         kQos | kUpdate | kRequeue | kSuspend | kContinue | kReservation;
 inline constexpr std::uint32_t kJobMakers = kSubmit | kRun | kSrun;
 // Options of a job that can be changed later.
 inline constexpr std::uint32_t kChangeable = kJobMakers | kUpdate;
@@ -192,6 +196,15 @@ enum class OptionId : std::uint8_t {
   kBenchGpus,
   kBenchPending,
   kBenchShapes,
+  // reservation
+  kStart,
+  kDuration,
+  kEvery,
+  kReservedNodes,
+  kUsers,
+  kAccounts,
+  kMaintenance,
+  kIgnoreJobs,
   // update
   kArrayLimit,
   kReset,
@@ -217,6 +230,7 @@ enum class ValueKind : std::uint8_t {
   kMemory,
   kArray,
   kSignal,
+  kSignalBefore,
   kTime,
   kChoice,
   kExport,
@@ -228,6 +242,7 @@ enum class ValueKind : std::uint8_t {
   kKeyValue,
   kDurationOrNone,
   kTimeOrNone,
+  kLicenses,
 };
 
 enum OptionFlags : std::uint8_t {
@@ -304,6 +319,13 @@ struct NodeRange {
 Result<NodeRange> parse_node_range(std::string_view text, std::string_view what);
 // "KILL", "SIGKILL", "kill" or "9".
 Result<int> parse_signal(std::string_view text, std::string_view what);
+// "[B:]SIGNAL[@SECONDS]"
+struct SignalBefore {
+  int signal = 0;
+  Duration before;
+  bool batch_only = false;
+};
+Result<SignalBefore> parse_signal_before(std::string_view text, std::string_view what);
 // "HH:MM[:SS]" (today, or tomorrow when that has passed), "YYYY-MM-DD[THH:MM[:SS]]", "now[+DURATION]", "today",
 // "tomorrow", "midnight", "noon", "@UNIXSECONDS"; local time.
 Result<Instant> parse_time(std::string_view text, std::string_view what, Instant now);

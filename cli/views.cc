@@ -164,14 +164,22 @@ std::string job_text(const pb::JobView& job) {
   add_line(out, "Constraint", job.constraint());
   add_line(out, "Switches", job.switches());
   add_line(out, "Segment", job.segment() != 0 ? std::to_string(job.segment()) + " nodes" : "");
+  add_line(out, "Reservation", printable(job.reservation()));
+  std::string licenses;
+  for (const pb::LicenseCount& one : job.licenses())
+    licenses += (licenses.empty() ? "" : ",") + one.name() + ":" + std::to_string(one.count());
+  add_line(out, "Licences", printable(licenses));
   add_line(out, "Exit", job.has_exit() ? exit_text(job) : "");
   add_line(out, "Attempt", job.attempt() != 0 ? std::to_string(job.attempt()) : "");
+  add_line(out, "Last end", job.last_end());
+  if (job.suspended_us() != 0) add_line(out, "Suspended", format_span(job.suspended_us()));
   add_line(out, "Priority", std::to_string(job.priority()));
   add_line(out, "Size", size_text(job));
   add_line(out, "Time limit", limit_text(job.time_limit_us()));
   if (job.time_min_us() != 0) add_line(out, "Shortest limit", limit_text(job.time_min_us()));
   if (job.deadline_us() != 0) add_line(out, "Deadline", format_time(job.deadline_us()));
   if (job.begin_us() != 0) add_line(out, "Not before", format_time(job.begin_us()));
+  add_line(out, "Signal", job.signal());
   add_line(out, "Submitted",
            format_time(job.submit_time_us()) + (job.submit_host().empty() ? "" : " on " + job.submit_host()));
   if (job.start_time_us() != 0) add_line(out, "Started", format_time(job.start_time_us()));
@@ -425,11 +433,11 @@ int command_history(const Parsed& parsed) {
 }
 
 int command_show(const Parsed& parsed) {
-  constexpr std::string_view kKinds = "job, node, queue, config or priority";
+  constexpr std::string_view kKinds = "job, node, queue, reservation, license, config or priority";
   if (parsed.operands.empty()) return usage_error("show needs a kind of thing: " + std::string(kKinds));
   const std::string& kind = parsed.operands.front();
-  if (kind == "reservation") return usage_error("show reservation is not supported yet: use " + std::string(kKinds));
-  if (kind != "job" && kind != "node" && kind != "queue" && kind != "config" && kind != "priority")
+  constexpr std::string_view kKnown[] = {"job", "node", "queue", "reservation", "license", "config", "priority"};
+  if (std::find(std::begin(kKnown), std::end(kKnown), kind) == std::end(kKnown))
     return usage_error("show " + kind + ": no such kind of thing: use " + std::string(kKinds));
   if (kind == "job" && parsed.operands.size() < 2) return usage_error("show job needs an id: muster show job 42");
   for (const OptionId id : {OptionId::kUser, OptionId::kQueue}) {
@@ -442,6 +450,8 @@ int command_show(const Parsed& parsed) {
   if (kind == "job") return show_jobs(**client, parsed);
   if (kind == "node") return show_nodes(**client, parsed);
   if (kind == "queue") return show_queues(**client, parsed);
+  if (kind == "reservation") return show_reservations(**client, parsed);
+  if (kind == "license") return show_licenses(**client, parsed);
   return show_config(**client, parsed);
 }
 
@@ -513,21 +523,30 @@ int command_nodes(const Parsed& parsed) {
     print(nodes_json(*nodes));
     return kExitOk;
   }
-  Table table({{"NODE", false, 16},
-               {"STATE"},
-               {"CPUS", true},
-               {"GPUS", true},
-               {"MEMORY", true, 0, 1},
-               {"JOBS", false, 8},
-               {"REASON", false, 8}});
+  // Features only where there are some.
+  const bool with_features =
+      std::any_of(nodes->begin(), nodes->end(), [](const pb::NodeView& node) { return node.features_size() != 0; });
+  std::vector<Column> columns = {{"NODE", false, 16},    {"STATE"},          {"CPUS", true},      {"GPUS", true},
+                                 {"MEMORY", true, 0, 1}, {"JOBS", false, 8}, {"REASON", false, 8}};
+  if (with_features) columns.push_back({"FEATURES", false, 8, 2});
+  Table table(columns);
   const auto used = [](const std::string& part, const std::string& whole) { return part + "/" + whole; };
   for (const pb::NodeView& node : *nodes) {
     std::string jobs;
     for (const std::uint64_t job : node.jobs()) jobs += (jobs.empty() ? "" : ",") + std::to_string(job);
-    table.add({node.name(), node.state(), used(std::to_string(node.cpus_allocated()), std::to_string(node.cpus())),
-               used(std::to_string(node.gpus_allocated()), std::to_string(node.gpus())),
-               used(format_memory_mib(node.mem_allocated_mib()), format_memory_mib(node.mem_mib())), jobs,
-               node.reason()});
+    std::vector<std::string> row = {
+        node.name(),
+        node.state(),
+        used(std::to_string(node.cpus_allocated()), std::to_string(node.cpus())),
+        used(std::to_string(node.gpus_allocated()), std::to_string(node.gpus())),
+        used(format_memory_mib(node.mem_allocated_mib()), format_memory_mib(node.mem_mib())),
+        jobs,
+        node.reason()};
+    if (with_features) {
+      row.emplace_back();
+      for (const std::string& feature : node.features()) row.back() += (row.back().empty() ? "" : ",") + feature;
+    }
+    table.add(std::move(row));
   }
   print(table.text(output_width(), !parsed.has(OptionId::kNoHeader)));
   return kExitOk;

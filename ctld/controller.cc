@@ -47,6 +47,7 @@ Result<sched::Policy> make_policy(const config::Config& config) {
   policy.rules.backfill = config.scheduling.backfill == "none" ? sched::Backfill::kNone : sched::Backfill::kEasy;
   policy.rules.promises = static_cast<std::uint32_t>(config.scheduling.promises);
   policy.age_exponent = static_cast<std::uint32_t>(config.scheduling.age_exponent);
+  policy.requeue = config.job.requeue;
   policy.jobs_max = config.controller.queue_max_jobs;
   policy.enforce_accounts = config.accounting.enforce;
   policy.weights = {.age = static_cast<std::int32_t>(config.priority.age_weight),
@@ -54,6 +55,12 @@ Result<sched::Policy> make_policy(const config::Config& config) {
                     .queue = static_cast<std::int32_t>(config.priority.queue_weight),
                     .qos = static_cast<std::int32_t>(config.priority.qos_weight),
                     .fair_share = static_cast<std::int32_t>(config.priority.fair_share_weight)};
+  if (!config.scheduling.licenses.empty()) {
+    MUSTER_ASSIGN(const LicenseCounts licenses, parse_licenses(config.scheduling.licenses, "scheduling.licenses"));
+    for (const LicenseCount& one : licenses) {
+      policy.licenses.emplace(one.name, one.count);
+    }
+  }
   for (const auto& [name, in] : config.queues) {
     sched::QueuePolicy queue;
     queue.name = name;
@@ -66,6 +73,12 @@ Result<sched::Policy> make_policy(const config::Config& config) {
     }
     queue.spread = in.placement == "spread";
     queue.time_max = std::min(in.max_time, config.job.max_time);
+    queue.preempt_mode = in.preempt_mode == "requeue"      ? sched::PreemptMode::kRequeue
+                         : in.preempt_mode == "cancel"     ? sched::PreemptMode::kCancel
+                         : in.preempt_mode == "checkpoint" ? sched::PreemptMode::kCheckpoint
+                                                           : sched::PreemptMode::kOff;
+    queue.preempt_grace = in.preempt_grace;
+    queue.preempt_exempt = in.preempt_exempt;
     queue.time_default = in.default_time.us != 0 ? in.default_time : config.job.default_time;
     queue.nodes_min = static_cast<std::uint32_t>(in.min_nodes);
     queue.nodes_max = static_cast<std::uint32_t>(in.max_nodes);
@@ -419,8 +432,8 @@ Result<std::unique_ptr<Controller>> Controller::start(io::Loop& loop, const conf
                                                       std::function<void(int)> finished) {
   const std::string& state_dir = config.controller.state_dir;
   MUSTER_TRY(make_policy(config));
-  MUSTER_ASSIGN(auto key, load_cluster_key(config));
   MUSTER_TRY(check_nodes_of_network(config));
+  MUSTER_ASSIGN(auto key, load_cluster_key(config));
   MUSTER_TRY(io::make_dirs(state_dir, 0700));
   MUSTER_ASSIGN(auto lock, take_lock(state_dir + "/pid"));
   remove_partial_snapshots(state_dir);
@@ -463,10 +476,11 @@ const std::string& Controller::endpoint() const {
 
 Status check_setup(const config::Config& config) {
   MUSTER_ASSIGN(const auto policy, make_policy(config));
+  MUSTER_TRY(check_nodes_of_network(config));
   MUSTER_ASSIGN(const auto key, load_cluster_key(config));
   MUSTER_ASSIGN(const std::string text, io::read_file(config.controller.authorized, io::kAuthorizedBytesMax));
   MUSTER_ASSIGN(const auto keys, io::parse_authorized_keys(text, config.controller.authorized));
-  return check_nodes_of_network(config);
+  return ok_status();
 }
 
 }  // namespace muster::ctld

@@ -55,7 +55,8 @@ struct HistoryFilter {
   Instant since{};  // ended at or after; unset: no bound
   Instant until{};  // started (or was submitted, if it never started) at or before; unset: no bound
   std::vector<JobState> states{};
-  std::uint64_t limit = 0;  // rows; 0: kHistoryRowsMax
+  std::uint64_t limit = 0;     // rows; 0: kHistoryRowsMax
+  bool with_requeued = false;  // also attempts after which the job went back to the queue; else only ends of jobs
 };
 
 // Rows of one answer: bounds the memory of a reader and the time that a checkpoint may have to wait for it.

@@ -264,6 +264,7 @@ void Nodes::perform(const Effects& effects) {
   std::map<NodeIndex, Owed> owed;
   std::vector<const SendStop*> stops;
   std::vector<const SendLimit*> limits;
+  std::vector<const SendSuspend*> suspensions;
   for (const auto& effect : effects) {
     if (const auto* launch = std::get_if<SendLaunch>(&effect)) {
       owed[launch->node].launches.push_back(&launch->order);
@@ -273,6 +274,8 @@ void Nodes::perform(const Effects& effects) {
       stops.push_back(stop);
     } else if (const auto* limit = std::get_if<SendLimit>(&effect)) {
       limits.push_back(limit);
+    } else if (const auto* suspend = std::get_if<SendSuspend>(&effect)) {
+      suspensions.push_back(suspend);
     }
   }
   for (const auto& [node, each] : owed) {
@@ -299,6 +302,11 @@ void Nodes::perform(const Effects& effects) {
     pb::ControllerMessage message;
     wire::to_pb(limit->order, *message.mutable_limit());
     send(limit->node, message);
+  }
+  for (const auto* suspend : suspensions) {
+    pb::ControllerMessage message;
+    wire::to_pb(suspend->order, *message.mutable_suspend());
+    send(suspend->node, message);
   }
 }
 

@@ -23,9 +23,10 @@ bool calls_for_plan(const Fact& fact) {
                std::is_same_v<T, NodeBecameUnreachable> || std::is_same_v<T, AttemptEndedOnNode> ||
                std::is_same_v<T, JobEnded> || std::is_same_v<T, ArrayTasksEnded> || std::is_same_v<T, JobUpdated> ||
                std::is_same_v<T, AttemptTimeLimitChanged> || std::is_same_v<T, ArrayTasksHeld> ||
-               std::is_same_v<T, ArrayTasksReleased> ||
-               std::is_same_v<T, AccountSet> || std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> ||
-               std::is_same_v<T, UserRemoved> || std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved>;
+               std::is_same_v<T, ArrayTasksReleased> || std::is_same_v<T, AccountSet> ||
+               std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> || std::is_same_v<T, UserRemoved> ||
+               std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved> || std::is_same_v<T, JobRequeued> ||
+               std::is_same_v<T, ReservationMade> || std::is_same_v<T, ReservationRemoved>;
       },
       fact.body);
 }
@@ -127,6 +128,8 @@ void Pipeline::take(engine::Decision& decision) {
     }
     if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
       watch_begin(submitted->spec->begin);
+    } else if (std::holds_alternative<ReservationMade>(fact.body)) {
+      arm_begin_timer();
     }
     if (const auto* updated = std::get_if<JobUpdated>(&fact.body)) {
       watch_begin(updated->spec->begin);
@@ -244,7 +247,7 @@ void Pipeline::plan_slice() {
   }
   const bool complete = plan.complete;
   auto command = engine::apply_plan(state_, std::move(plan));
-  if (command.placements.empty() && command.promises.empty()) {
+  if (command.placements.empty() && command.promises.empty() && command.preemptions.empty()) {
     return;
   }
   auto decision = execute(std::move(command));
@@ -333,12 +336,17 @@ void Pipeline::arm_deadline_timer() {
 void Pipeline::arm_begin_timer() {
   const Instant current = now();
   begins_.erase(begins_.begin(), begins_.upper_bound(current));
-  if (begins_.empty()) {
+  // Windows of reservations begin and end without a fact.
+  auto next = state_.windows.next_change(current);
+  if (!begins_.empty()) {
+    next = next ? std::min(*next, *begins_.begin()) : *begins_.begin();
+  }
+  if (!next) {
     begin_timer_.stop();
     return;
   }
   // A wall clock that was set back must not make the wait longer than a minute too long.
-  begin_timer_.start_once(std::min(*begins_.begin() - current + Duration::from_ms(1), Duration::from_s(60)));
+  begin_timer_.start_once(std::min(*next - current + Duration::from_ms(1), Duration::from_s(60)));
 }
 
 }  // namespace muster::ctld

@@ -119,7 +119,7 @@ class Pipeline {
   std::uint64_t held_bytes_ = 0;
   std::uint64_t batches_ = 0;
 
-  // Times at which jobs may begin, the earliest first.
+  // Times at which jobs may begin, the earliest first. The timer also runs to the next begin or end of a window.
   std::multiset<Instant> begins_;
   io::Timer begin_timer_;
   std::optional<Instant> deadline_armed_;

@@ -230,6 +230,9 @@ void Requests::on_request(const std::string& peer, const Caller& caller, const p
     case pb::Request::kCancel:
     case pb::Request::kHold:
     case pb::Request::kRelease:
+    case pb::Request::kRequeue:
+    case pb::Request::kSuspend:
+    case pb::Request::kContinueJobs:
     case pb::Request::kDrain:
     case pb::Request::kResume:
       return operate(call, request);
@@ -255,6 +258,12 @@ void Requests::on_request(const std::string& peer, const Caller& caller, const p
       return accounting(call, request);
     case pb::Request::kPriorities:
       return priorities(call, request);
+    case pb::Request::kReservationChange:
+      return change_reservation(call, request);
+    case pb::Request::kReservations:
+      return reservations(call, request);
+    case pb::Request::kLicenses:
+      return licenses(call, request);
     case pb::Request::BODY_NOT_SET:
       break;
   }
@@ -459,6 +468,12 @@ void Requests::operate(const Call& call, const pb::Request& request) {
         return &request.hold().jobs();
       case pb::Request::kRelease:
         return &request.release().jobs();
+      case pb::Request::kRequeue:
+        return &request.requeue().jobs();
+      case pb::Request::kSuspend:
+        return &request.suspend().jobs();
+      case pb::Request::kContinueJobs:
+        return &request.continue_jobs().jobs();
       default:
         return nullptr;
     }
@@ -489,6 +504,15 @@ void Requests::operate(const Call& call, const pb::Request& request) {
       break;
     case pb::Request::kRelease:
       command = ReleaseJobs{call.caller, std::move(selector)};
+      break;
+    case pb::Request::kRequeue:
+      command = RequeueJobs{call.caller, std::move(selector)};
+      break;
+    case pb::Request::kSuspend:
+      command = SuspendJobs{call.caller, std::move(selector)};
+      break;
+    case pb::Request::kContinueJobs:
+      command = ContinueJobs{call.caller, std::move(selector)};
       break;
     case pb::Request::kDrain:
       command = DrainNodes{call.caller, std::move(names), request.drain().reason()};

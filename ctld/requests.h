@@ -112,6 +112,9 @@ class Requests {
   void jobs_part(const std::shared_ptr<JobWalk>& walk);
   void jobs_named(const std::shared_ptr<JobWalk>& walk);
   void jobs_ended(const std::shared_ptr<JobWalk>& walk);
+  void change_reservation(const Call& call, const pb::Request& request);
+  void reservations(const Call& call, const pb::Request& request);
+  void licenses(const Call& call, const pb::Request& request);
   void nodes(const Call& call, const pb::Request& request);
   void nodes_part(const Call& call, std::vector<NodeIndex> which, std::size_t from, std::vector<std::string> notes);
   void history(const Call& call, const pb::Request& request);

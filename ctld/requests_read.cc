@@ -345,6 +345,7 @@ void Requests::history(const Call& call, const pb::Request& request) {
   filter.since = Instant::from_us(in.since_us());
   filter.until = Instant::from_us(in.until_us());
   filter.limit = in.limit();
+  filter.with_requeued = true;
   // What has ended is in the database when the open batch is.
   pipeline_.after_commit([this, call, filter = std::move(filter)]() mutable {
     const std::uint64_t limit = filter.limit;

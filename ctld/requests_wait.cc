@@ -61,7 +61,7 @@ void Requests::perform(const Effects& effects) {
   }
   std::map<JobId, const JobSummary*> ended;
   for (const auto& effect : effects) {
-    if (const auto* record = std::get_if<RecordHistory>(&effect)) {
+    if (const auto* record = std::get_if<RecordHistory>(&effect); record != nullptr && !record->summary.requeued) {
       ended[record->summary.id] = &record->summary;
     }
   }

@@ -38,6 +38,7 @@ enum class PartKind : char {
   kJobs = 'j',
   kRequests = 'r',
   kAccounts = 'q',
+  kReservations = 'v',
   kDigests = 'd',
   kEnd = 'e',
 };
@@ -176,6 +177,12 @@ Status encode_state(const engine::State& state, const Sink& sink) {
     MUSTER_TRY(requests.added());
   }
   MUSTER_TRY(requests.flush());
+  PartWriter reservations(PartKind::kReservations, sink);
+  for (const auto& [name, reservation] : state.reservations) {
+    wire::to_pb(reservation, *reservations.part().add_reservations());
+    MUSTER_TRY(reservations.added());
+  }
+  MUSTER_TRY(reservations.flush());
   return encode_accounts(state, sink);
 }
 
@@ -303,7 +310,8 @@ class SnapshotReader {
  private:
   static bool is_state(PartKind kind) {
     return kind == PartKind::kHeader || kind == PartKind::kNodes || kind == PartKind::kArrays ||
-           kind == PartKind::kJobs || kind == PartKind::kRequests || kind == PartKind::kAccounts;
+           kind == PartKind::kJobs || kind == PartKind::kRequests || kind == PartKind::kAccounts ||
+           kind == PartKind::kReservations;
   }
 
   Status finish(const Part& part) {
@@ -379,6 +387,7 @@ struct Decoded {
   std::vector<Qos> qos;
   std::vector<UsageRecord> usage;
   std::optional<BillingRules> billing;
+  std::vector<Reservation> reservations;
 };
 
 template <typename Message, typename Value>
@@ -432,6 +441,10 @@ Result<Decoded> decode_part(const Part& part, const std::map<JobId, Job>& arrays
   if (message.has_billing()) {
     MUSTER_ASSIGN(out.billing, wire::from_pb(message.billing()));
   }
+  for (const auto& in : message.reservations()) {
+    MUSTER_ASSIGN(Reservation reservation, wire::from_pb(in));
+    out.reservations.push_back(std::move(reservation));
+  }
   return out;
 }
 
@@ -467,6 +480,10 @@ void merge(Decoded&& part, engine::State& state) {
   }
   if (part.billing) {
     state.accounts.load(*part.billing);
+  }
+  for (auto& reservation : part.reservations) {
+    std::string name = reservation.name;
+    state.reservations.emplace_hint(state.reservations.end(), std::move(name), std::move(reservation));
   }
 }
 

@@ -4,8 +4,9 @@
 //   "MUSTSNP1", then parts: kind (1 byte), length (4 bytes, little endian), bytes
 //     h  pb::SnapshotPart with term, time, next id;   n  nodes;   a  array records;   j  jobs;   r  known requests
 //     q  billing rules, accounts, users, QOS, and what was used; none where accounting was never used
+//     v  reservations
 //     d  digests of the blobs that the jobs need, 32 bytes each, sorted
-//     e  the end: seq (8 bytes), hash of the chain at seq, hash of the parts h to q
+//     e  the end: seq (8 bytes), hash of the chain at seq, hash of the parts before d
 //   and the BLAKE2b-256 of everything before it.
 //
 // The encoding of a State is a function of its value, so two programs that hold the same State have the same hash.

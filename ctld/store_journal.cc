@@ -83,6 +83,9 @@ Status check_schema(Database& db, const std::string& cluster) {
   return ok_status();
 }
 
+// Of the database, whatever the block size of its disk is.
+constexpr std::int64_t kPageBytes = 4096;
+
 }  // namespace
 
 std::string journal_path(const std::string& state_dir) {
@@ -99,10 +102,17 @@ Status prepare_store(const std::string& state_dir, const std::string& cluster) {
                                                " although this folder has had a journal: " + restore_advice(path) +
                                                ", or begin with an empty folder");
   }
+  // SQLite notices a missing end only where it reads it. With a log beside it the file may end anywhere: a crash while
+  // the log was copied leaves that, and the log has the rest.
+  struct stat log {};
+  const bool has_log = stat((path + "-wal").c_str(), &log) == 0 && log.st_size != 0;
+  if (!is_new && !has_log && info.st_size % kPageBytes != 0) {
+    return corrupt(path, "its end is cut off");
+  }
   Database db;
   MUSTER_TRY(db.open(path, true, is_new));
   if (is_new) {
-    MUSTER_TRY(db.run("PRAGMA page_size = 4096"));
+    MUSTER_TRY(db.run(("PRAGMA page_size = " + std::to_string(kPageBytes)).c_str()));
   }
   MUSTER_TRY(db.run("PRAGMA journal_mode = WAL"));
   MUSTER_TRY(db.run("PRAGMA synchronous = FULL"));

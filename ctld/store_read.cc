@@ -130,26 +130,30 @@ class HistoryCollector {
     return true;
   }
 
-  // The row that stands for one id.
+  // The rows that stand for one id: its end, and its attempts before that. A row of several ids begins at the first.
   Status find_raw(std::uint64_t id) {
     if (id > static_cast<std::uint64_t>(INT64_MAX)) {
       return ok_status();
     }
     Statement rows;
-    MUSTER_TRY(rows.prepare(db_, std::string(kHistoryColumns) + "WHERE id_first <= ? ORDER BY id_first DESC LIMIT 1"));
+    MUSTER_TRY(rows.prepare(db_, std::string(kHistoryColumns) +
+                                     "WHERE id_first = (SELECT max(id_first) FROM history WHERE id_first <= ?) "
+                                     "AND id_first <= ? ORDER BY row DESC"));
     rows.bind(id);
-    MUSTER_ASSIGN(const bool found, rows.step());
-    if (!found) {
-      return ok_status();
+    rows.bind(id);
+    for (;;) {
+      MUSTER_ASSIGN(const bool more, rows.step());
+      if (!more || page_.cut) {
+        return ok_status();
+      }
+      auto job = decode(rows);
+      if (job && id - job->id.value < job->count) {
+        job->array_position += id - job->id.value;
+        job->id = JobId(id);
+        job->count = 1;
+        take(*job, nullptr);
+      }
     }
-    auto job = decode(rows);
-    if (job && id - job->id.value < job->count) {
-      job->array_position += id - job->id.value;
-      job->id = JobId(id);
-      job->count = 1;
-      take(*job, nullptr);
-    }
-    return ok_status();
   }
 
   std::optional<JobSummary> decode(Statement& row) {
@@ -172,6 +176,9 @@ class HistoryCollector {
   }
 
   bool matches(const JobSummary& job) const {
+    if (job.requeued && !filter_.with_requeued) {
+      return false;
+    }
     if (!filter_.user.empty() && job.spec->user != filter_.user) {
       return false;
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/engine/running.h"
 #include "lib/base/text.h"
 #include "lib/model/patterns.h"
 #include "lib/wire/muster.pb.h"
@@ -33,6 +34,10 @@ void fill_spec(const JobSpec& spec, pb::JobView& out) {
   out.set_begin_us(spec.begin.us);
   out.set_nice(spec.nice);
   out.set_requeue(spec.requeue);
+  if (spec.warn_signal != 0) {
+    out.set_signal(std::string(spec.warn_batch_only ? "B:" : "") + std::to_string(spec.warn_signal) + "@" +
+                   std::to_string(spec.warn_before.seconds()));
+  }
   if (!spec.dependency.terms.empty()) {
     out.set_dependency(format_dependency(spec.dependency));
   }
@@ -42,6 +47,12 @@ void fill_spec(const JobSpec& spec, pb::JobView& out) {
     out.set_switches(std::to_string(spec.switches) + (waits ? "@" + format_duration(spec.switches_wait) : ""));
   }
   out.set_segment(spec.segment);
+  out.set_reservation(spec.reservation);
+  for (const LicenseCount& one : spec.licenses) {
+    pb::LicenseCount& to = *out.add_licenses();
+    to.set_name(one.name);
+    to.set_count(one.count);
+  }
   out.set_work_dir(spec.work_dir);
   out.set_stdin_path(spec.stdin_path);
   out.set_script_name(spec.script_name);
@@ -266,6 +277,7 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
   out.set_state(static_cast<std::uint32_t>(job.state()));
   out.set_priority(job.priority);
   out.set_attempt(job.attempt.value);
+  out.set_last_end(job.last_end);
   out.set_held(job.held);
   out.set_submit_time_us(job.submit_time.us);
   out.set_eligible_time_us(job.eligible_time.us);
@@ -313,8 +325,15 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
     out.set_reason(std::string(to_string(active->stop)));
     if (!active->stop_by.empty()) {
       out.set_reason_detail("stopped by " + active->stop_by);
+    } else if (active->stop == StopCause::kPreempted) {
+      out.set_reason_detail("makes room for job " + std::to_string(active->terms.room_for.value));
     }
+  } else if (active->suspension.since.is_set()) {
+    out.set_reason("suspended");
+    out.set_reason_detail("stands still and keeps what it holds: muster continue " + std::to_string(job.id.value));
   }
+  const Suspension& s = active->suspension;
+  out.set_suspended_us((s.earlier + (s.since.is_set() ? now_ - s.since : Duration{})).us);
   if (with_placement) {
     placement(shares, &active->nodes, out);
   }
@@ -325,6 +344,10 @@ void Views::waiting_task(const Job& array, std::uint64_t position, pb::JobView& 
   const JobId id(array.id.value + position);
   fill_id(id, array.id, position, *array.spec, out);
   out.set_state(static_cast<std::uint32_t>(JobState::kPending));
+  if (const RequeuedTask* before = engine::find_requeued(array, position)) {
+    out.set_attempt(before->attempt.value);
+    out.set_last_end(before->last_end);
+  }
   out.set_priority(array.priority);
   out.set_held(array.held || contains(array.held_positions, position));
   out.set_submit_time_us(array.submit_time.us);
@@ -344,6 +367,7 @@ void Views::ended(const JobSummary& summary, bool with_placement, pb::JobView& o
     out.set_reason_detail(summary.reason.substr(colon + 2));
   }
   out.set_attempt(summary.attempt.value);
+  out.set_requeued(summary.requeued);
   out.set_submit_time_us(summary.submit_time.us);
   out.set_eligible_time_us(summary.eligible_time.us);
   out.set_start_time_us(summary.start_time.us);
@@ -409,7 +433,11 @@ void Views::node(const Node& node, pb::NodeView& out) const {
   const auto& capacity = state_.ledger.nodes()[node.index.value];
   out.set_name(node.name);
   out.set_state(engine::node_state(state_, node.index));
-  out.set_reason(node.drained ? node.drain_reason : node.contact == Contact::kConnected ? "" : "not heard");
+  const Reservation* reserved = state_.windows.open_on(node.index, now_);
+  out.set_reason(node.drained                          ? node.drain_reason
+                 : node.contact != Contact::kConnected ? "not heard"
+                 : reserved == nullptr                 ? ""
+                                       : (reserved->maintenance ? "maintenance: " : "reserved: ") + reserved->name);
   out.set_cpus(capacity.all_cores.count());
   out.set_cpus_allocated((capacity.all_cores - capacity.free_cores).count());
   out.set_gpus(capacity.all_gpus.count());

@@ -174,6 +174,10 @@ void AttemptTable::on_limit(const LimitOrder& order) {
   perform(agent::on_limit(state_, order));
 }
 
+void AttemptTable::on_suspend(const SuspendOrder& order) {
+  perform(agent::on_suspend(state_, order));
+}
+
 void AttemptTable::on_acknowledged(AttemptKey key) {
   perform(agent::on_acknowledged(state_, key));
 }
@@ -194,14 +198,21 @@ void AttemptTable::perform(const agent::AgentEffects& effects) {
       start(begin->order);
     } else if (const auto* stop = std::get_if<agent::StopAttempt>(&effect)) {
       auto it = shepherds_.find(stop->key);
-      if (it != shepherds_.end() && it->second.running) {
+      if (it != shepherds_.end() && it->second.running && stop->signal != 0) {
         write_frame(it->second, StopFrame{stop->signal, options_.kill_grace.us});
+      } else if (it != shepherds_.end() && it->second.running) {
+        write_stop(it->second, stop->notice_signal, stop->notice);
       } else if (it != shepherds_.end() && stop->signal == 0) {
         stop_unreachable(stop->key);
       }
       // Without a connection the stop follows when it is there again (StateFrame).
     } else if (const auto* limit = std::get_if<agent::SetLimit>(&effect)) {
       send_limit(limit->key, limit->limit);
+    } else if (const auto* suspend = std::get_if<agent::SuspendAttempt>(&effect)) {
+      auto it = shepherds_.find(suspend->key);
+      if (it != shepherds_.end() && it->second.running) {
+        write_suspend(it->second, suspend->suspend);
+      }
     } else if (const auto* end = std::get_if<agent::RecordEnd>(&effect)) {
       record_end(end->key, end->outcome, true);
     } else if (const auto* heard = std::get_if<agent::RecordTerm>(&effect)) {
@@ -223,7 +234,7 @@ void AttemptTable::send_limit(AttemptKey key, Duration limit) {
   if (it == shepherds_.end() || !it->second.running) {
     return;
   }
-  if (it->second.version < kLimitProtocolVersion) {
+  if (it->second.version < kOrdersProtocolVersion) {
     io::log_warning("a shepherd of an older release keeps its time limit", {{"attempt", text_of(key)}});
     return;
   }
@@ -296,6 +307,9 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
   }
   frame.time_limit_us = limit_us(time_limit_of(order));
   frame.kill_grace_us = options_.kill_grace.us;
+  frame.warn_signal = spec.warn_signal;
+  frame.warn_before_us = spec.warn_before.us;
+  frame.warn_batch_only = spec.warn_batch_only;
   frame.has_script = !prepared.script.empty();
   if (!frame.has_script) {
     return frame;
@@ -313,7 +327,8 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
   frame.stdout_path = output_path(order, spec.stdout_path.empty() ? std::string(standard) : spec.stdout_path);
   frame.stderr_path = spec.stderr_path.empty() ? "" : output_path(order, spec.stderr_path);
   frame.stdin_path = spec.stdin_path.empty() ? "" : output_path(order, spec.stdin_path);
-  frame.append = spec.open_mode == OpenMode::kAppend;
+  // What earlier attempts wrote is kept, unless the user said otherwise.
+  frame.append = spec.open_mode == OpenMode::kAppend || (order.key.attempt.value > 1 && !spec.open_mode_given);
   return frame;
 }
 
@@ -375,6 +390,23 @@ void AttemptTable::write_frame(Shepherd& shepherd, const Frame& frame) {
   }
   shepherd.out += encode_frame(frame);
   flush(shepherd);
+}
+
+// A shepherd of the release before knows no warning, and its time limit does not stand still.
+void AttemptTable::write_stop(Shepherd& shepherd, std::int32_t notice_signal, Duration notice) {
+  if (shepherd.version >= kOrdersProtocolVersion && (notice_signal != 0 || notice > Duration{})) {
+    write_frame(shepherd, NoticeFrame{notice_signal, notice.us, options_.kill_grace.us});
+  } else {
+    write_frame(shepherd, StopFrame{0, options_.kill_grace.us});
+  }
+}
+
+void AttemptTable::write_suspend(Shepherd& shepherd, bool suspend) {
+  if (shepherd.version >= kOrdersProtocolVersion) {
+    write_frame(shepherd, SuspendFrame{suspend});
+  } else {
+    write_frame(shepherd, StopFrame{suspend ? SIGSTOP : SIGCONT, 0});
+  }
 }
 
 void AttemptTable::flush(Shepherd& shepherd) {
@@ -477,7 +509,10 @@ void AttemptTable::on_ready(AttemptKey key, const std::vector<std::uint32_t>& st
   const auto known = state_.attempts.find(key);
   if (known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kStopping) {
     // The stop was ordered while nobody could be told.
-    write_frame(shepherds_[key], StopFrame{0, options_.kill_grace.us});
+    write_stop(shepherds_[key], known->second.notice_signal, known->second.notice);
+  } else if (known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kRunning &&
+             known->second.suspend_number != 0) {
+    write_suspend(shepherds_[key], known->second.suspended);
   }
   if (known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kRunning && known->second.limit) {
     send_limit(key, *known->second.limit);

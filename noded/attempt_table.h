@@ -58,6 +58,7 @@ class AttemptTable : public Attempts {
   void on_launch_refused(AttemptKey key, const std::string& reason);
   void on_stop(const StopOrder& order);
   void on_limit(const LimitOrder& order);
+  void on_suspend(const SuspendOrder& order);
   void on_acknowledged(AttemptKey key);
   [[nodiscard]] std::vector<AttemptReport> registered_attempts() const;
   void retry_reports(std::size_t max);
@@ -109,6 +110,8 @@ class AttemptTable : public Attempts {
   void connect(AttemptKey key, io::Fd socket);
   Status attach(AttemptKey key, const ShepherdRecord& record);
   void write_frame(Shepherd& shepherd, const Frame& frame);
+  void write_stop(Shepherd& shepherd, std::int32_t notice_signal, Duration notice);
+  void write_suspend(Shepherd& shepherd, bool suspend);
   void flush(Shepherd& shepherd);
   void on_events(AttemptKey key, unsigned events);
   void on_frame(AttemptKey key, const Frame& frame);

@@ -245,6 +245,15 @@ void ControllerLink::on_message(const io::ZmqMessage& message) {
       }
       break;
     }
+    case Body::kSuspend: {
+      auto order = wire::from_pb(body.suspend());
+      if (order.ok()) {
+        options_.attempts->on_suspend(*order);
+      } else {
+        io::log_warning("dropped a suspension", {{"error", order.error().message}});
+      }
+      break;
+    }
     case Body::kAcks:
       for (const pb::AttemptKey& key : body.acks().keys()) {
         options_.attempts->on_acknowledged(wire::from_pb(key));

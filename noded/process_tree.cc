@@ -197,6 +197,33 @@ void ProcessTree::signal_step(std::uint32_t step, const std::vector<pid_t>& task
   }
 }
 
+void ProcessTree::freeze() const {
+  if (!cgroup_.empty() && write_small(cgroup_ + "/cgroup.freeze", "1")) {
+    return;
+  }
+  // A process that was forked while the list was made is in the next one; a stopped one forks no more.
+  constexpr int kRoundsMax = 5;
+  std::vector<pid_t> before;
+  for (int i = 0; i < kRoundsMax; ++i) {
+    std::vector<pid_t> pids = processes(false, kNoStep);
+    for (const pid_t pid : pids) {
+      kill(pid, SIGSTOP);
+    }
+    std::sort(pids.begin(), pids.end());
+    if (pids == before) {
+      return;
+    }
+    before = std::move(pids);
+  }
+}
+
+void ProcessTree::thaw() const {
+  if (!cgroup_.empty() && write_small(cgroup_ + "/cgroup.freeze", "0")) {
+    return;
+  }
+  signal_all(SIGCONT);
+}
+
 void ProcessTree::kill_all() const {
   if (!cgroup_.empty()) {
     write_small(cgroup_ + "/cgroup.kill", "1");

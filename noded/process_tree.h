@@ -37,6 +37,10 @@ class ProcessTree {
   // has not reaped: without a cgroup a process is known by its environment, which a task has only after its exec.
   void signal_all(int signal) const;
   void signal_step(std::uint32_t step, const std::vector<pid_t>& tasks, int signal) const;
+  // Every process stands still, also those that it forks meanwhile, or goes on. What a program stopped itself goes on as
+  // well where there is no cgroup.
+  void freeze() const;
+  void thaw() const;
   // SIGKILL to every process, in a way that a process which forks meanwhile does not escape for long: repeat until
   // nothing is left.
   void kill_all() const;

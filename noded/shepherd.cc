@@ -140,6 +140,10 @@ void Shepherd::on_frame(const Frame& frame) {
   }
   if (const auto* stop = std::get_if<StopFrame>(&frame)) {
     on_stop(*stop);
+  } else if (const auto* notice = std::get_if<NoticeFrame>(&frame)) {
+    on_notice(*notice);
+  } else if (const auto* suspend = std::get_if<SuspendFrame>(&frame)) {
+    on_suspend(suspend->suspend);
   } else if (const auto* end = std::get_if<FinishFrame>(&frame)) {
     if (!decided_ && !ending_) {
       decide(end->outcome);
@@ -172,10 +176,7 @@ void Shepherd::launch(const LaunchFrame& frame) {
   if (!take_mark()) {
     return;
   }
-  if (frame.time_limit_us > 0) {
-    limit_at_us_ = launched_us_ + frame.time_limit_us;
-    arm_timer();
-  }
+  set_limit(frame.time_limit_us);
   if (!frame.has_script) {
     started_ = true;
     send(StartedFrame{0});
@@ -226,20 +227,72 @@ void Shepherd::on_stop(const StopFrame& frame) {
     }
     return;
   }
-  if (goes_to_everything(frame.signal)) {
-    tree_->signal_all(frame.signal);
+  send_signal(frame.signal);
+}
+
+void Shepherd::send_signal(int signal) {
+  if (goes_to_everything(signal)) {
+    tree_->signal_all(signal);
     return;
   }
   for (const auto& [number, task] : tasks_) {
     if (!task.exited && task.pid > 0) {
-      kill(task.pid, frame.signal);
+      kill(task.pid, signal);
+    }
+  }
+}
+
+void Shepherd::on_notice(const NoticeFrame& frame) {
+  if (ending_ || stop_at_us_ != 0) {
+    return;
+  }
+  on_suspend(false);  // it must be able to act on it
+  stop_at_us_ = now_us() + std::max<std::int64_t>(frame.notice_us, 1);
+  stop_grace_us_ = frame.grace_us;
+  if (frame.signal != 0) {
+    send_signal(frame.signal);
+  }
+  arm_timer();
+}
+
+void Shepherd::on_suspend(bool suspend) {
+  if (suspend == (suspended_at_us_ != 0) || ending_ || (suspend && stop_at_us_ != 0)) {
+    return;
+  }
+  if (suspend) {
+    suspended_at_us_ = now_us();
+    tree_->freeze();
+  } else {
+    const std::int64_t stood_us = now_us() - std::exchange(suspended_at_us_, 0);
+    stood_us_ += stood_us;
+    for (std::int64_t* at : {&limit_at_us_, &warn_at_us_}) {
+      *at += *at != 0 ? stood_us : 0;
+    }
+    tree_->thaw();
+  }
+  arm_timer();
+}
+
+// --signal, shortly before the time limit.
+void Shepherd::warn() {
+  for (const auto& [number, task] : tasks_) {
+    if (!task.exited && task.pid > 0 && (task.step == ProcessTree::kNoStep) == launch_->warn_batch_only) {
+      kill(task.pid, launch_->warn_signal);
     }
   }
 }
 
 void Shepherd::on_limit(const LimitFrame& frame) {
   launch_->time_limit_us = frame.time_limit_us;
-  limit_at_us_ = frame.time_limit_us > 0 ? launched_us_ + frame.time_limit_us : 0;
+  set_limit(frame.time_limit_us);
+}
+
+// Counts from the start, without the time in which the job stood still. The warning comes once, however often the limit is
+// set anew.
+void Shepherd::set_limit(std::int64_t limit_us) {
+  limit_at_us_ = limit_us > 0 ? launched_us_ + stood_us_ + limit_us : 0;
+  const bool warns = limit_at_us_ != 0 && launch_->warn_signal != 0 && !warned_;
+  warn_at_us_ = warns ? std::max(launched_us_ + 1, limit_at_us_ - launch_->warn_before_us) : 0;
   arm_timer();
 }
 
@@ -330,7 +383,22 @@ void Shepherd::on_timer() {
   static_cast<void>(ignored);
   timer_at_us_ = 0;
   const std::int64_t now = now_us();
-  if (limit_at_us_ != 0 && now >= limit_at_us_) {
+  const bool runs = suspended_at_us_ == 0;
+  if (warn_at_us_ != 0 && runs && now >= warn_at_us_) {
+    warn_at_us_ = 0;
+    warned_ = true;
+    if (!ending_) {
+      warn();
+    }
+  }
+  if (stop_at_us_ != 0 && now >= stop_at_us_) {
+    stop_at_us_ = 0;
+    if (!ending_) {
+      stopping_ = true;
+      begin_end(EndCause::kCancelled, stop_grace_us_);
+    }
+  }
+  if (limit_at_us_ != 0 && runs && now >= limit_at_us_) {
     limit_at_us_ = 0;
     if (!ending_) {
       stopping_ = true;
@@ -364,6 +432,8 @@ void Shepherd::decide(const Outcome& outcome) {
 }
 
 void Shepherd::begin_end(EndCause cause, std::int64_t grace_us) {
+  on_suspend(false);
+  stop_at_us_ = 0;
   ending_ = true;
   end_cause_ = cause;
   // The common case costs nothing: the script was the last process.
@@ -522,12 +592,14 @@ void Shepherd::close_fd(int& fd) {
 }
 
 void Shepherd::arm_timer() {
-  std::int64_t at = limit_at_us_;
+  std::int64_t at = suspended_at_us_ == 0 ? limit_at_us_ : 0;
   const auto sooner = [&](std::int64_t candidate) {
     if (candidate != 0 && (at == 0 || candidate < at)) {
       at = candidate;
     }
   };
+  sooner(suspended_at_us_ == 0 ? warn_at_us_ : 0);
+  sooner(stop_at_us_);
   sooner(kill_at_us_);
   sooner(again_at_us_);
   for (const auto& [number, step] : steps_) {

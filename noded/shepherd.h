@@ -80,6 +80,11 @@ class Shepherd {
   void launch(const LaunchFrame& frame);
   void on_stop(const StopFrame& frame);
   void on_limit(const LimitFrame& frame);
+  void set_limit(std::int64_t limit_us);
+  void on_notice(const NoticeFrame& frame);
+  void on_suspend(bool suspend);
+  void send_signal(int signal);
+  void warn();
   void start_step(const StepStartFrame& frame);
   void start_step_task(const StepStartFrame& frame, const StepTask& wanted, Step& step);
   void on_input(const StepInputFrame& frame);
@@ -165,6 +170,12 @@ class Shepherd {
   Outcome outcome_;
   std::int64_t launched_us_ = 0;
   std::int64_t limit_at_us_ = 0;
+  std::int64_t warn_at_us_ = 0;  // 0: no warning is due
+  bool warned_ = false;
+  std::int64_t stood_us_ = 0;         // suspended, before suspended_at_us_
+  std::int64_t suspended_at_us_ = 0;  // 0: it runs; else limit and warning come so much later
+  std::int64_t stop_at_us_ = 0;       // the end of a notice
+  std::int64_t stop_grace_us_ = 0;
   std::int64_t kill_at_us_ = 0;
   std::int64_t again_at_us_ = 0;  // kAgainUs
   std::int64_t timer_at_us_ = 0;

@@ -158,6 +158,15 @@ void fields(A& a, F& f) {
     a.bytes(f.stderr_path);
     a.integer(f.append);
     a.integer(f.umask);
+    a.integer(f.warn_signal);
+    a.integer(f.warn_before_us);
+    a.integer(f.warn_batch_only);
+  } else if constexpr (std::is_same_v<T, NoticeFrame>) {
+    a.integer(f.signal);
+    a.integer(f.notice_us);
+    a.integer(f.grace_us);
+  } else if constexpr (std::is_same_v<T, SuspendFrame>) {
+    a.integer(f.suspend);
   } else if constexpr (std::is_same_v<T, StopFrame>) {
     a.integer(f.signal);
     a.integer(f.grace_us);

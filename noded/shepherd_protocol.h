@@ -23,9 +23,10 @@
 
 namespace muster::noded {
 
+// 2: LimitFrame, SuspendFrame, NoticeFrame, and the warning of LaunchFrame. An unknown frame would end the connection.
 inline constexpr std::uint32_t kProtocolVersion = 2;
-// The first one that knows LimitFrame. An unknown frame would end the connection.
-inline constexpr std::uint32_t kLimitProtocolVersion = 2;
+// The first one that knows these.
+inline constexpr std::uint32_t kOrdersProtocolVersion = 2;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
 inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, made with O_EXCL by noded
@@ -82,6 +83,10 @@ struct LaunchFrame {
   std::string stderr_path;  // empty: with stdout
   bool append = false;
   std::uint32_t umask = 022;
+  // --signal: this signal so long before the time limit; 0: none. To the script alone, or to the tasks of the steps.
+  std::int32_t warn_signal = 0;
+  std::int64_t warn_before_us = 0;
+  bool warn_batch_only = false;
   friend bool operator==(const LaunchFrame&, const LaunchFrame&) = default;
 };
 
@@ -91,6 +96,20 @@ struct StopFrame {
   std::int32_t signal = 0;
   std::int64_t grace_us = 0;
   friend bool operator==(const StopFrame&, const StopFrame&) = default;
+};
+
+// A stop that is announced: `signal` now (0: none), as StopFrame sends it, and the stop after notice_us.
+struct NoticeFrame {
+  std::int32_t signal = 0;
+  std::int64_t notice_us = 0;
+  std::int64_t grace_us = 0;
+  friend bool operator==(const NoticeFrame&, const NoticeFrame&) = default;
+};
+
+// All processes stand still and so does the time limit; or they go on. Done again it changes nothing.
+struct SuspendFrame {
+  bool suspend = false;
+  friend bool operator==(const SuspendFrame&, const SuspendFrame&) = default;
 };
 
 // The work of an attempt without a script is over: end what is left, record this outcome (`ran` is filled in).
@@ -249,7 +268,7 @@ struct StepInputTakenFrame {
 using Frame =
     std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame, StepCreditFrame,
                  AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame, StepTaskEndedFrame, StepEndedFrame,
-                 StepInputTakenFrame, StepResumeFrame, StepForgetFrame, LimitFrame>;
+                 StepInputTakenFrame, StepResumeFrame, StepForgetFrame, LimitFrame, SuspendFrame, NoticeFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);

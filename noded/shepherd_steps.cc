@@ -60,6 +60,9 @@ void Shepherd::start_step(const StepStartFrame& frame) {
   for (const StepTask& task : frame.tasks) {
     start_step_task(frame, task, step);
   }
+  if (suspended_at_us_ != 0) {
+    tree_->freeze();  // where no cgroup holds them
+  }
 }
 
 void Shepherd::start_step_task(const StepStartFrame& frame, const StepTask& wanted, Step& step) {

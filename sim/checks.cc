@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "core/engine/dependency.h"
+#include "core/engine/running.h"
+#include "core/sched/preempt.h"
 #include "core/sched/span.h"
 #include "sim/random.h"
 
@@ -139,17 +141,44 @@ void Checks::process_gone(std::size_t node, AttemptKey key, const Outcome& outco
 // ---- in the controller
 
 bool Checks::fits(const engine::State& state, const Job& job, sched::Assume assume) const {
-  return !sched::place(sched::Draft(state.ledger), *job.spec, nodes_of(policy_, *job.spec), assume, policy_.sites)
-              .shares.empty();
+  const auto nodes = state.windows.nodes_for(job.spec->reservation, nodes_of(policy_, *job.spec));
+  return !sched::place(sched::Draft(state.ledger), *job.spec, nodes, assume, policy_.sites).shares.empty();
+}
+
+// Windows and licences, from the records.
+void Checks::check_reserved(const engine::State& before, const Job& job, const AttemptStarted& fact, Instant now) {
+  const Instant end = now + (fact.time_limit == Duration{} ? job.spec->time_limit : fact.time_limit);
+  for (const auto& [name, r] : before.reservations) {
+    const bool own = name == job.spec->reservation;
+    for (const NodeShare& share : fact.shares) {
+      const std::string& node = before.nodes.at(share.node.value).name;
+      const bool has = std::find(r.nodes.begin(), r.nodes.end(), node) != r.nodes.end();
+      if (own && (!has || now < r.start || end > r.start + r.duration + sched::kWindowSlack)) {
+        fail(name_of(fact.job) + " starts outside of its reservation");
+      } else if (!own && has && now < r.start + r.duration && r.start < end) {
+        fail(name_of(fact.job) + " reaches into a window of reservation " + name);
+      }
+    }
+  }
+  for (const LicenseCount& one : job.spec->licenses) {
+    std::uint64_t held = one.count;
+    for (const auto& [id, other] : before.jobs) {
+      for (const LicenseCount& theirs : other.spec->licenses) {
+        held += other.is_active() && theirs.name == one.name ? theirs.count : 0;
+      }
+    }
+    if (held > policy_.licenses.at(one.name)) fail(name_of(fact.job) + " starts without its licence " + one.name);
+  }
 }
 
 // Rule 5: what starts does not make a promised start impossible that stands before it in the order.
 void Checks::check_promises(const engine::State& before, const Job& job, const AttemptStarted& fact, Instant now) {
   const sched::DefaultOrder order(policy_, &before.accounts, now);
+  const sched::PreemptRules rules = sched::preempt_rules(&before.accounts);
   const auto place = [&](const Job& j) {
-    const sched::QueuePolicy* queue = policy_.find_queue(j.spec->queue);
-    return std::tuple(queue == nullptr ? 0 : -queue->priority, -order.points(*j.spec, j.eligible_time, now),
-                      j.eligible_time, j.id);
+    const sched::Standing standing = sched::standing_of(policy_, rules, *j.spec);
+    return std::tuple(-standing.tier, -standing.rank, -order.points(*j.spec, j.eligible_time, now), j.eligible_time,
+                      j.id);
   };
   const auto end_of_hold = [](const Job& j, Instant start) {
     return sched::end_of(start, sched::held_limit(*j.spec, start));
@@ -159,13 +188,16 @@ void Checks::check_promises(const engine::State& before, const Job& job, const A
   each_waiting(before, [&](const Job& other) {
     const sched::QueuePolicy* queue = policy_.find_queue(other.spec->queue);
     if (!may_start(other) || other.spec->begin > now || at_limit(other) ||
-        (other.id != job.id && at_use_limit(before, other, Counted::kRunning)) || queue == nullptr || !queue->starts)
+        (other.id != job.id && at_use_limit(before, other, Counted::kRunning)) || queue == nullptr || !queue->starts ||
+        before.windows.access(*other.spec, now) != sched::Windows::Access::kOk)
       return;
     line.emplace(place(other), &other);
   });
-  sched::Timeline without(before.ledger, before.horizon, now);
-  sched::Timeline with(before.ledger, before.horizon, now);
-  with.start(fact.shares, sched::end_of(now, fact.time_limit == Duration{} ? job.spec->time_limit : fact.time_limit));
+  sched::Timeline without(before.ledger, before.horizon, now, &before.windows,
+                          sched::LicenseLine(policy_.licenses, before.licenses, now));
+  sched::Timeline with = without;
+  with.start(fact.shares, sched::end_of(now, fact.time_limit == Duration{} ? job.spec->time_limit : fact.time_limit),
+             job.spec->licenses);
   for (const auto& [where, other] : line) {
     if (other->id == job.id) return;
     const sched::NodeFilter filter =
@@ -177,11 +209,14 @@ void Checks::check_promises(const engine::State& before, const Job& job, const A
     if (promise == before.promised.end()) return;
     if (spot_without->start <= promise->second.start && (!spot_with || spot_with->start > promise->second.start)) {
       fail(name_of(job.id) + " starts and delays " + name_of(other->id) +
-           ", which stands before it and was promised a start");
+           ", which stands before it and was promised a start " + std::to_string((promise->second.start - now).us) +
+           " us from now, could have it in " + std::to_string((spot_without->start - now).us) + " us, and now in " +
+           (spot_with ? std::to_string((spot_with->start - now).us) + " us" : "no time"));
     }
     if (!spot_with) return;
-    without.hold(spot_without->slots, spot_without->start, end_of_hold(*other, spot_without->start));
-    with.hold(spot_with->slots, spot_with->start, end_of_hold(*other, spot_with->start));
+    without.hold(spot_without->slots, spot_without->start, end_of_hold(*other, spot_without->start),
+                 other->spec->licenses);
+    with.hold(spot_with->slots, spot_with->start, end_of_hold(*other, spot_with->start), other->spec->licenses);
   }
 }
 
@@ -229,7 +264,12 @@ void Checks::forget_undone(const engine::State& state) {
     const Job* job = engine::find_job(state, id);
     return (job != nullptr && !job->is_active()) || engine::find_array_of(state, id) != nullptr;
   };
-  std::erase_if(started_, [&](const auto& start) { return waits_again(start.first); });
+  std::erase_if(started_, [&](const auto& start) {
+    const Job* array = engine::find_array_of(state, start.first);
+    const Job* job = array != nullptr ? array : engine::find_job(state, start.first);
+    return waits_again(start.first) && engine::next_attempt(*job, start.first.value - job->id.value) ==
+                                           Attempt{1};  // else an earlier one had started
+  });
   std::erase_if(
       ends_, [&](const auto& end) { return engine::find_job(state, end.first) != nullptr || waits_again(end.first); });
 }
@@ -291,7 +331,7 @@ void Checks::check_start(const engine::State& before, const AttemptStarted& fact
   }
   if (job->spec->begin > now) fail(name_of(fact.job) + " starts before its time");
   if (at_limit(*job)) fail(name_of(fact.job) + " starts beyond its array's limit");
-  if (fact.attempt.value != (array != nullptr ? 1 : job->attempt.value + 1)) {
+  if (fact.attempt != engine::next_attempt(*job, fact.job.value - job->id.value)) {
     fail(name_of(fact.job) + " starts with an attempt out of order");
   }
   if (cancelled_.contains(fact.job) || (array != nullptr && cancelled_.contains(array->id))) {
@@ -313,6 +353,7 @@ void Checks::check_start(const engine::State& before, const AttemptStarted& fact
       fail(name_of(fact.job) + " starts on " + node.name + ", which is drained");
   }
   if (tasks != job->spec->ntasks) fail(name_of(fact.job) + " is given places for another number of tasks");
+  check_reserved(before, *job, fact, now);
   check_promises(before, *job, fact, now);
 }
 
@@ -320,7 +361,7 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
   remember(fact.body.index() * 31 + static_cast<std::uint64_t>(fact.at.us));
   if (const auto* started = std::get_if<AttemptStarted>(&fact.body)) {
     check_start(before, *started, fact.at);
-    started_[started->job] = fact.at;
+    started_.emplace(started->job, fact.at);  // the first start is what others wait for
   } else if (const auto* ended = std::get_if<AttemptEndedOnNode>(&fact.body)) {
     // The share on that node becomes free: nothing of the attempt may be left there.
     const std::size_t node = place_of(before.nodes.at(ended->node.value).name);
@@ -329,6 +370,11 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
            " is given back while it runs there (" + std::string(to_string(ended->outcome.cause)) + ": " +
            ended->outcome.detail + ")");
     }
+  } else if (const auto* stop = std::get_if<StopRequested>(&fact.body)) {
+    if (stop->cause == StopCause::kPreempted) check_preemption(before, *stop, fact.at);
+  } else if (const auto* again = std::get_if<JobRequeued>(&fact.body)) {
+    if (alive_.contains(again->job)) fail(name_of(again->job) + " waits again while it still runs");
+    if (cancelled_.contains(again->job)) fail(name_of(again->job) + " waits again although it was cancelled");
   } else if (const auto* over = std::get_if<JobEnded>(&fact.body)) {
     if (alive_.contains(over->job)) fail(name_of(over->job) + " is over for the controller while it still runs");
     if (!is_terminal(over->state)) fail(name_of(over->job) + " ends in a state that is no end");
@@ -347,15 +393,38 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
   }
 }
 
+// Whoever makes room stands behind the job that it makes room for, and that job waits.
+void Checks::check_preemption(const engine::State& before, const StopRequested& stop, Instant now) {
+  const Job* victim = engine::find_job(before, stop.key.job);
+  const Job* array = engine::find_array(before, stop.terms.room_for);
+  const Job* waiting = array != nullptr ? array : engine::find_job(before, stop.terms.room_for);
+  if (victim == nullptr || waiting == nullptr || !waits(*waiting)) {
+    fail(name_of(stop.key) + " is preempted for a job that does not wait");
+    return;
+  }
+  if (!sched::may_preempt(policy_, sched::preempt_rules(&before.accounts), *waiting->spec, *victim->spec)) {
+    fail(name_of(stop.key) + " is preempted for a job that may not do so");
+  }
+  const sched::QueuePolicy& queue = *policy_.find_queue(victim->spec->queue);
+  if (now < std::get<Active>(victim->phase).start_time + queue.preempt_exempt) {
+    fail(name_of(stop.key) + " is preempted before its time");
+  }
+}
+
 // What a job's end must say, given how its process on the one node ended.
 void Checks::check_summary(const JobSummary& s) {
   if (s.count == 0) fail(name_of(s.id) + " is in history with no task");
+  const bool too_late = s.state == JobState::kDeadline && s.spec->deadline.is_set() &&
+                        s.end_time + sched::least_limit(*s.spec) > s.spec->deadline;
   if (s.attempt.value == 0) {
-    const bool too_late = s.state == JobState::kDeadline && s.spec->deadline.is_set() &&
-                          s.end_time + sched::least_limit(*s.spec) > s.spec->deadline;
     if (s.state != JobState::kCancelled && !too_late) {
       fail(name_of(s.id) + " never started and is not cancelled in history");
     }
+    return;
+  }
+  if (!s.start_time.is_set()) {
+    if (s.state != JobState::kCancelled && !too_late)
+      fail(name_of(s.id) + " waited again and is not cancelled in history");
     return;
   }
   const auto known = processes_.find(AttemptKey{s.id, s.attempt});
@@ -370,8 +439,26 @@ void Checks::check_summary(const JobSummary& s) {
     fail(name_of(s.id) + " is completed in history and did not exit with 0");
   }
   if (s.nodes.size() != 1) return;
-  // A record that was lost with the node's power leaves node_failed, whatever the end was.
-  if (s.state == JobState::kNodeFailed && power_cuts_[first] > 0) return;
+  // What was being ended is cancelled, also when the node could not say how.
+  const bool cancelled = stopped_.contains(AttemptKey{s.id, s.attempt});
+  if (s.state == JobState::kNodeFailed && cancelled)
+    fail(name_of(s.id) + " was cancelled and is node_failed in history");
+  // A record that was lost with the node's power leaves no more than that, whatever the end was.
+  if (power_cuts_[first] > 0 && s.state == (cancelled ? JobState::kCancelled : JobState::kNodeFailed)) return;
+  if (cancelled && outcome.cause == EndCause::kShepherdDied && s.state == JobState::kCancelled) return;
+  // What a stop has ended was cancelled, preempted or put back, as the stop said; so was what gave up when it was warned.
+  const bool stopped = s.state == JobState::kPreempted || s.requeued;
+  if (stopped && power_cuts_[first] > 0) return;
+  if (stopped) {
+    const bool lost = outcome.cause == EndCause::kNodeLost || outcome.cause == EndCause::kShepherdDied;
+    const bool by_itself = outcome.cause == EndCause::kExited && outcome.exit_code == 0;
+    if (by_itself || outcome.cause == EndCause::kTimeLimit || outcome.cause == EndCause::kOutOfMemory ||
+        (lost && !s.requeued)) {
+      fail(name_of(s.id) + " ended as " + std::string(to_string(outcome.cause)) + " and is " +
+           std::string(to_string(s.state)) + " in history (" + s.reason + ")");
+    }
+    return;
+  }
   JobState expected = JobState::kFailed;
   switch (outcome.cause) {
     case EndCause::kExited:
@@ -413,6 +500,8 @@ void Checks::committed(const Facts& facts, const std::vector<JobSummary>& histor
       if (!submitted_.emplace(submitted->id, Submission{tasks}).second)
         fail(name_of(submitted->id) + " is submitted twice");
       if (!requests_.emplace(submitted->request, submitted->id).second) fail("one request made two jobs");
+    } else if (const auto* stop = std::get_if<StopRequested>(&fact.body)) {
+      if (stop->cause == StopCause::kCancelled && stop->signal == 0) stopped_.insert(stop->key);
     } else if (const auto* term = std::get_if<TermStarted>(&fact.body)) {
       if (term->term <= term_) fail("two starts of the controller have one term");
       term_ = term->term;
@@ -420,12 +509,31 @@ void Checks::committed(const Facts& facts, const std::vector<JobSummary>& histor
   }
   for (const JobSummary& summary : history) {
     check_summary(summary);
+    if (summary.requeued) {
+      if (!attempts_ended_.insert({summary.id, summary.attempt}).second) {
+        fail(name_of(AttemptKey{summary.id, summary.attempt}) + " is in history twice");
+      }
+      if (ended_.contains(summary.id)) fail(name_of(summary.id) + " goes back to the queue after its end");
+      continue;
+    }
     for (std::uint64_t i = 0; i < summary.count; ++i) {
       if (!ended_.insert(JobId{summary.id.value + i}).second) {
         fail(name_of(JobId{summary.id.value + i}) + " is in history twice");
       }
     }
   }
+}
+
+// Whether windows and licences let the job start now.
+bool Checks::fits_beside_others(const engine::State& state, const Job& job, Instant now) const {
+  if (state.windows.access(*job.spec, now) != sched::Windows::Access::kOk) return false;
+  const sched::Timeline timeline(state.ledger, state.horizon, now, &state.windows,
+                                 sched::LicenseLine(policy_.licenses, state.licenses, now));
+  const sched::NodeFilter filter =
+      sched::make_filter(state.ledger, *job.spec,
+                         state.windows.nodes_for(job.spec->reservation, nodes_of(policy_, *job.spec)), policy_.sites);
+  const bool any = sched::any_switches(*job.spec, job.eligible_time, now);
+  return !sched::fit_now(timeline, *job.spec, filter, any).empty();
 }
 
 void Checks::check_reason(const engine::State& state, const Job& job, const engine::Explainer& explainer, Instant now) {
@@ -442,16 +550,25 @@ void Checks::check_reason(const engine::State& state, const Job& job, const engi
     if (reason.word == "JobArrayTaskLimit") return at_limit(job);
     if (reason.word.find("Jobs") != std::string::npos) return at_use_limit(state, job, Counted::kRunningAndPromised);
     if (reason.word == "ReqNodeNotAvail") return !fits(state, job, sched::Assume::kUsableEmpty);
-    if (reason.word == "Resources") return !fits(state, job, sched::Assume::kFreeNow);
+    if (reason.word == "Resources") {
+      return !fits(state, job, sched::Assume::kFreeNow) ||
+             (state.making_room.contains(job.id) && !fits_beside_others(state, job, now));
+    }
+    const auto access = state.windows.access(*job.spec, now);
+    if (reason.word == "ReservationDeleted")
+      return access == sched::Windows::Access::kGone || access == sched::Windows::Access::kEnded;
+    if (reason.word == "Reservation" || reason.word == "Licenses") return !fits_beside_others(state, job, now);
     if (reason.word != "Priority") return false;
-    const bool behind = fits(state, job, sched::Assume::kFreeNow) && !state.promised.empty();
-    return behind;
+    // The choice of nodes is no search: with some of them reserved it may succeed where it fails with all.
+    const bool has_room =
+        fits(state, job, sched::Assume::kFreeNow) || (!state.windows.empty() && fits_beside_others(state, job, now));
+    return has_room && !state.promised.empty();
   };
   if (!is_true()) fail(name_of(job.id) + " waits for a reason that is not true: " + reason.word + ": " + reason.detail);
   // A job that is not held and whose time has come waits only for something that takes what it needs.
   const bool too_late = job.spec->deadline.is_set() && *sched::latest_start(*job.spec) < now;
   if (!may_start(job) || job.spec->begin > now || at_limit(job) || too_late ||
-      !fits(state, job, sched::Assume::kFreeNow))
+      !fits(state, job, sched::Assume::kFreeNow) || !fits_beside_others(state, job, now))
     return;
   if (reason.word.find("Jobs") != std::string::npos) return;  // a limit, which is_true() has looked at
   if (reason.word != "Priority") fail(name_of(job.id) + " waits although it could start: " + reason.word);

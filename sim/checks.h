@@ -58,6 +58,7 @@ class Checks {
     std::uint64_t tasks = 1;
   };
   void check_start(const engine::State& before, const AttemptStarted& fact, Instant now);
+  void check_preemption(const engine::State& before, const StopRequested& stop, Instant now);
   void check_dependency(const engine::State& before, const Job& job, std::uint64_t position, Instant now);
   [[nodiscard]] bool is_met(const DependencyTerm& term, Instant now) const;
   // The ids of a submission that a crash has undone are given again.
@@ -65,6 +66,8 @@ class Checks {
   // What the facts of a batch said that a crash has undone.
   void forget_undone(const engine::State& state);
   void check_promises(const engine::State& before, const Job& job, const AttemptStarted& fact, Instant now);
+  void check_reserved(const engine::State& before, const Job& job, const AttemptStarted& fact, Instant now);
+  [[nodiscard]] bool fits_beside_others(const engine::State& state, const Job& job, Instant now) const;
   void check_summary(const JobSummary& summary);
   void check_reason(const engine::State& state, const Job& job, const engine::Explainer& explainer, Instant now);
   [[nodiscard]] bool fits(const engine::State& state, const Job& job, sched::Assume assume) const;
@@ -80,6 +83,8 @@ class Checks {
   std::map<RequestId, JobId> requests_;    // on disk
   std::map<RequestId, JobId> told_;        // to clients
   std::set<JobId> ended_;                  // in history: jobs and tasks
+  std::set<AttemptKey> attempts_ended_;    // in history: those whose jobs went on
+  std::set<AttemptKey> stopped_;           // by a cancel that is on disk
   std::set<JobId> cancelled_;
   // What the controller's facts said, for dependencies.
   std::map<JobId, Instant> started_;

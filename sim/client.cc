@@ -46,6 +46,8 @@ void Client::act() {
   if (options_.admin) {
     if (random_.permille(200)) {
       change_accounting();
+    } else if (!options_.specs.reservations.empty() && random_.permille(750)) {
+      reserve();
     } else {
       drain();
     }
@@ -57,7 +59,16 @@ void Client::act() {
   }
   const Caller caller{options_.user, false};
   bool whole = false;
-  switch (random_.below(6)) {
+  switch (random_.below(9)) {
+    case 6:
+      ask(RequeueJobs{caller, some_jobs(whole)}, {});
+      break;
+    case 7:
+      ask(SuspendJobs{caller, some_jobs(whole)}, {});
+      break;
+    case 8:
+      ask(ContinueJobs{caller, some_jobs(whole)}, {});
+      break;
     case 0:
       ask(HoldJobs{caller, some_jobs(whole)}, {});
       break;
@@ -131,6 +142,34 @@ void Client::cancel() {
   ask(cancel, [this, ends, job](const Result<engine::Decision>& decision) {
     if (decision.ok() && ends && decision->matched > 0 && watch.cancelled) watch.cancelled(job);
   });
+}
+
+// Short windows that come once, so that everything comes to rest. Many are refused: jobs and other reservations are in
+// the way.
+void Client::reserve() {
+  const Caller caller{options_.user, true};
+  const std::string name = random_.pick(options_.specs.reservations);
+  if (random_.permille(200)) {
+    ask(RemoveReservation{caller, name, random_.permille(500)}, {});
+    return;
+  }
+  MakeReservation make;
+  make.caller = caller;
+  make.name = name;
+  make.create = random_.permille(700);
+  make.start = timeline_.now() + random_.duration(Duration{}, Duration::from_s(20));
+  make.duration = random_.duration(Duration::from_s(1), Duration::from_s(20));
+  if (random_.permille(300)) {
+    make.node_count = static_cast<std::uint32_t>(random_.between(1, options_.specs.nodes));
+  } else {
+    make.nodes = std::vector<std::string>{"n" + std::to_string(random_.between(1, options_.specs.nodes))};
+  }
+  make.maintenance = random_.permille(300);
+  make.users = *make.maintenance ? std::vector<std::string>{}
+                                 : std::vector<std::string>{"u" + std::to_string(random_.between(1, 3))};
+  make.accounts = std::vector<std::string>{};
+  make.ignore_jobs = random_.permille(500);
+  ask(make, {});
 }
 
 void Client::drain() {

@@ -60,6 +60,7 @@ class Client {
   void update();
   void drain();
   void change_accounting();
+  void reserve();
   JobSelector some_jobs(bool& whole_job);
 
   Timeline& timeline_;

@@ -123,7 +123,7 @@ std::vector<EndedJob> Controller::look_up_ended(const Dependency& dependency) co
         const auto position = array ? row.spec->array->position_of(target.task) : std::nullopt;
         meant = position && *position >= row.array_position && *position < row.array_position + row.count;
       }
-      if (!meant) continue;
+      if (!meant || row.requeued) continue;
       found = true;
       ended.completed = ended.completed && row.state == JobState::kCompleted;
       ended.start = std::max(ended.start, row.start_time);
@@ -152,7 +152,7 @@ void Controller::plan() {
   const sched::Plan plan = engine::plan(life_->state, options_.policy, options_.budget, wall_clock());
   ApplyPlan command = engine::apply_plan(life_->state, plan);
   const std::size_t effects_before = life_->open.effects.size();
-  if (!command.placements.empty() || !command.promises.empty()) {
+  if (!command.placements.empty() || !command.promises.empty() || !command.preemptions.empty()) {
     const Result<engine::Decision> applied = carry_out(std::move(command));
     if (!applied.ok()) {
       problem("a plan was refused: " + applied.error().message);
@@ -167,7 +167,8 @@ void Controller::plan() {
                   [](const Effect& effect) { return std::holds_alternative<DependencyMet>(effect); });
   life_->more_to_plan = !plan.complete || met;
   if (life_->more_to_plan) {
-    if (plan.placements.empty()) problem("a plan is neither complete nor does it start anything");
+    if (plan.placements.empty() && plan.preemptions.empty())
+      problem("a plan is neither complete nor does it start anything");
   } else if (watch.on_planned) {
     watch.on_planned(life_->state);
   }
@@ -254,6 +255,8 @@ void Controller::perform(const Effect& effect) {
     send(stop->node, ToNode{term, stop->order});
   } else if (const auto* limit = std::get_if<SendLimit>(&effect)) {
     send(limit->node, ToNode{term, limit->order});
+  } else if (const auto* suspend = std::get_if<SendSuspend>(&effect)) {
+    send(suspend->node, ToNode{term, suspend->order});
   } else if (const auto* acknowledge = std::get_if<AcknowledgeReport>(&effect)) {
     send(acknowledge->node, ToNode{term, Acknowledge{acknowledge->key}});
   }

@@ -25,7 +25,8 @@ struct Acknowledge {
 };
 struct ToNode {
   Term term;
-  std::variant<HeartbeatReply, Registered, RegisterAgain, Acknowledge, LaunchOrder, StopOrder, LimitOrder> body;
+  std::variant<HeartbeatReply, Registered, RegisterAgain, Acknowledge, LaunchOrder, StopOrder, LimitOrder, SuspendOrder>
+      body;
 };
 
 }  // namespace muster::sim

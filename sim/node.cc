@@ -133,8 +133,10 @@ void SimNode::begin(const std::shared_ptr<const LaunchOrder>& order) {
     return;
   }
   record.begun = true;
-  const std::uint64_t number = ++shepherd_numbers_;
-  shepherds_.emplace(key, Shepherd{.order = order, .number = number, .begun_at = timeline_.now()});
+  Shepherd begun;
+  begun.order = order;
+  begun.begun_at = timeline_.now();
+  shepherds_.emplace(key, std::move(begun));
   ++version_;
   if (watch.on_process) watch.on_process(*order);
   to_daemon(random_.duration(Duration{}, Duration::from_ms(5)),
@@ -143,7 +145,7 @@ void SimNode::begin(const std::shared_ptr<const LaunchOrder>& order) {
   // The first node's processes end by themselves; the other nodes hold their share until they are told to stop.
   auto [ran, outcome] = fate(seed_, key);
   end_within(ran, outcome, *order, time_limit_of(*order));
-  end_later(key, number, ran, outcome);
+  end_later(key, ran, outcome);
 }
 
 void SimNode::end_within(Duration& ran, Outcome& outcome, const LaunchOrder& order, Duration limit) {
@@ -160,12 +162,19 @@ void SimNode::do_effect(const agent::SetLimit& effect) {
   Shepherd& shepherd = it->second;
   auto [ran, outcome] = fate(seed_, effect.key);
   end_within(ran, outcome, *shepherd.order, effect.limit);
-  shepherd.number = ++shepherd_numbers_;  // what was to come does not
-  const Duration so_far = timeline_.now() - shepherd.begun_at;
-  end_later(effect.key, shepherd.number, ran > so_far ? ran - so_far : Duration::from_us(1), std::move(outcome));
+  shepherd.end_at = shepherd.begun_at + shepherd.stood_still + ran;
+  shepherd.end = outcome;
+  if (shepherd.suspended_at) return;  // the end comes when it goes on
+  end_later(effect.key, std::max(shepherd.end_at - timeline_.now(), Duration::from_us(1)), std::move(outcome));
 }
 
-void SimNode::end_later(AttemptKey key, std::uint64_t number, Duration delay, Outcome outcome) {
+// The newest end that was planned is the one that comes.
+void SimNode::end_later(AttemptKey key, Duration delay, Outcome outcome) {
+  Shepherd& planned = shepherds_.at(key);
+  const std::uint64_t number = ++shepherd_numbers_;
+  planned.number = number;
+  planned.end_at = timeline_.now() + delay;
+  planned.end = outcome;
   timeline_.after(delay, [this, key, number, outcome = std::move(outcome)] {
     const auto it = shepherds_.find(key);
     if (it == shepherds_.end() || it->second.number != number || it->second.dead) return;
@@ -247,13 +256,44 @@ void SimNode::do_effect(const agent::StopAttempt& effect) {
     if (random_.permille(200)) {
       outcome.cause = EndCause::kSignalled;
       outcome.signal = effect.signal;
-      end_later(effect.key, shepherd.number, Duration::from_ms(1), outcome);
+      if (!shepherd.stopping && !shepherd.suspended_at) end_later(effect.key, Duration::from_ms(1), outcome);
     }
     return;
   }
   if (shepherd.stopping) return;
   shepherd.stopping = true;
-  end_later(effect.key, shepherd.number, random_.duration(Duration::from_us(100), options_.grace), outcome);
+  resume(shepherd);
+  const Duration left = shepherd.end_at - timeline_.now();
+  if (effect.notice_signal != 0 && random_.permille(300)) {
+    // It saves what it has and gives up.
+    outcome.cause = EndCause::kExited;
+    outcome.exit_code = 85;
+    outcome.signal = 0;
+  }
+  const Duration stop = effect.notice + random_.duration(Duration::from_us(100), options_.grace);
+  if (stop < left) end_later(effect.key, stop, outcome);
+  if (stop >= left) end_later(effect.key, std::max(left, Duration{}), Outcome(shepherd.end));
+}
+
+void SimNode::resume(Shepherd& shepherd) {
+  if (!shepherd.suspended_at) return;
+  const Duration stood_still = timeline_.now() - *shepherd.suspended_at;
+  shepherd.stood_still = shepherd.stood_still + stood_still;
+  shepherd.end_at = shepherd.end_at + stood_still;
+  shepherd.suspended_at.reset();
+}
+
+void SimNode::do_effect(const agent::SuspendAttempt& effect) {
+  const auto it = shepherds_.find(effect.key);
+  if (it == shepherds_.end() || it->second.dead || it->second.stopping) return;
+  Shepherd& shepherd = it->second;
+  if (effect.suspend && !shepherd.suspended_at) {
+    shepherd.suspended_at = timeline_.now();
+    shepherd.number = ++shepherd_numbers_;  // the end that was planned does not come
+  } else if (!effect.suspend && shepherd.suspended_at) {
+    resume(shepherd);
+    end_later(effect.key, std::max(shepherd.end_at - timeline_.now(), Duration::from_us(1)), Outcome(shepherd.end));
+  }
 }
 
 void SimNode::do_effect(const agent::RecordEnd& effect) {
@@ -315,6 +355,8 @@ void SimNode::from_controller(const ToNode& message) {
     perform(agent::on_stop(daemon_->state, *stop));
   } else if (const auto* limit = std::get_if<LimitOrder>(&message.body)) {
     perform(agent::on_limit(daemon_->state, *limit));
+  } else if (const auto* suspend = std::get_if<SuspendOrder>(&message.body)) {
+    perform(agent::on_suspend(daemon_->state, *suspend));
   } else if (const auto* acknowledge = std::get_if<Acknowledge>(&message.body)) {
     perform(agent::on_acknowledged(daemon_->state, acknowledge->key));
   }

@@ -78,6 +78,11 @@ class SimNode {
     std::uint64_t number = 0;
     Instant begun_at;
     bool stopping = false;
+    std::optional<Instant> suspended_at;
+    Duration stood_still;  // before that
+    // How it ends if nothing else comes, and when.
+    Instant end_at;
+    Outcome end;
     bool dead = false;  // what ran under it is still there
   };
   struct Daemon {
@@ -88,6 +93,7 @@ class SimNode {
   void perform(const agent::AgentEffects& effects);
   void do_effect(const agent::StartAttempt& effect);
   void do_effect(const agent::StopAttempt& effect);
+  void do_effect(const agent::SuspendAttempt& effect);
   void do_effect(const agent::RecordEnd& effect);
   void do_effect(const agent::RecordTerm& effect) { term_on_disk_ = effect.term; }
   void do_effect(const agent::SendReport& effect);
@@ -95,9 +101,10 @@ class SimNode {
   void do_effect(const agent::NoteRefusal&) {}
   void do_effect(const agent::SetLimit& effect);
   void begin(const std::shared_ptr<const LaunchOrder>& order);
-  void end_later(AttemptKey key, std::uint64_t number, Duration delay, Outcome outcome);
   // By its time limit at the latest; other nodes than the first have no end of their own.
   static void end_within(Duration& ran, Outcome& outcome, const LaunchOrder& order, Duration limit);
+  void end_later(AttemptKey key, Duration delay, Outcome outcome);
+  void resume(Shepherd& shepherd);
   Outcome bury(AttemptKey key);                                 // empties the group of a dead shepherd
   void to_daemon(Duration delay, std::function<void()> event);  // unless it crashes meanwhile
   void recover_records();

@@ -129,9 +129,18 @@ JobSpec random_spec(Random& random, const SpecOptions& options) {
   if (random.permille(150)) spec.deadline = options.now + random.duration(Duration{}, Duration::from_s(150));
   if (random.permille(80)) spec.begin = options.now + random.duration(Duration{}, Duration::from_s(20));
   spec.hold = random.permille(80);
-  spec.requeue = random.permille(300);
+  spec.requeue = random.permille(500);
+  spec.requeue_given = random.permille(400);
   if (random.permille(200)) spec.array = random_array(random, options.array_tasks_max);
   if (random.permille(250)) draw_dependency(random, options, spec);
+  if (!options.licenses.empty() && random.permille(150)) {
+    const auto& [name, total] = *options.licenses.begin();
+    spec.licenses.push_back({name, random.between(1, random.permille(950) ? total : total + 1)});
+  }
+  if (!options.reservations.empty() && random.permille(60)) {
+    spec.reservation = random.pick(options.reservations);
+    spec.time_limit = Duration::from_s(static_cast<std::int64_t>(random.between(1, 8)));
+  }
   spec.work_dir = "/work";
   spec.submit_host = "login";
   spec.script_name = "job.sh";

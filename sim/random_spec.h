@@ -19,7 +19,9 @@ struct SpecOptions {
   Instant now;                  // --begin is drawn relative to it
   std::uint64_t array_tasks_max = 12;
   std::string user = "u1";
-  std::vector<JobId> jobs;  // that a dependency may name
+  std::vector<JobId> jobs;                // that a dependency may name
+  LicenseTotals licenses;                 // of the cluster
+  std::vector<std::string> reservations;  // names that may be there
 };
 JobSpec random_spec(Random& random, const SpecOptions& options);
 // What a user may come to change about a job, sensible or not.

@@ -35,6 +35,7 @@ std::string encode_state(const engine::State& state) {
   for (const auto& [name, qos] : state.accounts.all_qos()) wire::to_pb(qos, *part.add_qos());
   for (const UsageRecord& record : state.accounts.usage_records()) wire::to_pb(record, *part.add_usage());
   wire::to_pb(state.accounts.billing(), *part.mutable_billing());
+  for (const auto& [name, reservation] : state.reservations) wire::to_pb(reservation, *part.add_reservations());
   return part.SerializeAsString();
 }
 
@@ -80,6 +81,11 @@ Result<engine::State> decode_state(std::string_view bytes) {
   }
   MUSTER_ASSIGN(const BillingRules billing, wire::from_pb(part.billing()));
   state.accounts.load(billing);
+  for (const pb::Reservation& in : part.reservations()) {
+    MUSTER_ASSIGN(Reservation reservation, wire::from_pb(in));
+    std::string name = reservation.name;
+    state.reservations.emplace(std::move(name), std::move(reservation));
+  }
   engine::rebuild_indexes(state);
   return state;
 }

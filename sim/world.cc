@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/engine/dependency.h"
+#include "lib/base/text.h"
 #include "sim/checks.h"
 #include "sim/client.h"
 #include "sim/controller.h"
@@ -48,8 +49,14 @@ sched::Policy draw_policy(Random& random, std::uint32_t nodes) {
   }
   low.spread = random.permille(300);
   if (random.permille(500)) policy.sites = random_sites(random, nodes);
+  if (random.permille(600)) {
+    low.preempt_mode = static_cast<sched::PreemptMode>(random.between(1, 3));
+    if (random.permille(300)) low.preempt_grace = Duration::from_ms(static_cast<std::int64_t>(random.below(3'000)));
+    if (random.permille(300)) low.preempt_exempt = Duration::from_s(static_cast<std::int64_t>(random.below(5)));
+  }
   policy.queues = {batch, low};
   policy.default_queue = "batch";
+  if (random.permille(500)) policy.licenses = {{"seat", random.between(1, 3)}};
   // Longer than any client of a run goes on asking, and short enough to be seen.
   policy.request_memory = Duration::from_s(600);
   return policy;
@@ -162,6 +169,7 @@ class World {
   void make_clients() {
     loss_permille_ = random_.permille(500) ? random_.below(300) : 0;
     const std::uint64_t users = random_.between(1, 4);
+    const bool reserves = random_.permille(500);
     for (std::uint64_t i = 0; i <= users; ++i) {
       ClientOptions options;
       options.admin = i == users;
@@ -169,7 +177,9 @@ class World {
       options.specs.nodes = node_count_;
       options.specs.cores_max = cores_max_;
       options.specs.user = options.user;
-      if (options.admin) options.think_max = Duration::from_s(20);
+      options.specs.licenses = policy_.licenses;
+      if (reserves) options.specs.reservations = {"r1", "r2"};
+      if (options.admin) options.think_max = Duration::from_s(reserves ? 5 : 20);
       clients_.push_back(std::make_unique<Client>(
           timeline_, random_.fork(), options,
           [this](const Command& command, Client::Reply reply) { carry(command, std::move(reply)); }));
@@ -354,9 +364,14 @@ class World {
     Client& client = *clients_.back();
     client.ask(ResumeNodes{admin, names}, [this, &client, admin, all](const Result<engine::Decision>& resumed) {
       if (!resumed.ok()) checks_.fail("resume was refused: " + resumed.error().message);
-      client.ask(ReleaseJobs{admin, all}, [this](const Result<engine::Decision>& released) {
+      client.ask(ReleaseJobs{admin, all}, [this, &client, admin](const Result<engine::Decision>& released) {
         if (!released.ok()) checks_.fail("release was refused: " + released.error().message);
-        released_ = true;
+        JobSelector still;
+        still.states = {JobState::kSuspended};
+        client.ask(ContinueJobs{admin, still}, [this](const Result<engine::Decision>& continued) {
+          if (!continued.ok()) checks_.fail("continue was refused: " + continued.error().message);
+          released_ = true;
+        });
       });
     });
     const auto at_rest = [this, &client, admin] {
@@ -373,7 +388,10 @@ class World {
     JobSelector hopeless;
     for (const auto* records : {&controller_->state().jobs, &controller_->state().arrays}) {
       for (const auto& [id, job] : *records) {
-        if (engine::is_never_satisfied(job)) hopeless.items.push_back({id, false, {}});
+        const bool shut_out =
+            !job.is_active() &&
+            controller_->state().windows.access(*job.spec, controller_->wall_clock()) != sched::Windows::Access::kOk;
+        if (engine::is_never_satisfied(job) || shut_out) hopeless.items.push_back({id, false, {}});
       }
     }
     if (hopeless.items.empty()) return;
@@ -497,8 +515,12 @@ class World {
                f.outcome.detail;
       }
       std::string operator()(const StopRequested& f) const {
-        return "StopRequested " + of_(f.key) + " " + std::string(to_string(f.cause)) + " " + std::to_string(f.signal);
+        return "StopRequested " + of_(f.key) + " " + std::string(to_string(f.cause)) + " " + std::to_string(f.signal) +
+               (f.terms.room_for != JobId{} ? " for " + id_(f.terms.room_for) : "");
       }
+      std::string operator()(const JobRequeued& f) const { return "JobRequeued " + id_(f.job) + " " + f.reason; }
+      std::string operator()(const AttemptSuspended& f) const { return "AttemptSuspended " + of_(f.key); }
+      std::string operator()(const AttemptResumed& f) const { return "AttemptResumed " + of_(f.key); }
       std::string operator()(const JobEnded& f) const {
         return "JobEnded " + id_(f.job) + " " + std::string(to_string(f.state)) + " " + f.reason;
       }
@@ -526,6 +548,13 @@ class World {
       std::string operator()(const ArrayTasksReleased& f) const {
         return "ArrayTasksReleased " + id_(f.array) + ranges(f.positions);
       }
+      std::string operator()(const ReservationMade& f) const {
+        const Reservation& r = f.reservation;
+        return "ReservationMade " + r.name + " at " + std::to_string(r.start.us) + " for " +
+               std::to_string(r.duration.us) + " every " + std::to_string(r.every.us) + " nodes " +
+               fold_node_list(r.nodes) + (r.maintenance ? " maintenance" : "");
+      }
+      std::string operator()(const ReservationRemoved& f) const { return "ReservationRemoved " + f.name; }
       std::string operator()(const ArrayTasksEnded& f) const {
         return "ArrayTasksEnded " + id_(f.array) + " " + std::to_string(f.positions.begin) + "-" +
                std::to_string(f.positions.end);

@@ -198,6 +198,8 @@ AgentEffects on_stop(AgentState& state, const StopOrder& order) {
       // The shepherd is told as soon as it is there to be told (on_started).
       if (order.signal == 0) {
         attempt.stop = cause;
+        attempt.notice_signal = order.notice_signal;
+        attempt.notice = order.notice;
       } else {
         attempt.pending_signal = order.signal;
       }
@@ -207,8 +209,10 @@ AgentEffects on_stop(AgentState& state, const StopOrder& order) {
       if (order.signal == 0) {
         attempt.phase = AttemptPhase::kStopping;
         attempt.stop = cause;
+        attempt.notice_signal = order.notice_signal;
+        attempt.notice = order.notice;
       }
-      effects.push_back(StopAttempt{key, order.signal, cause});
+      effects.push_back(StopAttempt{key, order.signal, cause, order.notice_signal, order.notice});
       break;
     case AttemptPhase::kEnded:
       effects.push_back(SendReport{report_of(key, attempt)});
@@ -227,6 +231,24 @@ AgentEffects on_limit(AgentState& state, const LimitOrder& order) {
   if (it == state.attempts.end() || it->second.phase == AttemptPhase::kEnded) return effects;
   it->second.limit = order.time_limit;
   if (it->second.phase != AttemptPhase::kStarting) effects.push_back(SetLimit{order.key, order.time_limit});
+  return effects;
+}
+
+AgentEffects on_suspend(AgentState& state, const SuspendOrder& order) {
+  AgentEffects effects;
+  if (!hear_term(state, order.term, effects)) {
+    effects.push_back(NoteRefusal{order.key, "suspension by an older controller ignored"});
+    return effects;
+  }
+  auto it = state.attempts.find(order.key);
+  if (it == state.attempts.end() || it->second.phase == AttemptPhase::kEnded ||
+      order.number < it->second.suspend_number) {
+    return effects;
+  }
+  it->second.suspend_number = order.number;
+  it->second.suspended = order.suspend;
+  // What is still starting is told as soon as it is there to be told (on_started).
+  if (it->second.phase == AttemptPhase::kRunning) effects.push_back(SuspendAttempt{order.key, order.suspend});
   return effects;
 }
 
@@ -254,7 +276,9 @@ AgentEffects on_started(AgentState& state, AttemptKey key) {
   }
   if (attempt.stop != StopCause::kNone) {
     attempt.phase = AttemptPhase::kStopping;
-    effects.push_back(StopAttempt{key, 0, attempt.stop});
+    effects.push_back(StopAttempt{key, 0, attempt.stop, attempt.notice_signal, attempt.notice});
+  } else if (attempt.suspended) {
+    effects.push_back(SuspendAttempt{key, true});
   }
   return effects;
 }

@@ -53,6 +53,10 @@ struct AgentAttempt {
   StopCause stop = StopCause::kNone;  // the stop that was ordered, also while still starting
   std::int32_t pending_signal = 0;    // a signal to send as soon as it has started; 0: none
   std::optional<Duration> limit;      // the time limit that was ordered since the launch
+  std::int32_t notice_signal = 0;     // of the stop: this signal first ...
+  Duration notice;                    // ... and the stop so much later
+  bool suspended = false;             // as the newest order said
+  std::uint64_t suspend_number = 0;   // of that order; 0: none came to this life of the daemon
 };
 
 struct AgentState {
@@ -78,7 +82,15 @@ struct StopAttempt {
   AttemptKey key;
   std::int32_t signal = 0;
   StopCause cause = StopCause::kCancelled;
+  std::int32_t notice_signal = 0;  // as in StopOrder
+  Duration notice = {};
   friend bool operator==(const StopAttempt&, const StopAttempt&) = default;
+};
+// Tell the shepherd to let the attempt's processes stand still, or go on. May be ordered again.
+struct SuspendAttempt {
+  AttemptKey key;
+  bool suspend = false;
+  friend bool operator==(const SuspendAttempt&, const SuspendAttempt&) = default;
 };
 // Make "this attempt has ended so" durable before performing any later effect. The attempt may have no record yet (a
 // stop that came before its launch, a refused launch): after a restart the record is given to recover() as ended.
@@ -117,8 +129,8 @@ struct SetLimit {
   friend bool operator==(const SetLimit&, const SetLimit&) = default;
 };
 
-using AgentEffect =
-    std::variant<StartAttempt, StopAttempt, RecordEnd, RecordTerm, SendReport, ForgetAttempt, NoteRefusal, SetLimit>;
+using AgentEffect = std::variant<StartAttempt, StopAttempt, RecordEnd, RecordTerm, SendReport, ForgetAttempt,
+                                 NoteRefusal, SetLimit, SuspendAttempt>;
 using AgentEffects = std::vector<AgentEffect>;
 
 // ---- start of the daemon: recorded_term, recover() for every record on disk, and only then registration
@@ -153,6 +165,9 @@ AgentEffects on_launch_refused(AgentState& state, AttemptKey key, std::string re
 AgentEffects on_stop(AgentState& state, const StopOrder& order);
 // For an attempt that the node knows and that has not ended; else nothing.
 AgentEffects on_limit(AgentState& state, const LimitOrder& order);
+// An order with a lower number than one that came before says nothing any more. For an attempt that is not known or has
+// ended it does nothing: the controller repeats it when it hears that the attempt runs.
+AgentEffects on_suspend(AgentState& state, const SuspendOrder& order);
 // The controller has committed the end that we reported. Ignored for an attempt that has not ended.
 AgentEffects on_acknowledged(AgentState& state, AttemptKey key);
 

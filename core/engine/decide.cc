@@ -9,6 +9,8 @@
 #include "core/engine/engine.h"
 #include "core/engine/index.h"
 #include "core/engine/normalise.h"
+#include "core/engine/reservation.h"
+#include "core/engine/running.h"
 #include "core/engine/select.h"
 #include "core/engine/settle.h"
 #include "core/engine/update.h"
@@ -95,6 +97,17 @@ class Decide {
 
   Result<Decision> operator()(const HoldJobs& c) { return set_held(c.jobs, c.caller, true); }
   Result<Decision> operator()(const ReleaseJobs& c) { return set_held(c.jobs, c.caller, false); }
+
+  Result<Decision> operator()(const RequeueJobs& c) {
+    return order_running(c.jobs, c.caller, requeue_order, "is pending: there is nothing to requeue");
+  }
+  Result<Decision> operator()(const SuspendJobs& c) {
+    return order_running(c.jobs, c.caller, suspend_order,
+                         "is pending: only running jobs can be suspended, hold it with muster hold");
+  }
+  Result<Decision> operator()(const ContinueJobs& c) {
+    return order_running(c.jobs, c.caller, continue_order, "is not suspended: there is nothing to continue");
+  }
 
   Result<Decision> operator()(const DrainNodes& c) {
     return with_nodes(c.caller, c.nodes, [&](const Node& n) {
@@ -193,19 +206,26 @@ class Decide {
     if (!s_.requests_by_age.empty() && s_.requests_by_age.front().first < before) {
       fact(RequestsForgotten{before});
     }
+    if (std::string name = forgotten_reservation(s_, now_); !name.empty()) {
+      fact(ReservationRemoved{std::move(name)});
+    }
     settle_deadlines(s_, now_, d_);
     return done();
   }
 
   Result<Decision> operator()(const UpdateJobs& c) { return decide_update(s_, policy_, c, now_); }
+  Result<Decision> operator()(const MakeReservation& c) { return make_reservation(s_, policy_, c, now_); }
+  Result<Decision> operator()(const RemoveReservation& c) { return remove_reservation(s_, c, now_); }
 
   Result<Decision> operator()(const ApplyPlan& c) {
+    preempt(c);  // first: what starts may count on it
     sched::Draft draft(s_.ledger);
     sched::LimitBook limits(s_.accounts, now_);
+    PlacementRules rules(s_, policy_, now_);
     std::set<JobId> started;
     std::map<JobId, std::uint64_t> of_array;
     for (const Placement& p : c.placements) {
-      if (const char* why_not = check_placement(p, draft, limits, started, of_array)) {
+      if (const char* why_not = check_placement(p, draft, limits, rules, started, of_array)) {
         d_.notes.push_back("job " + std::to_string(p.job.value) + ": " + why_not);
         continue;
       }
@@ -218,10 +238,11 @@ class Decide {
       if (s_.accounts.has_limits()) {
         limits.start(*job->spec, sched::demand_of(p.shares, sched::given_limit(p, *job->spec)));
       }
+      rules.started(*job, p);
       started.insert(id);
       ++of_array[p.job];
       fact(AttemptStarted{.job = id,
-                          .attempt = Attempt{array != nullptr ? 1 : job->attempt.value + 1},
+                          .attempt = next_attempt(*job, p.position),
                           .shares = p.shares,
                           .time_limit = p.time_limit == job->spec->time_limit ? Duration{} : p.time_limit});
       ++d_.matched;
@@ -265,6 +286,47 @@ class Decide {
       return make_error(ErrorCode::kPermissionDenied, d_.notes.front());
     }
     return done();
+  }
+
+  // One order for all running jobs that are selected; those that wait are told of.
+  Result<Decision> order_running(const JobSelector& selector, const Caller& caller,
+                                 RunningOrder (*order)(const Job&, const Caller&), const char* why_not_waiting) {
+    std::set<JobId> told;
+    for (const Selected& sel : selected(selector, caller)) {
+      if (sel.array != nullptr) {
+        // Of an array that was named whole, the part that runs is meant.
+        if ((!sel.whole_array || sel.array->array_running == 0) && told.insert(sel.array->id).second) {
+          note_id(sel.array->id, why_not_waiting);
+        }
+        continue;
+      }
+      RunningOrder made = order(*sel.job, caller);
+      if (made.refusal != nullptr) {
+        note_id(sel.job->id, made.refusal);
+        continue;
+      }
+      if (made.fact) {
+        fact(std::move(*made.fact));
+      }
+      ++d_.matched;
+    }
+    return finish_selection();
+  }
+
+  void preempt(const ApplyPlan& c) {
+    std::set<JobId> stopped;
+    for (const Preemption& p : c.preemptions) {
+      if (!stopped.insert(p.victim.job).second) {
+        continue;
+      }
+      RunningOrder made = preempt_order(s_, policy_, p, now_);
+      if (made.fact) {
+        fact(std::move(*made.fact));
+        ++d_.matched;
+      } else {
+        note_id(p.victim.job, made.refusal);
+      }
+    }
   }
 
   Result<Decision> set_held(const JobSelector& selector, const Caller& caller, bool held) {
@@ -394,7 +456,8 @@ class Decide {
   }
 
   const char* check_placement(const Placement& p, const sched::Draft& draft, const sched::LimitBook& limits,
-                              const std::set<JobId>& started, const std::map<JobId, std::uint64_t>& of_array) const {
+                              const PlacementRules& rules, const std::set<JobId>& started,
+                              const std::map<JobId, std::uint64_t>& of_array) const {
     const Job* array = find_array(s_, p.job);
     const Job* job = array != nullptr ? array : find_job(s_, p.job);
     if (job == nullptr || job->is_active()) {
@@ -439,10 +502,11 @@ class Decide {
         return "what the plan gives it is not free any more";
       }
     }
-    if (s_.accounts.has_limits() && !limits.allows(*job->spec, sched::demand_of(p.shares, job->spec->time_limit))) {
+    if (s_.accounts.has_limits() &&
+        !limits.allows(*job->spec, sched::demand_of(p.shares, sched::given_limit(p, *job->spec)))) {
       return "a limit of its account, user or QOS is reached";
     }
-    return nullptr;
+    return rules.refusal(*job, p);
   }
 
   // The limit that a placement gives is one that the user accepts, and ends in time.

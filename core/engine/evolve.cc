@@ -6,6 +6,7 @@
 #include "core/engine/dependency.h"
 #include "core/engine/engine.h"
 #include "core/engine/index.h"
+#include "core/engine/running.h"
 
 namespace muster::engine {
 namespace {
@@ -141,8 +142,12 @@ class Evolve {
     task.priority = array.priority;
     task.array = array.id;
     task.array_position = position;
+    if (const RequeuedTask* before = find_requeued(array, position)) {
+      task.last_end = before->last_end;
+    }
     activate(task, f);
     unindex_job(s_, array);
+    std::erase_if(array.requeued, [position](const RequeuedTask& t) { return t.position == position; });
     remove_positions(array, {position, position + 1});
     array.promised_start = {};  // it was of the task that starts
     ++array.array_running;
@@ -182,12 +187,19 @@ class Evolve {
     if (f.signal != 0) {
       return;  // a signal to a running job changes nothing that the controller keeps
     }
-    with_attempt(f.key, [this, &f](const Job& job, Active& active) {
+    with_active(f.key, [&](Job& job) {
       unindex_deadline(s_, job);
-      active.stop = f.cause;
-      active.stop_by = f.by;
+      evolve_stop(s_, job, f, at_);
       index_deadline(s_, job);
     });
+  }
+
+  void operator()(const JobRequeued& f) { evolve_requeued(s_, f, at_); }
+  void operator()(const AttemptSuspended& f) {
+    with_active(f.key, [&](Job& job) { evolve_suspended(s_, job, true, at_); });
+  }
+  void operator()(const AttemptResumed& f) {
+    with_active(f.key, [&](Job& job) { evolve_suspended(s_, job, false, at_); });
   }
 
   void operator()(const JobEnded& f) {
@@ -236,6 +248,9 @@ class Evolve {
     const std::vector<PositionRange> gone = waiting_of(it->second, f.positions);
     unindex_job(s_, it->second);
     remove_positions(it->second, f.positions);
+    std::erase_if(it->second.requeued, [&f](const RequeuedTask& task) {
+      return f.positions.begin <= task.position && task.position < f.positions.end;
+    });
     index_job(s_, it->second);
     note_ends(it->second, gone, f.state);
     Dependents(s_, at_).positions_ended(f.array, gone, f.state);
@@ -311,6 +326,15 @@ class Evolve {
   void operator()(const QosSet& f) { s_.accounts.set(f.qos, s_.now); }
   void operator()(const QosRemoved& f) { s_.accounts.remove_qos(f.name, s_.now); }
   void operator()(const BillingConfigured& f) { s_.accounts.configure(f.rules, s_.now); }
+
+  void operator()(const ReservationMade& f) {
+    s_.reservations.insert_or_assign(f.reservation.name, f.reservation);
+    index_reservations(s_);
+  }
+  void operator()(const ReservationRemoved& f) {
+    s_.reservations.erase(f.name);
+    index_reservations(s_);
+  }
 
  private:
   template <typename Change>
@@ -395,6 +419,15 @@ class Evolve {
     if (index.value < s_.nodes.size()) {
       change(s_.nodes[index.value]);
       index_node(s_, s_.nodes[index.value]);
+    }
+  }
+
+  // The job of this attempt, if it runs.
+  template <typename Change>
+  void with_active(AttemptKey key, Change change) {
+    const auto it = s_.jobs.find(key.job);
+    if (it != s_.jobs.end() && it->second.attempt == key.attempt && it->second.is_active()) {
+      change(it->second);
     }
   }
 

@@ -10,6 +10,9 @@ void index_job(State& state, const Job& job);
 void unindex_job(State& state, const Job& job);
 // Gives back what an active job holds on one node, before its phase there becomes kEnded.
 void unindex_share(State& state, const Job& job, const Active& active, const NodeShare& share);
+// What it is stopped for; part of index_job() and unindex_job().
+void index_room(State& state, const Job& job, const Active& active);
+void unindex_room(State& state, const Job& job, const Active& active);
 // Its place among the jobs of its user and name; of a single job or an array record, from its submission to its end.
 void index_name(State& state, const Job& job);
 void unindex_name(State& state, const Job& job);
@@ -18,6 +21,9 @@ void index_deadline(State& state, const Job& job);
 void unindex_deadline(State& state, const Job& job);
 // (Re)places a node's entries.
 void index_node(State& state, const Node& node);
+
+// Makes the windows anew from the reservations.
+void index_reservations(State& state);
 
 // Positions of an array record.
 [[nodiscard]] bool is_waiting(const Job& array, std::uint64_t position);

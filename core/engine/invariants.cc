@@ -23,6 +23,7 @@ class Check {
       check_array(id, array);
     }
     check_nothing_twice();
+    check_reservations();
     check_indexes();
     return std::move(bad_);
   }
@@ -101,6 +102,8 @@ class Check {
     if (const auto* active = std::get_if<Active>(&job.phase)) {
       require(!active->nodes.empty(), job_text(job) + " runs nowhere");
       require(job.attempt.value > 0, job_text(job) + " runs as attempt 0");
+      require(active->stop != StopCause::kNone || active->terms == StopTerms{},
+              job_text(job) + " is not being stopped and has terms of a stop");
       require(std::any_of(active->nodes.begin(), active->nodes.end(),
                           [](const AttemptOnNode& on) { return on.phase != NodePhase::kEnded; }),
               job_text(job) + " has ended everywhere and is still there");
@@ -125,6 +128,12 @@ class Check {
     require(both(array.held_positions, array.waiting) == array.held_positions,
             job_text(array) + " holds tasks that do not wait");
     require(both(array.failed_positions, array.waiting).empty(), job_text(array) + ": a task failed and waits");
+    std::uint64_t next = 0;
+    for (const RequeuedTask& task : array.requeued) {
+      require(task.position >= next && is_waiting(array, task.position) && task.attempt.value > 0,
+              job_text(array) + ": a task that ran before and does not wait");
+      next = task.position + 1;
+    }
     std::uint64_t running = 0;
     std::uint64_t of_this_spec = 0;  // started since the array was changed last
     for (auto it = s_.jobs.lower_bound(id); it != s_.jobs.end() && it->second.array == id; ++it) {
@@ -138,6 +147,20 @@ class Check {
     require(limit == 0 || of_this_spec <= limit, job_text(array) + " runs more tasks than its limit");
     require(!waits_as_a_whole(array) || of_this_spec == 0,
             job_text(array) + " runs tasks before its dependency is met");
+  }
+
+  void check_reservations() {
+    for (auto a = s_.reservations.begin(); a != s_.reservations.end(); ++a) {
+      require(a->second.name == a->first, "reservation " + a->first + " is stored under another name");
+      for (auto b = std::next(a); b != s_.reservations.end(); ++b) {
+        const std::vector<std::string>& nodes = b->second.nodes;
+        const bool shared = std::any_of(a->second.nodes.begin(), a->second.nodes.end(), [&nodes](const auto& name) {
+          return std::find(nodes.begin(), nodes.end(), name) != nodes.end();
+        });
+        require(!shared || !windows_overlap(a->second, b->second),
+                "reservations " + a->first + " and " + b->first + " have a node at the same time");
+      }
+    }
   }
 
   // Rule 2: from the records alone, not from the ledger.
@@ -180,12 +203,15 @@ class Check {
     require(again.dependents == s_.dependents, "the index of dependent jobs is wrong");
     require(again.by_name == s_.by_name, "the index of jobs by name is wrong");
     require(again.jobs_on_node == s_.jobs_on_node, "the index of jobs on nodes is wrong");
+    require(again.making_room == s_.making_room, "the index of jobs that make room is wrong");
     require(again.node_by_name == s_.node_by_name, "the index of node names is wrong");
     require(again.waiting_tasks == s_.waiting_tasks, "the count of waiting tasks is wrong");
     require(again.active_jobs == s_.active_jobs, "the count of active jobs is wrong");
     require(again.accounts == s_.accounts, "the counts of accounts and QOS are wrong");
     require(again.ledger == s_.ledger, "the ledger is wrong");
     require(again.horizon == s_.horizon, "the horizon is wrong");
+    require(again.windows == s_.windows, "the index of reservations is wrong");
+    require(again.licenses == s_.licenses, "the index of licences is wrong");
     require(again.requests_by_age.size() == s_.requests_by_age.size(), "the index of requests is wrong");
   }
 

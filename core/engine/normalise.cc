@@ -9,6 +9,7 @@
 #include "core/engine/accounting.h"
 #include "core/engine/engine.h"
 #include "core/engine/place_request.h"
+#include "core/engine/reservation.h"
 #include "core/sched/place.h"
 #include "core/sched/queue_rules.h"
 #include "lib/base/text.h"
@@ -39,6 +40,10 @@ Status check_limits(const JobSpec& s) {
   MUSTER_TRY(limit("--mem", s.mem_per_node_mib, kMemMibMax));
   MUSTER_TRY(limit("--mem-per-cpu", s.mem_per_cpu_mib, kMemMibMax));
   MUSTER_TRY(limit("--mem-per-gpu", s.mem_per_gpu_mib, kMemMibMax));
+  if (s.warn_signal < 0 || s.warn_signal > kSignalMax || s.warn_before < Duration{}) {
+    return invalid_argument("--signal needs a signal from 1 to " + std::to_string(kSignalMax) +
+                            " and a time that is not negative");
+  }
   if (s.time_limit < Duration{}) {
     return invalid_argument("--time is negative: give a positive time");
   }
@@ -237,16 +242,23 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
   MUSTER_TRY(check_queue(queue, *spec, before));
   MUSTER_TRY(check_names(state, *spec));
   MUSTER_TRY(check_place_request(state, policy, *spec));
+  MUSTER_TRY(check_reservation_and_licenses(state, policy, *spec));
+  if (!spec->requeue_given && before == nullptr) {
+    spec->requeue = policy.requeue;
+  }
   if (spec->kind == JobKind::kBatch && spec->stdout_path.empty()) {
     spec->stdout_path = spec->array ? kDefaultArrayOutput : kDefaultOutput;
   }
-  const std::vector<std::string>& allowed = queue.nodes;
+  const std::vector<std::string> reserved =
+      spec->reservation.empty() ? std::vector<std::string>{} : state.windows.nodes_for(spec->reservation, queue.nodes);
+  const std::vector<std::string>& allowed = spec->reservation.empty() ? queue.nodes : reserved;
   if (!state.nodes.empty() && (before == nullptr || !sched::same_request(*before, *spec)) &&
       !sched::surely_fits_empty(state.ledger, *spec, sched::make_filter(state.ledger, *spec, allowed, policy.sites))) {
     const sched::PlaceResult r =
         sched::place(sched::Draft(state.ledger), *spec, allowed, sched::Assume::kAllEmpty, policy.sites);
     if (r.shares.empty()) {
-      return refused("the job can never run in queue " + spec->queue + ": it " + r.detail +
+      return refused("the job can never run in queue " + spec->queue +
+                     (spec->reservation.empty() ? "" : " and reservation " + spec->reservation) + ": it " + r.detail +
                      ": ask for less, or see `muster nodes`");
     }
   }

@@ -4,6 +4,7 @@
 
 #include "core/engine/dependency.h"
 #include "core/engine/engine.h"
+#include "core/engine/reservation.h"
 
 namespace muster::engine {
 namespace {
@@ -16,6 +17,8 @@ const Job& record_of(const State& state, JobId id) {
 // Far more than any pass needs.
 constexpr std::uint64_t kPatienceMax = std::uint64_t{1} << 20U;
 
+}  // namespace
+
 sched::Cluster cluster_of(const State& state) {
   return sched::Cluster{
       .ledger = state.ledger,
@@ -24,10 +27,13 @@ sched::Cluster cluster_of(const State& state) {
       .job = [&state](JobId id) -> const Job& { return record_of(state, id); },
       .promised = state.promised,
       .accounts = &state.accounts,
+      .windows = &state.windows,
+      .licenses = &state.licenses,
+      .running = &state.jobs_on_node,
+      .running_job = [&state](JobId id) -> const Job& { return state.jobs.at(id); },
+      .making_room = &state.making_room,
       .describe = [&state](const Job& job, const OpenDependency& open) { return engine::describe(state, job, open); }};
 }
-
-}  // namespace
 
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now) {
   if (state.pending.empty()) {
@@ -70,11 +76,15 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
   memory.released = state.ledger.released_count();
   memory.kept = !plan.kept.empty();
   memory.refused = std::move(plan.refused);
+  memory.licenses_released = state.licenses.released();
+  memory.windows_revision = state.windows.revision();
+  memory.windows_change = state.windows.next_change(pass->now());
   memory.promises.clear();
   for (const sched::Promise& p : plan.promises) {
     memory.promises.emplace(p.job, p);
   }
-  memory.stale = fresh && !memory.promises.empty();
+  memory.no_victims = plan.no_victims;
+  memory.stale = fresh && (!memory.promises.empty() || !memory.no_victims.empty());
   if (!fresh) {
     memory.made = now;
   }
@@ -87,6 +97,7 @@ constexpr Duration kPromiseStep = Duration::from_s(60);
 ApplyPlan apply_plan(const State& state, sched::Plan plan) {
   ApplyPlan command;
   command.placements = std::move(plan.placements);
+  command.preemptions = std::move(plan.preemptions);
   for (const sched::Promise& p : plan.promises) {
     const Instant before = record_of(state, p.job).promised_start;
     // The promise of an array was of the task that starts; the next one has its own.

@@ -1,6 +1,7 @@
 // react: the effects of facts, and what is owed to a node.
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <variant>
 
@@ -46,7 +47,25 @@ bool is_connected(const State& state, NodeIndex node) {
 }
 
 StopOrder stop_order(const State& state, const Job& job, StopCause cause, std::int32_t signal) {
-  return StopOrder{.key = {job.id, job.attempt}, .term = state.term, .cause = cause, .signal = signal};
+  // Nodes of the release before know no other reasons, and to a node it makes no difference.
+  const bool newer = cause == StopCause::kPreempted || cause == StopCause::kRequeued || cause == StopCause::kDeadline;
+  StopOrder order{.key = {job.id, job.attempt},
+                  .term = state.term,
+                  .cause = newer ? StopCause::kCancelled : cause,
+                  .signal = signal};
+  if (signal == 0) {
+    const StopTerms& terms = std::get<Active>(job.phase).terms;
+    order.notice_signal = terms.notice_signal;
+    order.notice = terms.notice;
+  }
+  return order;
+}
+
+SuspendOrder suspend_order(const State& state, const Job& job, const Suspension& suspension) {
+  return SuspendOrder{.key = {job.id, job.attempt},
+                      .term = state.term,
+                      .suspend = suspension.since.is_set(),
+                      .number = suspension.orders};
 }
 
 // When the last node of the attempt was done: by its own clock, but within what the controller knows for sure, so that
@@ -134,6 +153,8 @@ class React {
         active->stop == StopCause::kNone && is_connected(s_, f.node)) {
       out_.emplace_back(SendLimit{f.node, limit_order(s_, *job, *active)});
     }
+    // An order that came before its launch found nothing to obey it.
+    send_suspend(f.key, f.node);
   }
   void operator()(const AttemptEndedOnNode& f) { out_.emplace_back(AcknowledgeReport{f.node, f.key}); }
   void operator()(const StopRequested& f) {
@@ -159,10 +180,27 @@ class React {
       }
     }
   }
+  void operator()(const AttemptSuspended& f) { send_suspend(f.key, std::nullopt); }
+  void operator()(const AttemptResumed& f) { send_suspend(f.key, std::nullopt); }
   template <typename Other>
   void operator()(const Other& /*fact*/) {}
 
  private:
+  // To one node of the attempt, or to all.
+  void send_suspend(AttemptKey key, std::optional<NodeIndex> only) {
+    const Job* job = find_job(s_, key.job);
+    if (job == nullptr || !job->is_active() || job->attempt != key.attempt) {
+      return;
+    }
+    const auto& active = std::get<Active>(job->phase);
+    for (const AttemptOnNode& on : active.nodes) {
+      if (active.suspension.orders != 0 && on.phase != NodePhase::kEnded && (!only || *only == on.share.node) &&
+          is_connected(s_, on.share.node)) {
+        out_.emplace_back(SendSuspend{on.share.node, suspend_order(s_, *job, active.suspension)});
+      }
+    }
+  }
+
   const State& s_;
   Effects& out_;
 };
@@ -174,22 +212,52 @@ void record_job(const State& before, const JobEnded& f, Instant at, Effects& out
   }
 }
 
+// The attempt alone has ended.
+void record_attempt(const State& before, const JobRequeued& f, Instant at, Effects& out) {
+  const Job* job = find_job(before, f.job);
+  const auto* active = job == nullptr ? nullptr : std::get_if<Active>(&job->phase);
+  if (active == nullptr) {
+    return;
+  }
+  JobEnded end{.job = f.job, .state = f.state, .reason = f.reason};
+  if (const auto& outcome = active->nodes.front().outcome) {
+    end.exit_code = outcome->exit_code;
+    end.exit_signal = outcome->signal;
+  }
+  JobSummary summary = summary_of(before, *job, end, at);
+  summary.requeued = true;
+  out.emplace_back(RecordHistory{std::move(summary)});
+}
+
 void record_tasks(const State& before, const ArrayTasksEnded& f, Instant at, Effects& out) {
   const Job* array = find_array(before, f.array);
   if (array == nullptr) {
     return;
   }
   for (const PositionRange& r : array->waiting) {
-    const std::uint64_t begin = std::max(r.begin, f.positions.begin);
+    std::uint64_t begin = std::max(r.begin, f.positions.begin);
     const std::uint64_t end = std::min(r.end, f.positions.end);
-    if (begin < end) {
+    const auto record = [&](std::uint64_t upto, Attempt attempt) {
+      if (begin >= upto) {
+        return;
+      }
       JobEnded ended{.job = JobId{f.array.value + begin}, .state = f.state, .reason = f.reason};
       JobSummary s = summary_of(before, *array, ended, at);
       s.id = ended.job;
       s.array_position = begin;
-      s.count = end - begin;
+      s.count = upto - begin;
+      s.attempt = attempt;
       out.emplace_back(RecordHistory{std::move(s)});
+      begin = upto;
+    };
+    // Those that ran before have rows of their own.
+    for (const RequeuedTask& task : array->requeued) {
+      if (begin <= task.position && task.position < end) {
+        record(task.position, {});
+        record(task.position + 1, task.attempt);
+      }
     }
+    record(end, {});
   }
 }
 
@@ -232,6 +300,9 @@ void apply(State& state, const Fact& fact, Effects& effects) {
   for (const JobId id : dependents_of(state, fact)) {
     dependents.emplace_back(id, kept_back(state, id));
   }
+  if (const auto* requeued = std::get_if<JobRequeued>(&fact.body)) {
+    record_attempt(state, *requeued, fact.at, effects);
+  }
   const bool was_there = array != JobId{} && find_array(state, array) != nullptr;
   evolve(state, fact);
   std::visit(React(state, effects), fact.body);
@@ -251,6 +322,9 @@ Effects outstanding(const State& state, NodeIndex node) {
       const AttemptOnNode& on = active.nodes[i];
       if (on.share.node != node || on.phase == NodePhase::kEnded) {
         continue;
+      }
+      if (active.stop == StopCause::kNone && active.suspension.orders != 0 && on.phase == NodePhase::kStarted) {
+        out.emplace_back(SendSuspend{node, suspend_order(state, job, active.suspension)});
       }
       if (active.stop != StopCause::kNone) {
         out.emplace_back(SendStop{node, stop_order(state, job, active.stop, 0)});

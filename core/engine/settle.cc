@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/engine/running.h"
+
 namespace muster::engine {
 namespace {
 
@@ -59,6 +61,11 @@ JobEnded job_end(const State& state, JobId job, const Active& active) {
     // It was to end, and it did: how is no failure of the job.
     end.state = JobState::kCancelled;
     end.reason = "Cancelled: " + (active.stop_by.empty() ? "" : "by " + active.stop_by + "; ") + node + ": " + o.detail;
+    return end;
+  }
+  if (active.stop == StopCause::kPreempted && ended_by_stop(active, o)) {
+    end.state = JobState::kPreempted;
+    end.reason = preempted_reason(active);
     return end;
   }
   switch (o.cause) {
@@ -186,7 +193,11 @@ void Settlement::ended(NodeIndex node, AttemptKey key, Active& active, const Out
   }
   fact(AttemptEndedOnNode{key, node, outcome});
   if (all) {
-    d_.facts.push_back(Fact{now_, job_end(s_, key.job, active)});
+    if (auto requeued = requeue_at_end(*find_job(s_, key.job), active)) {
+      fact(std::move(*requeued));
+    } else {
+      d_.facts.push_back(Fact{now_, job_end(s_, key.job, active)});
+    }
     touched_.erase(key.job);
     ended_.insert(key.job);
     return;

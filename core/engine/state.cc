@@ -82,9 +82,6 @@ bool belongs_to_pending(const Job& job) {
   return !job.is_active();
 }
 
-Instant believed_end(const Active& active) {
-  return sched::end_of(active.start_time, active.time_limit);
-}
 // Whether what happens to the job of this term may change it.
 bool is_watched(const OpenDependency& open) {
   return open.kind == DependencyKind::kAfterCorr ? !open.corr_waits.empty()
@@ -127,6 +124,22 @@ void unindex_name(State& state, const Job& job) {
   }
 }
 
+void index_room(State& state, const Job& job, const Active& active) {
+  if (active.terms.room_for != JobId{}) {
+    state.making_room[active.terms.room_for].insert(job.id);
+  }
+}
+
+void unindex_room(State& state, const Job& job, const Active& active) {
+  const auto room = state.making_room.find(active.terms.room_for);
+  if (room != state.making_room.end()) {
+    room->second.erase(job.id);
+    if (room->second.empty()) {
+      state.making_room.erase(room);
+    }
+  }
+}
+
 void index_job(State& state, const Job& job) {
   for (const OpenDependency& open : job.open) {
     if (is_watched(open)) {
@@ -146,16 +159,18 @@ void index_job(State& state, const Job& job) {
     state.accounts.add_pending(*job.spec, waiting);
   } else if (const auto* active = std::get_if<Active>(&job.phase)) {
     ++state.active_jobs;
+    index_room(state, job, *active);
     std::vector<const NodeShare*> held;
+    state.licenses.hold(job.spec->licenses, sched::believed_end(*active));
     for (const AttemptOnNode& on : active->nodes) {
       if (on.phase != NodePhase::kEnded) {
         state.ledger.take(on.share);
-        state.horizon.hold(on.share, believed_end(*active));
+        state.horizon.hold(on.share, sched::believed_end(*active));
         state.jobs_on_node[on.share.node.value].insert(job.id);
         held.push_back(&on.share);
       }
     }
-    state.accounts.add_running(job.id, *job.spec, held, believed_end(*active), state.now);
+    state.accounts.add_running(job.id, *job.spec, held, sched::believed_end(*active), state.now);
   } else {
     ++state.waiting_tasks;
     state.accounts.add_pending(*job.spec, 1);
@@ -164,9 +179,9 @@ void index_job(State& state, const Job& job) {
 
 void unindex_share(State& state, const Job& job, const Active& active, const NodeShare& share) {
   state.ledger.give_back(share);
-  state.horizon.release(share, believed_end(active));
+  state.horizon.release(share, sched::believed_end(active));
   state.jobs_on_node[share.node.value].erase(job.id);
-  state.accounts.give_back(job.id, *job.spec, share, believed_end(active), state.now);
+  state.accounts.give_back(job.id, *job.spec, share, sched::believed_end(active), state.now);
 }
 
 void unindex_job(State& state, const Job& job) {
@@ -189,23 +204,31 @@ void unindex_job(State& state, const Job& job) {
     state.accounts.remove_pending(*job.spec, waiting);
   } else if (const auto* active = std::get_if<Active>(&job.phase)) {
     --state.active_jobs;
+    state.licenses.release(job.spec->licenses, sched::believed_end(*active));
+    unindex_room(state, job, *active);
     for (const AttemptOnNode& on : active->nodes) {
       if (on.phase != NodePhase::kEnded) {
         unindex_share(state, job, *active, on.share);
       }
     }
-    state.accounts.remove_running(job.id, *job.spec, believed_end(*active));
+    state.accounts.remove_running(job.id, *job.spec, sched::believed_end(*active));
   } else {
     --state.waiting_tasks;
     state.accounts.remove_pending(*job.spec, 1);
   }
 }
 
+void index_reservations(State& state) {
+  state.windows.rebuild(state.reservations, state.node_by_name);
+}
+
 void index_node(State& state, const Node& node) {
   if (state.jobs_on_node.size() <= node.index.value) {
     state.jobs_on_node.resize(node.index.value + 1);
   }
-  state.node_by_name.insert_or_assign(node.name, node.index);
+  if (state.node_by_name.insert_or_assign(node.name, node.index).second && !state.reservations.empty()) {
+    index_reservations(state);  // it may be on a list
+  }
   state.ledger.set_hardware(node.index, node.name, node.hardware);
   state.ledger.set_features(node.index, node.features);
   state.ledger.set_usable(node.index, node.contact == Contact::kConnected && !node.drained);
@@ -219,15 +242,18 @@ void rebuild_indexes(State& state) {
   state.dependents.clear();
   state.by_name.clear();
   state.jobs_on_node.clear();
+  state.making_room.clear();
   state.node_by_name.clear();
   state.ledger = {};
   state.horizon = {};
+  state.licenses = {};
   state.waiting_tasks = 0;
   state.active_jobs = 0;
   state.accounts.begin_rebuild();
   for (const Node& node : state.nodes) {
     index_node(state, node);
   }
+  index_reservations(state);
   for (const auto& [id, job] : state.arrays) {
     index_job(state, job);
     index_name(state, job);

@@ -15,8 +15,10 @@
 #include "core/sched/accounts.h"
 #include "core/sched/horizon.h"
 #include "core/sched/ledger.h"
+#include "core/sched/licenses.h"
 #include "core/sched/pending.h"
 #include "core/sched/promise.h"
+#include "core/sched/windows.h"
 #include "lib/model/fact.h"
 #include "lib/model/job.h"
 
@@ -55,7 +57,8 @@ struct State {
   // Keys of the configuration that were changed at run time, with their values ("queue.main.priority"); "queue.NAME" for a
   // queue that was made at run time.
   std::map<std::string, std::string> settings;
-  sched::Accounts accounts;  // records, and the counts of jobs that follow from the above
+  sched::Accounts accounts;                         // records, and the counts of jobs that follow from the above
+  std::map<std::string, Reservation> reservations;  // by name
 
   // Indexes: derived from the above.
   std::deque<std::pair<Instant, RequestId>> requests_by_age;
@@ -68,9 +71,13 @@ struct State {
   // Single jobs and array records by user and name, for singletons.
   std::map<std::pair<std::string, std::string>, std::set<JobId>> by_name;
   std::vector<std::set<JobId>> jobs_on_node;  // active jobs, by node index
+  // Jobs that are being stopped to make room for the one with this id, which waits or did.
+  std::map<JobId, std::set<JobId>> making_room;
   std::map<std::string, NodeIndex, std::less<>> node_by_name;
   sched::Ledger ledger;
   sched::Horizon horizon;
+  sched::Windows windows;           // of `reservations`
+  sched::LicenseHolds licenses;     // of active jobs
   std::uint64_t waiting_tasks = 0;  // pending single jobs and waiting positions of arrays
   std::uint64_t active_jobs = 0;
 

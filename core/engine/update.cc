@@ -12,6 +12,7 @@
 #include "core/engine/index.h"
 #include "core/engine/normalise.h"
 #include "core/engine/select.h"
+#include "core/sched/horizon.h"
 #include "core/sched/span.h"
 #include "lib/base/text.h"
 
@@ -295,7 +296,7 @@ class Update {
     if (active.stop != StopCause::kNone) {
       return make_error(ErrorCode::kRefused, "is being stopped: its time limit does not matter any more");
     }
-    const Duration ran = now_ - active.start_time;
+    const Duration ran = sched::ran_for(active, now_);
     if (limit <= ran) {
       return make_error(ErrorCode::kRefused, "has run for " + format_duration(Duration::from_s(ran.seconds())) +
                                                  ": give a --time above that, or cancel it");
@@ -317,8 +318,10 @@ class Update {
   // What others were told about the end of this job.
   void remark_on_raise(const Job& job, const Active& active, Duration limit) {
     const std::string name = "job " + id_text(job.id) + ": ";
-    const Instant before = sched::end_of(active.start_time, active.time_limit);
-    const Instant after = sched::end_of(active.start_time, limit);
+    Active raised = active;
+    raised.time_limit = limit;
+    const Instant before = sched::believed_end(active);
+    const Instant after = sched::believed_end(raised);
     std::string delayed;
     std::size_t n = 0;
     for (const auto& [id, promise] : s_.promised) {

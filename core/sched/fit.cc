@@ -75,7 +75,7 @@ Offer offer_at(const Timeline& timeline, const JobSpec& spec, std::uint32_t rank
   const Draft& draft = timeline.draft();
   const NodeIndex index = draft.order()[rank];
   timeline.look();
-  return make_offer(draft, spec, index, timeline.free(index, start, until));
+  return make_offer(draft, spec, index, timeline.free(index, start, until, spec.reservation));
 }
 
 // Of a bucket's nodes, which are equally free: first those whose leaf of the network has the fewest of them, so that
@@ -278,8 +278,11 @@ struct Change {
 };
 
 // The instants at which what a node offers for the length of the job may change, ascending: when something becomes free,
-// and when the job's end would reach into something that is held.
-std::vector<Instant> instants_of(const Timeline& timeline, NodeIndex node, Duration limit, Instant not_before) {
+// and when the job's end would reach into something that is held; where windows of reservations begin and end, up to
+// `windows_until`.
+std::vector<Instant> instants_of(const Timeline& timeline, NodeIndex node, const JobSpec& spec, Instant not_before,
+                                 Instant windows_until) {
+  const Duration limit = spec.time_limit;
   std::vector<Instant> out = {not_before};
   const bool grows = timeline.only_grows(node);
   for (const Timeline::Step& step : timeline.steps(node)) {
@@ -293,14 +296,17 @@ std::vector<Instant> instants_of(const Timeline& timeline, NodeIndex node, Durat
       }
     }
   }
+  if (timeline.has_windows(node, spec.reservation)) {
+    timeline.windows()->changes(node, not_before, windows_until, limit, out);
+  }
   std::sort(out.begin(), out.end());
   out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
 
 // The earliest start on one node. Walks its steps once: `from` moves behind each step that is too small.
-std::optional<Instant> earliest_on(const Timeline& timeline, NodeIndex node, const Amount& need, Duration limit,
-                                   Instant not_before) {
+std::optional<Instant> earliest_outside_windows(const Timeline& timeline, NodeIndex node, const Amount& need,
+                                                Duration limit, Instant not_before) {
   Instant from = not_before;
   bool open = false;  // whether `from` begins a stretch that has been large enough up to here
   const std::vector<Timeline::Step>& steps = timeline.steps(node);
@@ -324,6 +330,24 @@ std::optional<Instant> earliest_on(const Timeline& timeline, NodeIndex node, con
   return open ? std::optional(from) : std::nullopt;
 }
 
+std::optional<Instant> earliest_on(const Timeline& timeline, NodeIndex node, const Amount& need, const JobSpec& spec,
+                                   Instant not_before) {
+  const Duration limit = spec.time_limit;
+  if (!timeline.has_windows(node, spec.reservation)) {
+    return earliest_outside_windows(timeline, node, need, limit, not_before);
+  }
+  // What is free and what the windows allow move the start on in turn.
+  std::optional<Instant> at = not_before;
+  while (true) {
+    at = timeline.windows()->next_start(node, *at, limit, spec.reservation);
+    const auto free = at ? earliest_outside_windows(timeline, node, need, limit, *at) : std::nullopt;
+    if (!free || *free == *at) {
+      return free;
+    }
+    at = free;
+  }
+}
+
 std::optional<Spot> earliest_on_one_node(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
                                          Instant not_before) {
   std::optional<Spot> best;
@@ -338,7 +362,7 @@ std::optional<Spot> earliest_on_one_node(const Timeline& timeline, const JobSpec
     if (!n.all.covers(need)) {
       continue;
     }
-    const auto at = earliest_on(timeline, index, need, spec.time_limit, not_before);
+    const auto at = earliest_on(timeline, index, need, spec, not_before);
     if (at && (!best || *at < best->start)) {
       best = Spot{.start = *at, .slots = {Slot{.node = index, .amount = need, .tasks = spec.ntasks}}};
       if (*at == not_before) {
@@ -553,17 +577,37 @@ class Suited {
   std::vector<std::int64_t> leaf_tasks_;
 };
 
+// Behind this instant only windows that recur change what the nodes offer, and two of the longest periods show all that
+// they do.
+Instant windows_end(const Timeline& timeline, const NodeFilter& filter, Instant not_before) {
+  if (timeline.windows() == nullptr) {
+    return not_before;
+  }
+  const Draft& draft = timeline.draft();
+  Instant last = std::max(not_before, timeline.windows()->regular_from());
+  each_rank(allowed_ranks(draft, filter), [&](std::uint32_t rank) {
+    const NodeIndex index = draft.order()[rank];
+    if (draft.node(index.value).usable) {
+      last = std::max(last, timeline.steps(index).back().from);
+    }
+    return false;
+  });
+  const Duration period = timeline.windows()->longest_period();
+  return end_of(end_of(last, period), period);
+}
+
 std::vector<Change> changes_on(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
                                Instant not_before) {
   const Draft& draft = timeline.draft();
   std::vector<Change> changes;
+  const Instant windows_until = windows_end(timeline, filter, not_before);
   each_rank(allowed_ranks(draft, filter), [&](std::uint32_t rank) {
     const NodeIndex index = draft.order()[rank];
     const NodeCapacity& n = draft.node(index.value);
     timeline.look();
     if (n.usable && tasks_that_fit(spec, n, n.all) != 0) {
-      for (const Instant at : instants_of(timeline, index, spec.time_limit, not_before)) {
-        const Amount free = timeline.free(index, at, end_of(at, spec.time_limit));
+      for (const Instant at : instants_of(timeline, index, spec, not_before, windows_until)) {
+        const Amount free = timeline.free(index, at, end_of(at, spec.time_limit), spec.reservation);
         const std::uint32_t capacity = tasks_that_fit(spec, n, free);
         const std::int64_t gpus = capacity == 0 || spec.gpus == 0 ? 0 : gpus_that_fit(spec, free);
         changes.push_back(Change{at, index, capacity, gpus});
@@ -669,6 +713,9 @@ std::optional<Spot> earliest_of_one_rule(const Timeline& timeline, const JobSpec
 }  // namespace
 
 std::vector<Slot> fit_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter, bool any_switches) {
+  if (!timeline.licenses().covers(spec.licenses, timeline.now(), end_of(timeline.now(), spec.time_limit))) {
+    return {};
+  }
   if (filter.choices.empty()) {
     return filter.binds() ? fit_together_now(timeline, spec, filter, any_switches)
                           : fit_freely_now(timeline, spec, filter);
@@ -685,15 +732,18 @@ std::vector<Slot> fit_now(const Timeline& timeline, const JobSpec& spec, const N
   return {};
 }
 
-std::optional<Spot> earliest_fit(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
-                                 Instant not_before, Instant lapse) {
+namespace {
+
+// Without regard to licences.
+std::optional<Spot> earliest_on_nodes(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
+                                      Instant not_before, Instant lapse) {
   std::optional<Spot> best;
   if (!filter.choices.empty()) {
     for (const IndexSet& choice : filter.choices) {
       NodeFilter one = filter;
       one.choices.clear();
       one.narrow(choice);
-      keep_earlier(best, earliest_fit(timeline, spec, one, not_before, lapse));
+      keep_earlier(best, earliest_on_nodes(timeline, spec, one, not_before, lapse));
     }
     return best;
   }
@@ -706,6 +756,25 @@ std::optional<Spot> earliest_fit(const Timeline& timeline, const JobSpec& spec, 
     keep_earlier(best, earliest_of_one_rule(timeline, spec, filter, lapse, true));
   }
   return best;
+}
+
+}  // namespace
+
+std::optional<Spot> earliest_fit(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
+                                 Instant not_before, Instant lapse) {
+  if (spec.licenses.empty()) {
+    return earliest_on_nodes(timeline, spec, filter, not_before, lapse);
+  }
+  // Nodes and licences move the start on in turn; each time by a step of theirs, of which there are finitely many.
+  std::optional<Instant> at = not_before;
+  while (true) {
+    at = timeline.licenses().earliest(spec.licenses, spec.time_limit, *at);
+    std::optional<Spot> spot = at ? earliest_on_nodes(timeline, spec, filter, *at, lapse) : std::nullopt;
+    if (!spot || timeline.licenses().covers(spec.licenses, spot->start, end_of(spot->start, spec.time_limit))) {
+      return spot;
+    }
+    at = spot->start;
+  }
 }
 
 std::vector<Slot> choose_suitable(std::vector<Offer> offers, const JobSpec& spec, const NodeFilter& filter,

@@ -78,4 +78,19 @@ Instant end_of(Instant start, Duration limit) {
   return limit.is_infinite() || start.us > INT64_MAX / 2 - limit.us ? Instant{INT64_MAX / 2} : start + limit;
 }
 
+Duration ran_for(const Active& active, Instant now) {
+  const Instant until = active.suspension.since.is_set() ? active.suspension.since : now;
+  return std::max(Duration{}, until - active.start_time - active.suspension.earlier);
+}
+
+Instant believed_end(const Active& active) {
+  const Instant limit = active.suspension.since.is_set()
+                            ? end_of(active.start_time, Duration::infinite())  // nobody knows when it goes on
+                            : end_of(end_of(active.start_time, active.suspension.earlier), active.time_limit);
+  if (active.stop == StopCause::kNone || !active.stop_time.is_set()) {
+    return limit;
+  }
+  return std::min(limit, end_of(active.stop_time, active.terms.notice));
+}
+
 }  // namespace muster::sched

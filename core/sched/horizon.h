@@ -7,6 +7,7 @@
 
 #include "lib/base/time.h"
 #include "lib/model/hardware.h"
+#include "lib/model/job.h"
 
 namespace muster::sched {
 
@@ -50,5 +51,12 @@ class Horizon {
 
 // The end of a span that may have no limit, without overflow.
 [[nodiscard]] Instant end_of(Instant start, Duration limit);
+
+// How long the attempt has run, without the time in which it stood still.
+[[nodiscard]] Duration ran_for(const Active& active, Instant now);
+
+// When what the attempt holds is believed to become free: at the end of its time limit, which stands still while it is
+// suspended; or soon, when it was told to stop.
+[[nodiscard]] Instant believed_end(const Active& active);
 
 }  // namespace muster::sched

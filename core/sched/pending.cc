@@ -18,7 +18,7 @@ auto numbers(const JobSpec& s) {
   return std::tuple_cat(sizes(s), std::tie(s.nice, s.uid, s.begin.us));
 }
 auto texts(const JobSpec& s) {
-  return std::tie(s.queue, s.user, s.account, s.qos, s.nodelist, s.exclude, s.constraint);
+  return std::tie(s.queue, s.user, s.account, s.qos, s.nodelist, s.exclude, s.constraint, s.reservation, s.licenses);
 }
 
 }  // namespace
@@ -36,7 +36,8 @@ bool PlaceLess::operator()(const JobSpec* a, const JobSpec* b) const {
   const auto x = sizes(*a);
   const auto y = sizes(*b);
   return x != y ? x < y
-                : std::tie(a->nodelist, a->exclude, a->constraint) < std::tie(b->nodelist, b->exclude, b->constraint);
+                : std::tie(a->nodelist, a->exclude, a->constraint, a->reservation, a->licenses) <
+                      std::tie(b->nodelist, b->exclude, b->constraint, b->reservation, b->licenses);
 }
 
 bool same_request(const JobSpec& a, const JobSpec& b) {

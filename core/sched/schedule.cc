@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/sched/place.h"
+#include "core/sched/preempt.h"
 #include "core/sched/queue_rules.h"
 #include "core/sched/request.h"
 #include "core/sched/span.h"
@@ -121,14 +122,13 @@ class Cursor {
 class Line {
  public:
   struct Place {
-    std::int64_t queue_priority = 0;
+    Standing standing;
     std::int64_t key = 0;  // more is earlier
     PendingEntry entry;
     std::size_t cursor = 0;
     // Of a heap whose top is the largest.
     friend bool operator<(const Place& a, const Place& b) {
-      return std::tie(a.queue_priority, a.key, b.entry, b.cursor) <
-             std::tie(b.queue_priority, b.key, a.entry, a.cursor);
+      return std::tie(a.standing, a.key, b.entry, b.cursor) < std::tie(b.standing, b.key, a.entry, a.cursor);
     }
   };
   void push(Place place) { heap_.push(place); }
@@ -162,6 +162,14 @@ std::int64_t gap_points(const JobSpec& spec, Instant since, const Order& order, 
   return 0;
 }
 
+bool may_use_reservation(const Cluster& cluster, const JobSpec& spec, Instant now) {
+  return spec.reservation.empty() ||
+         (cluster.windows != nullptr && cluster.windows->access(spec, now) == Windows::Access::kOk);
+}
+
+// Jobs of a pass that are promised a start beyond the usual number, because they wait for what is being preempted alone.
+constexpr std::size_t kPreemptorsMax = 16;
+
 class Pass {
  public:
   Pass(const Cluster& cluster, const Policy& policy, const Order& order, WorkBudget budget, Instant now)
@@ -170,9 +178,10 @@ class Pass {
         order_(order),
         budget_(budget),
         now_(now),
-        timeline_(cluster.ledger, cluster.horizon, now),
+        timeline_(timeline_of(cluster, policy, now)),
+        rules_(preempt_rules(cluster.accounts)),
+        preemptor_(cluster, policy, rules_, now),
         group_(cluster.pending.groups().begin()),
-        promises_given_(policy.queues.size()),
         claims_(policy.queues.size()) {
     if (cluster.accounts != nullptr && cluster.accounts->has_limits()) {
       limits_.emplace(*cluster.accounts, now);
@@ -234,7 +243,11 @@ class Pass {
       // To the next second: many passes then ask for one look.
       look_again_at(Instant::from_s(limits_->retry_at()->seconds() + 1));
     }
-    plan_.complete = !out_of_budget_ && (plan_.placements.empty() || cluster_.ledger.order().size() <= 1);
+    if (preemptor_.look_again().is_set()) {
+      look_again_at(preemptor_.look_again());
+    }
+    plan_.complete = !out_of_budget_ && plan_.preemptions.empty() &&
+                     (plan_.placements.empty() || cluster_.ledger.order().size() <= 1);
     return std::move(plan_);
   }
 
@@ -316,7 +329,8 @@ class Pass {
     }
     const auto& [spec, group] = *group_++;
     const QueuePolicy* queue = queue_named(spec->queue);
-    if (queue == nullptr || !queue->starts || spec->begin > now_ || refusal_of(*queue, *spec)) {
+    if (queue == nullptr || !queue->starts || spec->begin > now_ || refusal_of(*queue, *spec) ||
+        !may_use_reservation(cluster_, *spec, now_)) {
       return true;
     }
     Cursor cursor(cluster_, spec, group, static_cast<std::size_t>(queue - policy_.queues.data()));
@@ -370,6 +384,7 @@ class Pass {
   }
 
   const QueuePolicy& queue_of(const Cursor& c) const { return policy_.queues[c.queue()]; }
+  Standing standing(const Cursor& c) const { return standing_of(rules_, queue_of(c), c.spec().qos); }
 
   // Whether what the last pass refused can be told from what nothing since could have made fit.
   void prepare_recall() {
@@ -382,6 +397,10 @@ class Pass {
         return;
       }
     }
+    if (windows_changed(*memory)) {
+      return;
+    }
+    licenses_came_ = cluster_.licenses != nullptr && cluster_.licenses->released() != memory->licenses_released;
     // More than this many are looked at no faster than everything is.
     constexpr std::size_t kNodesMax = 64;
     auto released = cluster_.ledger.released_since(memory->released);
@@ -395,7 +414,8 @@ class Pass {
   // Marks a request that the last pass refused and that nothing since could have made fit.
   void recall(std::size_t i) {
     Cursor& c = cursors_[i];
-    if (!recalls_ || c.spec().switches != 0) {  // a limit of switches may have lapsed
+    // A limit of switches may have lapsed, and licences be back.
+    if (!recalls_ || c.spec().switches != 0 || (licenses_came_ && !c.spec().licenses.empty())) {
       return;
     }
     const std::vector<JobSpecPtr>& refused = cluster_.remembered->refused;
@@ -419,6 +439,15 @@ class Pass {
     c.recalled = c.refused = !known->second;
   }
 
+  // Whether a window has begun or ended since the last pass, or is another one.
+  [[nodiscard]] bool windows_changed(const PlanMemory& memory) const {
+    return cluster_.windows != nullptr && (cluster_.windows->revision() != memory.windows_revision ||
+                                           (memory.windows_change && *memory.windows_change <= now_));
+  }
+
+  // Jobs of a reservation wait for its windows: they take no promises from the queue's other jobs.
+  std::uint32_t& promises_given(const Cursor& c) { return promises_given_[{c.queue(), c.spec().reservation}]; }
+
   bool could_help(const JobSpec& spec, NodeIndex node) const {
     const NodeCapacity& n = cluster_.ledger.nodes()[node.value];
     if (!n.usable) {
@@ -432,7 +461,7 @@ class Pass {
   void enqueue(std::size_t i) {
     const Cursor& c = cursors_[i];
     if (!c.done()) {
-      line_.push({queue_of(c).priority, order_.points(c.spec(), c.entry().since, now_), c.entry(), i});
+      line_.push({standing(c), order_.points(c.spec(), c.entry().since, now_), c.entry(), i});
     }
   }
   void enqueue_gap_filler(std::size_t i) {
@@ -441,14 +470,14 @@ class Pass {
       return;
     }
     const std::int64_t key = gap_points(c.spec(), c.entry().since, order_, policy_.rules.backfill_order, now_);
-    line_.push({queue_of(c).priority, key, c.entry(), i});
+    line_.push({standing(c), key, c.entry(), i});
   }
 
   // Starts the job if it fits, and promises a start to it if it does not and stands among the first of its queue; else it
   // is left for the gaps.
   void serve(std::size_t i) {
     Cursor& c = cursors_[i];
-    std::uint32_t& given = promises_given_[c.queue()];
+    std::uint32_t& given = promises_given(c);
     const bool claims = c.claims;
     if (is_at_limit(c)) {
       if (claims) {
@@ -477,16 +506,51 @@ class Pass {
       enqueue(i);
       return;
     }
+    const bool soon = make_room(c, spot);
     if (spot && may_take(c, demand_of(spot->slots, c.spec().time_limit))) {
       keep_place(c, *spot);
       const bool may_claim = claims || claims_[c.queue()] < kClaimsMax;
       claims_[c.queue()] += may_claim && !claims ? 1 : 0;
       (may_claim ? plan_.promises : plan_.kept).push_back(Promise{job, spot->start, std::move(spot->slots)});
-      ++given;
+      given += soon ? 0 : 1;
       c.next_job();
       enqueue(i);
     }
     // One that fits no usable node at any time neither starts nor blocks, and neither do those that are like it.
+  }
+
+  // Preempts for a job that does not start now, where it may. True: it waits for nothing but attempts that are being
+  // stopped, so the next one of its queue may look for its own.
+  bool make_room(const Cursor& c, std::optional<Spot>& spot) {
+    if (!preemptor_.can_preempt(c.spec())) {
+      return false;
+    }
+    const JobId job = c.id();
+    if (cluster_.remembered != nullptr && cluster_.remembered->no_victims.contains(job)) {
+      plan_.no_victims.insert(job);
+      return false;
+    }
+    if (preemptor_.room_is_made(job)) {
+      return plan_.promises.size() < kPreemptorsMax;
+    }
+    const auto may_start = [&](const Spot& s) {
+      const auto latest = latest_start(c.spec());
+      return (!latest || s.start <= *latest) && may_take(c, demand_of(s.slots, c.spec().time_limit));
+    };
+    auto choice = preemptor_.choose(timeline_, {.spec = c.spec(),
+                                                .filter = filter(c),
+                                                .lapse = switches_lapse(c.spec(), c.entry().since),
+                                                .otherwise = spot ? std::optional(spot->start) : std::nullopt,
+                                                .may_start = may_start});
+    if (!choice) {
+      plan_.no_victims.insert(job);
+      return false;
+    }
+    for (const AttemptKey& victim : choice->victims) {
+      plan_.preemptions.push_back(Preemption{job, victim});
+    }
+    spot = std::move(choice->spot);
+    return plan_.promises.size() < kPreemptorsMax;
   }
 
   // Limits of accounts, users and QOS. What a pass starts and promises only takes room, so a group that is at a limit
@@ -496,7 +560,7 @@ class Pass {
   }
   [[nodiscard]] bool is_at_limit(const Cursor& c) const { return limits_ && !may_take(c, least_demand(c.spec())); }
   void keep_place(const Cursor& c, const Spot& spot) {
-    timeline_.hold(spot.slots, spot.start, held_until(c, spot.start));
+    timeline_.hold(spot.slots, spot.start, held_until(c, spot.start), c.spec().licenses);
     if (limits_) {
       limits_->reserve(c.spec(), demand_of(spot.slots, c.spec().time_limit), spot.start);
     }
@@ -516,9 +580,10 @@ class Pass {
       if (it != cluster_.remembered->promises.end() && it->second.start > now_) {
         const Promise& p = it->second;
         const Instant end = held_until(c, p.start);
-        const bool free = std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
-          return timeline_.free(slot.node, p.start, end).covers(slot.amount);
-        });
+        const bool free = timeline_.licenses().covers(c.spec().licenses, p.start, end) &&
+                          std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
+                            return timeline_.free(slot.node, p.start, end, c.spec().reservation).covers(slot.amount);
+                          });
         // A whole node may have become another one.
         const bool same = !c.spec().exclusive || std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
           const Amount& all = timeline_.draft().node(slot.node.value).all;
@@ -582,7 +647,7 @@ class Pass {
     if (limits_) {
       limits_->start(c.spec(), demand_of(placement.shares, given_limit(placement, c.spec())));
     }
-    timeline_.start(placement.shares, end_of(now_, given_limit(placement, c.spec())));
+    timeline_.start(placement.shares, end_of(now_, given_limit(placement, c.spec())), c.spec().licenses);
     plan_.placements.push_back(std::move(placement));
     out_of_budget_ = plan_.placements.size() >= budget_.placements_made;
   }
@@ -608,12 +673,12 @@ class Pass {
     const auto end = [](const Standing& s, Instant start) { return held_until(s.cursor, start); };
     for (const Standing& s : jobs) {
       if (s.promise) {
-        timeline_.hold(s.promise->slots, s.promise->start, end(s, s.promise->start));
+        timeline_.hold(s.promise->slots, s.promise->start, end(s, s.promise->start), s.cursor.spec().licenses);
       }
     }
     for (Standing& s : jobs) {
       if (s.promise && cluster_.released) {
-        timeline_.drop(s.promise->slots, s.promise->start, end(s, s.promise->start));
+        timeline_.drop(s.promise->slots, s.promise->start, end(s, s.promise->start), s.cursor.spec().licenses);
         promise_earliest(s.cursor, s.promise);
       }
     }
@@ -630,7 +695,7 @@ class Pass {
         plan_.promises.push_back(*s.promise);
         continue;
       }
-      timeline_.drop(s.promise->slots, s.promise->start, end(s, s.promise->start));
+      timeline_.drop(s.promise->slots, s.promise->start, end(s, s.promise->start), s.cursor.spec().licenses);
       const Fit fit = now(s.cursor);
       if (!fit.slots.empty() && may_take(s.cursor, demand_of(fit.slots, s.cursor.spec().time_limit))) {
         start_on(s.cursor, fit);
@@ -641,7 +706,7 @@ class Pass {
   void promise_earliest(const Cursor& c, std::optional<Promise>& promise) {
     promise.reset();
     if (auto spot = earliest(c)) {
-      timeline_.hold(spot->slots, spot->start, held_until(c, spot->start));
+      timeline_.hold(spot->slots, spot->start, held_until(c, spot->start), c.spec().licenses);
       promise = Promise{c.id(), spot->start, std::move(spot->slots)};
     }
   }
@@ -653,15 +718,19 @@ class Pass {
   };
   const FilterEntry& filter_entry(const Cursor& c) {
     const JobSpec& spec = c.spec();
-    const bool plain = spec.exclude.empty() && spec.constraint.empty() && !only_named(spec);
+    const bool plain = spec.exclude.empty() && spec.constraint.empty() && spec.reservation.empty() && !only_named(spec);
     if (plain && last_filter_ != nullptr && last_filter_queue_ == c.queue()) {
       return *last_filter_;
     }
     const auto key = std::tuple(c.queue(), spec.exclude, only_named(spec) ? spec.nodelist : std::vector<std::string>{},
-                                spec.constraint);
+                                spec.constraint, spec.reservation);
     auto it = filters_.find(key);
     if (it == filters_.end()) {
-      FilterEntry made{make_filter(cluster_.ledger, spec, queue_of(c).nodes, policy_.sites), filters_.size()};
+      const bool reserved = cluster_.windows != nullptr && !spec.reservation.empty();
+      const std::vector<std::string> of_reservation =
+          reserved ? cluster_.windows->nodes_for(spec.reservation, queue_of(c).nodes) : std::vector<std::string>{};
+      FilterEntry made{make_filter(cluster_.ledger, spec, reserved ? of_reservation : queue_of(c).nodes, policy_.sites),
+                       filters_.size()};
       made.filter.spread = queue_of(c).spread;
       it = filters_.emplace(key, std::move(made)).first;
     }
@@ -687,6 +756,8 @@ class Pass {
   Instant now_;
   Timeline timeline_;
   std::optional<LimitBook> limits_;  // unset: there are none
+  PreemptRules rules_;
+  Preemptor preemptor_;
   Plan plan_;
   bool out_of_budget_ = false;
   Stage stage_ = Stage::kGroups;
@@ -698,14 +769,17 @@ class Pass {
   std::size_t groups_ = 0;  // cursors of whole groups, which come first
   // Of recall().
   bool recalls_ = false;
+  bool licenses_came_ = false;
   std::vector<NodeIndex> released_;
   std::vector<JobSpecPtr>::const_iterator recalled_;
-  std::map<const JobSpec*, bool, PlaceLess> helped_;  // whether what was released could help such requests
+  // Whether what was released could help such requests.
+  std::map<const JobSpec*, bool, PlaceLess> helped_;  // purity: address, compared by what it points to
   Line line_;
   std::vector<std::size_t> left_;
-  std::vector<std::uint32_t> promises_given_;  // by queue
-  std::vector<std::uint32_t> claims_;          // by queue
-  std::map<std::tuple<std::size_t, std::vector<std::string>, std::vector<std::string>, std::string>, FilterEntry>
+  std::map<std::pair<std::size_t, std::string>, std::uint32_t> promises_given_;  // by queue and reservation
+  std::vector<std::uint32_t> claims_;                                            // by queue
+  std::map<std::tuple<std::size_t, std::vector<std::string>, std::vector<std::string>, std::string, std::string>,
+           FilterEntry>
       filters_;
   const FilterEntry* last_filter_ = nullptr;
   std::size_t last_filter_queue_ = 0;
@@ -713,6 +787,11 @@ class Pass {
 };
 
 }  // namespace
+
+Timeline timeline_of(const Cluster& cluster, const Policy& policy, Instant now) {
+  return {cluster.ledger, cluster.horizon, now, cluster.windows,
+          cluster.licenses == nullptr ? LicenseLine{} : LicenseLine(policy.licenses, *cluster.licenses, now)};
+}
 
 Outlook look_ahead(const Cluster& cluster, const Policy& policy, const Order& order, std::uint32_t depth, Instant now) {
   return Pass(cluster, policy, order, WorkBudget{.placements_made = UINT32_MAX}, now).run_on(depth);

@@ -24,16 +24,27 @@
 #include "core/sched/fair_share.h"
 #include "core/sched/horizon.h"
 #include "core/sched/ledger.h"
+#include "core/sched/licenses.h"
 #include "core/sched/limits.h"
 #include "core/sched/order.h"
 #include "core/sched/pending.h"
 #include "core/sched/promise.h"
 #include "core/sched/timeline.h"
+#include "core/sched/windows.h"
 #include "lib/base/time.h"
 #include "lib/model/command.h"
 #include "lib/model/job.h"
+#include "lib/model/license.h"
 
 namespace muster::sched {
+
+// What becomes of a running job of the queue whose place a job that stands before it needs.
+enum class PreemptMode : std::uint8_t {
+  kOff,         // it is left alone
+  kRequeue,     // stopped, and back to the queue; a job that must not be requeued is cancelled
+  kCancel,      // stopped, and that is its end
+  kCheckpoint,  // as kRequeue, with the signal that it asked for and the grace first
+};
 
 // A queue's part of the policy; from the configuration.
 struct QueuePolicy {
@@ -42,10 +53,13 @@ struct QueuePolicy {
   std::vector<std::string> nodes;  // empty: all
   Duration time_default;
   Duration time_max = Duration::infinite();
-  bool accepts = true;      // new submissions
-  bool starts = true;       // pending jobs may start
-  std::int32_t factor = 0;  // points that its jobs have more than those of other queues of the same priority
-  bool spread = false;  // the nodes with most free are used first; else those with the least that suffices
+  bool accepts = true;  // new submissions
+  bool starts = true;   // pending jobs may start
+  PreemptMode preempt_mode = PreemptMode::kOff;
+  Duration preempt_grace = {};   // between the warning and the stop
+  Duration preempt_exempt = {};  // a job runs for so long before it may be preempted
+  std::int32_t factor = 0;       // points that its jobs have more than those of other queues of the same priority
+  bool spread = false;           // the nodes with most free are used first; else those with the least that suffices
   // Limits of each job; 0: none.
   std::uint32_t nodes_min = 0;
   std::uint32_t nodes_max = 0;
@@ -93,6 +107,7 @@ struct Policy {
   std::uint64_t jobs_max = 10'000'000;  // jobs that have not ended; the waiting tasks of an array are one
   Duration request_memory = Duration::from_s(86'400);  // how long request ids are remembered
   PlanRules rules;
+  bool requeue = true;  // of jobs that say neither --requeue nor --no-requeue
   // Exponent of waiting time against time limit in the points of age; 3 is WFP3's. A larger one lets jobs that waited
   // long for their size pass others sooner, and small jobs wait less.
   std::uint32_t age_exponent = 4;
@@ -100,6 +115,7 @@ struct Policy {
   bool enforce_accounts = false;  // jobs of users who have no place in the job's account are refused
   // Features and network of the nodes; null: neither is configured.
   std::shared_ptr<const Sites> sites = nullptr;
+  LicenseTotals licenses = {};  // of the cluster
 
   [[nodiscard]] const QueuePolicy* find_queue(const std::string& name) const;
 };
@@ -152,12 +168,14 @@ struct Plan {
   // Places kept in this pass alone, for jobs at the front of queues that have kClaimsMax jobs with claims already.
   std::vector<Promise> kept;
   std::vector<JobSpecPtr> refused;  // requests that did not fit, in the order of RequestLess
+  std::vector<Preemption> preemptions;
+  std::set<JobId> no_victims;  // jobs for which nothing that could be preempted would make room
   // Whether a pass over the state with this plan applied would start nothing more. False when the budget ran out, and
   // whenever something starts on one of several nodes: what is promised may then be moved to another one, which leaves
-  // room for others.
+  // room for others; and when something is preempted, which ends sooner than was believed.
   bool complete = true;
-  // When the limit of switches of a job that waits lapses next, or time alone may have made room under a limit of
-  // run-minutes; unset: none does.
+  // When the limit of switches of a job that waits lapses next, time alone may have made room under a limit of
+  // run-minutes, or a job that runs may be preempted for one that waits; unset: none does.
   Instant look_again;
   bool resting = false;  // the work of the slice was used up: nothing of the above is known yet
 };
@@ -181,8 +199,12 @@ struct PlanMemory {
   std::vector<JobSpecPtr> refused;
   bool kept = false;           // places were kept for jobs without claims, which may be gone since
   std::uint64_t released = 0;  // the ledger's count when the pass was made
-  Instant made;                // when all of them were looked for
-  bool stale = false;          // some were taken as they were: plan again when kFreshFor is over
+  std::uint64_t licenses_released = 0;
+  std::uint64_t windows_revision = 0;
+  std::optional<Instant> windows_change = {};  // when the next window after the pass begins or ends
+  Instant made;                                // when all of them were looked for
+  std::set<JobId> no_victims;                  // jobs for which no preemption made room then
+  bool stale = false;                          // some were taken as they were: plan again when kFreshFor is over
   // A pass that rests, and the state that it is about; null: none does.
   std::shared_ptr<SlicedPass> resting;
   const void* resting_over = nullptr;
@@ -207,9 +229,20 @@ struct Cluster {
   const PlanMemory* remembered = nullptr;
   // Accounts, users and QOS with their limits; null: none.
   const Accounts* accounts = nullptr;
+  // Reservations, and who holds licences; null: there are none.
+  const Windows* windows = nullptr;
+  const LicenseHolds* licenses = nullptr;
+  // The jobs that run on each node, by its index, with their records: who may be preempted. Null: nobody is.
+  const std::vector<std::set<JobId>>* running = nullptr;
+  std::function<const Job&(JobId)> running_job = {};
+  // The jobs that are being stopped to make room for one that waits.
+  const std::map<JobId, std::set<JobId>>* making_room = nullptr;
   // What the job of an open dependency of `job` does: "afterok:42 (job 42 is running)". For explanations alone.
   std::function<std::string(const Job& job, const OpenDependency& open)> describe = {};
 };
+
+// What is free when no job that waits has a place yet.
+Timeline timeline_of(const Cluster& cluster, const Policy& policy, Instant now);
 
 // What a pass would do now, and what comes after it.
 struct Outlook {

@@ -50,7 +50,8 @@ Fit fit_flexibly(const Timeline& timeline, const JobSpec& spec, const NodeFilter
     if (std::vector<Slot> slots = fit_now(timeline, spec, filter, any_switches); !slots.empty() || least == most) {
       return {std::move(slots), {}};
     }
-  } else if (std::vector<Slot> slots = fit_now(timeline, with_limit(spec, most), filter, any_switches); !slots.empty()) {
+  } else if (std::vector<Slot> slots = fit_now(timeline, with_limit(spec, most), filter, any_switches);
+             !slots.empty()) {
     return {std::move(slots), most};
   }
   if (least == most) {

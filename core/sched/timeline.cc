@@ -1,6 +1,7 @@
 #include "core/sched/timeline.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace muster::sched {
 namespace {
@@ -21,10 +22,18 @@ std::size_t split(std::vector<Timeline::Step>& steps, Instant at) {
 
 }  // namespace
 
-Timeline::Timeline(const Ledger& ledger, const Horizon& horizon, Instant now)
-    : draft_(ledger), horizon_(&horizon), now_(now), held_(ledger.nodes().size()), steps_(ledger.nodes().size()) {}
+Timeline::Timeline(const Ledger& ledger, const Horizon& horizon, Instant now, const Windows* windows,
+                   LicenseLine licenses)
+    : draft_(ledger),
+      horizon_(&horizon),
+      now_(now),
+      windows_(windows != nullptr && windows->empty() ? nullptr : windows),
+      licenses_(std::move(licenses)),
+      held_(ledger.nodes().size()),
+      steps_(ledger.nodes().size()) {}
 
-void Timeline::start(const std::vector<NodeShare>& shares, Instant until) {
+void Timeline::start(const std::vector<NodeShare>& shares, Instant until, const LicenseCounts& licenses) {
+  licenses_.take(licenses, now_, until);
   for (const NodeShare& share : shares) {
     draft_.take(share);
     Amount taken = Amount{};
@@ -37,8 +46,9 @@ void Timeline::start(const std::vector<NodeShare>& shares, Instant until) {
   }
 }
 
-void Timeline::hold(const std::vector<Slot>& slots, Instant from, Instant until) {
+void Timeline::hold(const std::vector<Slot>& slots, Instant from, Instant until, const LicenseCounts& licenses) {
   hold_starts_.push_back(from);
+  licenses_.take(licenses, from, until);
   for (const Slot& slot : slots) {
     static_cast<void>(steps(slot.node));
     held_[slot.node.value] = true;
@@ -48,9 +58,25 @@ void Timeline::hold(const std::vector<Slot>& slots, Instant from, Instant until)
   }
 }
 
-void Timeline::drop(const std::vector<Slot>& slots, Instant from, Instant until) {
+void Timeline::drop(const std::vector<Slot>& slots, Instant from, Instant until, const LicenseCounts& licenses) {
+  licenses_.give_back(licenses, from, until);
   for (const Slot& slot : slots) {
     add(slot.node, from, until, slot.amount);
+  }
+}
+
+void Timeline::give_back(const std::vector<Slot>& slots, Instant from, Instant until) {
+  for (const Slot& slot : slots) {
+    static_cast<void>(steps(slot.node));
+    add(slot.node, from, std::max(until, now_ + kOverdue), slot.amount);
+  }
+}
+
+void Timeline::take_back(const std::vector<Slot>& slots, Instant from, Instant until) {
+  for (const Slot& slot : slots) {
+    Amount taken;
+    taken -= slot.amount;
+    add(slot.node, from, std::max(until, now_ + kOverdue), taken);
   }
 }
 
@@ -97,9 +123,9 @@ const std::vector<Timeline::Step>& Timeline::steps(NodeIndex node) const {
   return steps;
 }
 
-Amount Timeline::free(NodeIndex node, Instant from, Instant until) const {
+Amount Timeline::free(NodeIndex node, Instant from, Instant until, std::string_view reservation) const {
   const NodeCapacity& n = draft_.node(node.value);
-  if (!n.usable) {
+  if (!n.usable || (has_windows(node, reservation) && !windows_->allows(node, from, until, reservation))) {
     return Amount{};
   }
   if (from == now_ && only_grows(node)) {

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "core/sched/preempt.h"
 #include "core/sched/queue_rules.h"
 #include "core/sched/request.h"
 #include "core/sched/span.h"
@@ -24,6 +25,9 @@ constexpr int kTriesMax = 40;
 
 // Of one job's open dependencies, those that an explanation names.
 constexpr std::size_t kDependenciesNamedMax = 20;
+
+// Of the jobs that make room for one.
+constexpr std::size_t kVictimsNamedMax = 10;
 
 std::uint32_t depth_for(std::size_t nodes) {
   return std::min<std::uint32_t>(kExpectedMax,
@@ -59,8 +63,9 @@ Why::Why(Cluster cluster, const Policy& policy, Instant now)
       policy_(policy),
       now_(now),
       order_(policy, cluster_.accounts, now),
+      rules_(preempt_rules(cluster_.accounts)),
       outlook_(look_ahead(cluster_, policy, order_, depth_for(cluster_.ledger.nodes().size()), now)),
-      present_(cluster_.ledger, cluster_.horizon, now) {
+      present_(timeline_of(cluster_, policy, now)) {
   for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
     for (const Promise& p : *list) {
       starts_.emplace(p.job, p.start);
@@ -78,7 +83,15 @@ NodeFilter Why::filter_of(const JobSpec& spec) const {
 const std::vector<std::string>& Why::nodes_of(const JobSpec& spec) const {
   static const std::vector<std::string> kAll;
   const QueuePolicy* q = policy_.find_queue(spec.queue);
-  return q == nullptr ? kAll : q->nodes;
+  const std::vector<std::string>& of_queue = q == nullptr ? kAll : q->nodes;
+  if (spec.reservation.empty() || cluster_.windows == nullptr) {
+    return of_queue;
+  }
+  const auto [it, is_new] = reserved_nodes_.try_emplace({spec.queue, spec.reservation});
+  if (is_new) {
+    it->second = cluster_.windows->nodes_for(spec.reservation, of_queue);
+  }
+  return it->second;
 }
 
 void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
@@ -122,6 +135,7 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
                    "may not start before the time given with --begin, " + in_text(job.spec->begin, now_),
                    {}});
   }
+  access_blocker(*job.spec, out);
   if (const auto latest = latest_start(*job.spec); latest && *latest < now_) {
     out.push_back({"deadline", "DeadLine", "it can no longer end by its --deadline: it is about to be given up", {}});
   }
@@ -198,6 +212,14 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
       continue;
     }
     const Amount need = need_of(spec, n, tasks, whole_job ? spec.gpus : 0);
+    if (present_.has_windows(index, spec.reservation) &&
+        !present_.windows()->allows(index, now_, end_of(now_, spec.time_limit), spec.reservation)) {
+      ++lacks[" reserved before its time limit ends"].nodes;
+      if (!(n.free == n.all)) {
+        nodes.push_back(n.name);
+      }
+      continue;
+    }
     if (n.free.covers(need)) {
       ++enough;
       if (!whole_job && !(n.free == n.all)) {
@@ -245,11 +267,32 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
 }
 
 void Why::resource_blockers(const JobSpec& spec, Instant since, std::vector<Blocker>& out) const {
+  if (!spec.reservation.empty() &&
+      (cluster_.windows == nullptr || cluster_.windows->access(spec, now_) != Windows::Access::kOk)) {
+    return;  // what it may not use lacks nothing
+  }
+  if (!spec.licenses.empty()) {
+    JobSpec without = spec;
+    without.licenses.clear();
+    return resource_blockers(without, since, out);
+  }
   const std::vector<std::string>& allowed = nodes_of(spec);
   const Draft draft(cluster_.ledger);
   const NodeFilter filter = filter_of(spec);
   if (!fit_now(present_, spec, filter, any_switches(spec, since, now_)).empty()) {
     return;
+  }
+  if (present_.windows() != nullptr) {
+    const std::size_t before = out.size();
+    if (window_blocker(spec, out)) {
+      return;
+    }
+    JobSpec outside = spec;
+    outside.reservation.clear();
+    const Timeline without(cluster_.ledger, cluster_.horizon, now_);
+    if (out.size() > before && !fit_now(without, outside, filter, any_switches(spec, since, now_)).empty()) {
+      return;
+    }
   }
   Blocker b;
   const PlaceResult empty = place(draft, spec, allowed, Assume::kUsableEmpty, policy_.sites);
@@ -277,7 +320,7 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
   if (fit_now(present_, spec, filter, any).empty()) {
     return std::nullopt;  // it waits for resources, whoever stands before it
   }
-  Timeline with(cluster_.ledger, cluster_.horizon, now_);
+  Timeline with = timeline_of(cluster_, policy_, now_);
   const auto text = [this](const Promise& p) {
     return job_text(p.job) + " is promised a start " + in_text(p.start, now_) + " and would be delayed by it";
   };
@@ -286,7 +329,8 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
       if (p.job == self) {
         continue;
       }
-      with.hold(p.slots, p.start, end_of(p.start, held_limit(*cluster_.job(p.job).spec, p.start)));
+      const JobSpec& of = *cluster_.job(p.job).spec;
+      with.hold(p.slots, p.start, end_of(p.start, held_limit(of, p.start)), of.licenses);
       if (fit_now(with, spec, filter, any).empty()) {
         return Blocker{"priority", "Priority", text(p), {}};
       }
@@ -295,11 +339,43 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
   return std::nullopt;
 }
 
+std::optional<Blocker> Why::room_blocker(const Job& job) const {
+  std::set<JobId> victims;
+  for (const Preemption& p : outlook_.plan.preemptions) {
+    if (p.job == job.id) {
+      victims.insert(p.victim.job);
+    }
+  }
+  if (cluster_.making_room != nullptr) {
+    if (const auto stopping = cluster_.making_room->find(job.id); stopping != cluster_.making_room->end()) {
+      victims.insert(stopping->second.begin(), stopping->second.end());
+    }
+  }
+  if (victims.empty() ||
+      !fit_flexibly(present_, *job.spec, filter_of(*job.spec), any_switches(*job.spec, job.eligible_time, now_))
+           .slots.empty()) {
+    return std::nullopt;
+  }
+  std::string text;
+  std::size_t named = 0;
+  for (const JobId id : victims) {
+    if (++named > kVictimsNamedMax) {
+      text += " and " + std::to_string(victims.size() - kVictimsNamedMax) + " more";
+      break;
+    }
+    text += (text.empty() ? "waits for job " : ", job ") + std::to_string(id.value);
+  }
+  return Blocker{"preemption", "Resources", text + " to be preempted", {}};
+}
+
 Reason Why::reason(const Job& job) const {
   std::vector<Blocker> own;
   own_blockers(job, own);
   if (!own.empty()) {
     return {own.front().word, own.front().text};
+  }
+  if (const auto room = room_blocker(job)) {
+    return {room->word, room->text};
   }
   const auto known = reasons_.find(job.spec);
   if (known != reasons_.end()) {
@@ -307,6 +383,7 @@ Reason Why::reason(const Job& job) const {
   }
   std::vector<Blocker> found;
   resource_blockers(*job.spec, job.eligible_time, found);
+  license_blocker(*job.spec, found);
   Reason reason{"None", "starts in the next planning pass"};
   if (!found.empty()) {
     reason = {found.front().word, found.front().text};
@@ -318,7 +395,7 @@ Reason Why::reason(const Job& job) const {
 
 std::optional<Instant> Why::estimated_start(const Job& job) const {
   const auto it = starts_.find(job.id);
-  if (it == starts_.end() || it->second <= now_) {
+  if (it == starts_.end() || it->second <= now_ || it->second >= end_of(now_, Duration::infinite())) {
     return std::nullopt;
   }
   return it->second;
@@ -334,10 +411,11 @@ std::optional<Spot> Why::place_of_new(const JobSpec& spec) const {
 }
 
 Timeline Why::timeline_before(JobId self) const {
-  Timeline t(cluster_.ledger, cluster_.horizon, now_);
+  Timeline t = timeline_of(cluster_, policy_, now_);
   for (const Placement& p : outlook_.plan.placements) {
     if (p.job != self) {
-      t.start(p.shares, end_of(now_, given_limit(p, *cluster_.job(p.job).spec)));
+      const JobSpec& of = *cluster_.job(p.job).spec;
+      t.start(p.shares, end_of(now_, given_limit(p, of)), of.licenses);
     }
   }
   for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
@@ -345,7 +423,8 @@ Timeline Why::timeline_before(JobId self) const {
       if (p.job == self) {
         return t;
       }
-      t.hold(p.slots, p.start, end_of(p.start, held_limit(*cluster_.job(p.job).spec, p.start)));
+      const JobSpec& of = *cluster_.job(p.job).spec;
+      t.hold(p.slots, p.start, end_of(p.start, held_limit(of, p.start)), of.licenses);
     }
   }
   return t;
@@ -353,17 +432,21 @@ Timeline Why::timeline_before(JobId self) const {
 
 bool Why::comes_before(const Job& a, const Job& b) const {
   const auto place = [this](const Job& job) {
-    const QueuePolicy* queue = policy_.find_queue(job.spec->queue);
-    return std::tuple(queue == nullptr ? 0 : -queue->priority, -order_.points(*job.spec, job.eligible_time, now_),
-                      job.eligible_time, job.id);
+    return std::tuple(-order_.points(*job.spec, job.eligible_time, now_), job.eligible_time, job.id);
   };
-  return place(a) < place(b);
+  const Standing first = standing_of(policy_, rules_, *a.spec);
+  const Standing second = standing_of(policy_, rules_, *b.spec);
+  return first != second ? first > second : place(a) < place(b);
 }
 
 Explanation Why::explain(const Job& job) const {
   Explanation e;
   own_blockers(job, e.blockers);
+  if (auto room = room_blocker(job)) {
+    e.blockers.push_back(std::move(*room));
+  }
   resource_blockers(*job.spec, job.eligible_time, e.blockers);
+  license_blocker(*job.spec, e.blockers);
   if (auto ahead = blocker_ahead(*job.spec, job.eligible_time, job.id)) {
     e.blockers.push_back(std::move(*ahead));
   }
@@ -413,7 +496,9 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
                         .pending = pending,
                         .job = [&](JobId id) -> const Job& { return id == job.id ? changed : cluster_.job(id); },
                         .promised = promised,
-                        .accounts = cluster_.accounts};
+                        .accounts = cluster_.accounts,
+                        .windows = cluster_.windows,
+                        .licenses = cluster_.licenses};
   const Plan plan = schedule(cluster, policy_, order_, WorkBudget{.placements_made = UINT32_MAX}, now_);
   return std::any_of(plan.placements.begin(), plan.placements.end(),
                      [&job](const Placement& p) { return p.job == job.id; });
@@ -422,15 +507,15 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
 std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline& ahead,
                                                   std::optional<Instant> planned) const {
   std::vector<SmallerRequest> out;
-  if (job.held) {
+  if (job.held || (cluster_.windows != nullptr && cluster_.windows->access(*job.spec, now_) != Windows::Access::kOk)) {
     return out;  // no request starts it
   }
   const auto start_of = [&](const JobSpec& spec) -> std::optional<Instant> {
     if (!limit_hits(spec, job.eligible_time, job.id).empty()) {
       return std::nullopt;
     }
-    const auto spot =
-        earliest_in_time(ahead, spec, filter_of(spec), std::max(now_, spec.begin), switches_lapse(spec, job.eligible_time));
+    const auto spot = earliest_in_time(ahead, spec, filter_of(spec), std::max(now_, spec.begin),
+                                       switches_lapse(spec, job.eligible_time));
     return spot ? std::optional(spot->start) : std::nullopt;
   };
   const auto sooner = [&planned](std::optional<Instant> start) { return start && (!planned || *start < *planned); };
@@ -546,6 +631,9 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
         limits.insert(seconds);
       }
     }
+  }
+  for (const std::int64_t seconds : limits_before_windows(job)) {
+    limits.insert(seconds);
   }
   const std::vector<std::int64_t> longest(limits.begin(), limits.end());
   const auto shorter = [&](std::size_t i) {

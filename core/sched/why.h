@@ -7,9 +7,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/sched/place.h"
+#include "core/sched/preempt.h"
 #include "core/sched/schedule.h"
 
 namespace muster::sched {
@@ -17,13 +19,14 @@ namespace muster::sched {
 // One word of Slurm's vocabulary and a sentence.
 struct Reason {
   std::string word;  // "Priority", "Resources", "JobHeldUser", "BeginTime", "ReqNodeNotAvail", "JobArrayTaskLimit",
-                     // "Dependency", "DependencyNeverSatisfied", and the limits of limits.cc
+                     // "Dependency", "DependencyNeverSatisfied", "Reservation", "ReservationDeleted", "Licenses",
+                     // and the limits of limits.cc
   std::string detail;
 };
 
 struct Blocker {
   // "held", "dependency", "queue", "queue_limit", "begin", "deadline", "array_limit", "limit", "nodes", "resources",
-  // "priority"
+  // "priority", "preemption", "reservation", "licenses"
   std::string kind;
   std::string word;  // Slurm's
   std::string text;
@@ -66,13 +69,24 @@ class Why {
   // The limits that keep a job with this request from starting; in the place of the job `self`, if that is promised a start.
   [[nodiscard]] std::vector<LimitHit> limit_hits(const JobSpec& spec, Instant since, JobId self) const;
   [[nodiscard]] std::unique_ptr<LimitBook> limits_before(JobId self) const;
+  // The jobs that are preempted for this one.
+  [[nodiscard]] std::optional<Blocker> room_blocker(const Job& job) const;
   void resource_blockers(const JobSpec& spec, Instant since, std::vector<Blocker>& out) const;
+  // Whether the job's reservation exists and admits it.
+  void access_blocker(const JobSpec& spec, std::vector<Blocker>& out) const;
+  // Of windows: those of its own reservation that are not open, and those of others on nodes that it could use. Whether
+  // it waits for one of its own.
+  bool window_blocker(const JobSpec& spec, std::vector<Blocker>& out) const;
+  bool own_window_blocker(const JobSpec& spec, const Reservation& own, std::vector<Blocker>& out) const;
+  void license_blocker(const JobSpec& spec, std::vector<Blocker>& out) const;
   [[nodiscard]] std::optional<Blocker> blocker_ahead(const JobSpec& spec, Instant since, JobId self) const;
   [[nodiscard]] std::string node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const;
   [[nodiscard]] std::vector<SmallerRequest> smaller_requests(const Job& job, const Timeline& ahead,
                                                              std::optional<Instant> planned) const;
   // Whether a pass starts the job at once when its request is replaced by this one.
   [[nodiscard]] bool starts_now_with(const Job& job, const JobSpec& spec) const;
+  // Shorter time limits, in seconds, that end before a window of its nodes begins, or with its own one.
+  [[nodiscard]] std::vector<std::int64_t> limits_before_windows(const Job& job) const;
   [[nodiscard]] bool comes_before(const Job& a, const Job& b) const;
   // What is free when only those that stand before the job have their promised and expected places.
   [[nodiscard]] Timeline timeline_before(JobId self) const;
@@ -83,11 +97,13 @@ class Why {
   const Policy& policy_;
   Instant now_;
   DefaultOrder order_;
+  PreemptRules rules_;
   Outlook outlook_;
   Timeline present_;                 // without what is planned
   std::map<JobId, Instant> starts_;  // promised and expected
   mutable std::map<JobSpecPtr, std::vector<LimitHit>, RequestLess> limit_hits_;
-  mutable std::unique_ptr<LimitBook> limits_;                  // with all that is planned; made when it is asked for
+  mutable std::unique_ptr<LimitBook> limits_;  // with all that is planned; made when it is asked for
+  mutable std::map<std::pair<std::string, std::string>, std::vector<std::string>> reserved_nodes_;  // see nodes_of()
   mutable std::map<JobSpecPtr, Reason, RequestLess> reasons_;  // of what is about nodes and other jobs
 };
 

@@ -225,6 +225,10 @@ Status finish(Config& config, const std::string& file) {
       return invalid_argument("default_time in [queue." + name + "]" + in_file +
                               " is longer than max_time: make one of them fit");
     }
+    if (queue.preempt_mode == "suspend") {
+      return invalid_argument("preempt_mode in [queue." + name + "]" + in_file +
+                              " is suspend, which is not supported yet: use requeue, checkpoint or cancel");
+    }
   }
   MUSTER_TRY(features_of(config));
   MUSTER_TRY(node_features_of(config));
@@ -355,6 +359,7 @@ std::string toml_value(const Row& row, const std::string& text) {
     case ValueType::kEndpoint:
     case ValueType::kNodeList:
     case ValueType::kChoice:
+    case ValueType::kLicenses:
       return toml_quoted(text);
   }
   return toml_quoted(text);
@@ -397,9 +402,13 @@ Result<Config> load(const std::string& path, const Overrides& overrides) {
 }
 
 Status set_override(Config& config, std::string_view assignment) {
+  return set_overrides(config, {std::string(assignment)});
+}
+
+Status set_overrides(Config& config, const Overrides& assignments) {
   Config changed = config;
   const std::string base_dir = config.path.empty() ? "" : folder_of(config.path);
-  MUSTER_TRY(apply_assignment(changed, assignment, base_dir));
+  for (const std::string& assignment : assignments) MUSTER_TRY(apply_assignment(changed, assignment, base_dir));
   MUSTER_TRY(finish(changed, config.path));
   config = std::move(changed);
   return ok_status();
@@ -422,7 +431,8 @@ constexpr std::string_view kQueuePrefix = "queue.";  // and a name: the queue it
 // One setting; what holds between keys is not looked at.
 Status apply_one_setting(Config& config, const std::string& key, const std::string& value) {
   if (key.starts_with(kQueuePrefix) && key.find('.', kQueuePrefix.size()) == std::string::npos) {
-    const auto queue = named(config, named_word(kQueueSection), std::string_view(key).substr(kQueuePrefix.size()), "queue");
+    const auto queue =
+        named(config, named_word(kQueueSection), std::string_view(key).substr(kQueuePrefix.size()), "queue");
     return queue.ok() ? ok_status() : Status(queue.error());
   }
   MUSTER_TRY(check_setting(key));

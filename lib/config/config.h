@@ -66,12 +66,14 @@ struct JobSection {
   Duration default_time;
   Duration max_time;
   std::string default_queue;
+  bool requeue = true;
 };
 
 struct SchedulingSection {
   std::string backfill;  // gaps, none
   std::uint64_t promises = 0;
   std::uint64_t age_exponent = 0;
+  std::string licenses;  // "matlab:4,ansys:10"; empty: none
 };
 
 // Weights of the terms of a job's points.
@@ -96,7 +98,10 @@ struct QueueSection {
   std::int64_t factor = 0;
   std::string nodes;  // a node list; empty: every node
   Duration max_time;
-  Duration default_time;  // zero: [job] default_time
+  Duration default_time;     // zero: [job] default_time
+  std::string preempt_mode;  // off, requeue, cancel, checkpoint (suspend: known, and refused)
+  Duration preempt_grace;
+  Duration preempt_exempt;
   std::string state;      // up, drain (no new jobs), down (nothing starts), inactive (both)
   std::string placement;  // pack, spread
   // Of each job; 0: no limit.
@@ -183,6 +188,8 @@ Result<std::vector<std::string>> node_features_of(const Config& config);
 Config defaults();
 // Changes one key: "node.kill_grace=5s".
 Status set_override(Config& config, std::string_view assignment);
+// Changes several keys, which need to fit each other only in the end: a network and its switches.
+Status set_overrides(Config& config, const Overrides& assignments);
 
 // Keys that were changed while the controller runs, with their values: "queue.main.priority". "queue.NAME" means that the
 // queue exists although no file names it.
@@ -215,6 +222,7 @@ enum class ValueType {
   kNodeList,
   kChoice,
   kNameList,
+  kLicenses,  // "matlab:4,ansys:10"
 };
 
 // One row of the table.

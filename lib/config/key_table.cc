@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "lib/base/text.h"
+#include "lib/model/license.h"
 
 namespace muster::config {
 namespace {
@@ -130,6 +131,11 @@ std::vector<Row> make_table() {
        time([](C c, Q) -> D { return c.job.max_time; }), "ctld", true, "The longest time limit a job may ask for."},
       {"job", "default_queue", ValueType::kName, "", "main", 0, 0, "",
        text([](C c, Q) -> S { return c.job.default_queue; }), "ctld", true, "The queue of a job that names none."},
+      {"job", "requeue", ValueType::kBool, "", "true", 0, 0, "", flag([](C c, Q) -> bool& { return c.job.requeue; }),
+       "ctld", true,
+       "Whether a preempted batch job that says neither --requeue nor --no-requeue goes back to its queue. false: it "
+       "is "
+       "cancelled."},
 
       {"scheduling", "backfill", ValueType::kChoice, "", "gaps", 0, 0, "gaps|none",
        text([](C c, Q) -> S { return c.scheduling.backfill; }), "ctld", true,
@@ -141,6 +147,10 @@ std::vector<Row> make_table() {
       {"scheduling", "age_exponent", ValueType::kCount, "", "4", 1, 16, "",
        count([](C c, Q) -> N { return c.scheduling.age_exponent; }), "ctld", true,
        "How strongly waiting, measured against the time limit, raises a job. 3 is the order WFP3."},
+      {"scheduling", "licenses", ValueType::kLicenses, "", "", 0, 0, "",
+       text([](C c, Q) -> S { return c.scheduling.licenses; }), "ctld", true,
+       "The licences that the cluster has and jobs ask for with --licenses, as matlab:4,ansys:10. Jobs that run keep "
+       "theirs when there are fewer later."},
 
       {"priority", "age_weight", ValueType::kInteger, "", "1", 0, 1'000, "",
        integer([](C c, Q) -> std::int64_t& { return c.priority.age_weight; }), "ctld", true,
@@ -189,6 +199,19 @@ std::vector<Row> make_table() {
       {kQueueSection, "default_time", ValueType::kDuration, "min", "0", 0, kNoMax, "",
        time([](C, Q q) -> D { return q->default_time; }), "ctld", true,
        "The time limit of a job in this queue that asks for none. 0: that of [job] default_time."},
+      {kQueueSection, "preempt_mode", ValueType::kChoice, "", "off", 0, 0, "off|requeue|cancel|checkpoint|suspend",
+       text([](C, Q q) -> S { return q->preempt_mode; }), "ctld", true,
+       "What becomes of a running job whose place a job of a queue with a higher priority needs: off leaves it alone; "
+       "requeue stops it and puts it back; cancel ends it; checkpoint sends the signal of its --signal (or TERM) "
+       "first, "
+       "stops it after preempt_grace and puts it back. suspend is not supported yet."},
+      {kQueueSection, "preempt_grace", ValueType::kDuration, "s", "0", 0, kHour, "",
+       time([](C, Q q) -> D { return q->preempt_grace; }), "ctld", true,
+       "How long before a preempted job is stopped it is warned, by TERM or its own signal. 0: it is not warned, but "
+       "for checkpoint."},
+      {kQueueSection, "preempt_exempt", ValueType::kDuration, "s", "0", 0, kNoMax, "",
+       time([](C, Q q) -> D { return q->preempt_exempt; }), "ctld", true,
+       "How long a job of the queue runs before it may be preempted."},
       {kQueueSection, "state", ValueType::kChoice, "", "up", 0, 0, "up|drain|down|inactive",
        text([](C, Q q) -> S { return q->state; }), "ctld", true,
        "up; drain starts what waits and refuses new jobs; down takes new jobs and starts none; inactive does neither."},
@@ -341,6 +364,12 @@ Status store_text(const Row& row, std::string& place, const std::string& text, c
       }
       break;
     }
+    case ValueType::kLicenses:
+      if (!text.empty()) {
+        const auto licenses = parse_licenses(text, "the list");
+        if (!licenses.ok()) return licenses.error();
+      }
+      break;
     case ValueType::kString:
     case ValueType::kBool:
     case ValueType::kCount:
@@ -479,6 +508,7 @@ std::string bounds_of(const Row& row) {
     case ValueType::kEndpointList:
     case ValueType::kNodeList:
     case ValueType::kNameList:
+    case ValueType::kLicenses:
       return "";
   }
   return "";
@@ -512,6 +542,7 @@ Result<RawValue> raw_from_text(const Row& row, std::string_view text) {
     case ValueType::kEndpoint:
     case ValueType::kNodeList:
     case ValueType::kChoice:
+    case ValueType::kLicenses:
       return RawValue(std::string(text));
   }
   return RawValue(std::string(text));
@@ -562,6 +593,7 @@ Status store(const Row& row, Config& config, Named queue, const RawValue& value,
     case ValueType::kEndpoint:
     case ValueType::kNodeList:
     case ValueType::kChoice:
+    case ValueType::kLicenses:
       if (text == nullptr) return invalid_argument("the value is no text: write it in quotes");
       return store_text(row, std::get<Access<std::string>>(row.place)(config, queue), *text, base_dir);
   }

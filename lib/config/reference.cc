@@ -35,6 +35,8 @@ std::string type_name(ValueType type) {
       return "list of names";
     case ValueType::kChoice:
       return "one of";
+    case ValueType::kLicenses:
+      return "licences with counts";
   }
   return "";
 }

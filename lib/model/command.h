@@ -11,6 +11,7 @@
 #include "lib/model/job_change.h"
 #include "lib/model/orders.h"
 #include "lib/model/positions.h"
+#include "lib/model/reservation.h"
 
 namespace muster {
 
@@ -76,6 +77,19 @@ struct UpdateJobs {
   JobChange change;
   std::vector<EndedJob> ended = {};  // as in SubmitJob
 };
+// Running jobs are stopped and go back to the queue.
+struct RequeueJobs {
+  Caller caller;
+  JobSelector jobs;
+};
+struct SuspendJobs {
+  Caller caller;
+  JobSelector jobs;
+};
+struct ContinueJobs {
+  Caller caller;
+  JobSelector jobs;
+};
 struct DrainNodes {
   Caller caller;
   std::vector<std::string> nodes;
@@ -114,9 +128,16 @@ struct PromisedStart {
   Instant start;
   friend bool operator==(const PromisedStart&, const PromisedStart&) = default;
 };
+// An attempt that a plan stops so that a job which waits can start.
+struct Preemption {
+  JobId job;  // that waits: an array record, or a single job
+  AttemptKey victim;
+  friend bool operator==(const Preemption&, const Preemption&) = default;
+};
 struct ApplyPlan {
   std::vector<Placement> placements;
   std::vector<PromisedStart> promises = {};
+  std::vector<Preemption> preemptions = {};
 };
 
 // Adds, changes or deletes an account, a user (or its place in one account) or a QOS.
@@ -134,8 +155,30 @@ struct ConfigureBilling {
   BillingRules rules;
 };
 
-using Command = std::variant<SubmitJob, CancelJobs, HoldJobs, ReleaseJobs, DrainNodes, ResumeNodes, RegisterNode,
-                             ReportAttempts, LoseNode, StartTerm, Tick, ApplyPlan, UpdateJobs, ChangeAccounting,
-                             ConfigureBilling>;
+// Makes a reservation, or changes what is given of one. What is not given keeps its value.
+struct MakeReservation {
+  Caller caller;
+  std::string name;
+  bool create = false;  // it must be new; else it must be there
+  std::optional<Instant> start = {};
+  std::optional<Duration> duration = {};
+  std::optional<Duration> every = {};
+  std::optional<std::vector<std::string>> nodes = {};  // "ALL" alone: every node that has registered
+  std::uint32_t node_count = 0;                        // so many nodes that are free then, in place of `nodes`
+  std::optional<std::vector<std::string>> users = {};
+  std::optional<std::vector<std::string>> accounts = {};
+  std::optional<bool> maintenance = {};
+  bool ignore_jobs = false;
+};
+struct RemoveReservation {
+  Caller caller;
+  std::string name;
+  bool force = false;  // although jobs wait for it
+};
+
+using Command =
+    std::variant<SubmitJob, CancelJobs, HoldJobs, ReleaseJobs, DrainNodes, ResumeNodes, RegisterNode, ReportAttempts,
+                 LoseNode, StartTerm, Tick, ApplyPlan, UpdateJobs, ChangeAccounting, ConfigureBilling, MakeReservation,
+                 RemoveReservation, RequeueJobs, SuspendJobs, ContinueJobs>;
 
 }  // namespace muster

@@ -26,6 +26,11 @@ struct SendLimit {
   LimitOrder order;
   friend bool operator==(const SendLimit&, const SendLimit&) = default;
 };
+struct SendSuspend {
+  NodeIndex node;
+  SuspendOrder order;
+  friend bool operator==(const SendSuspend&, const SendSuspend&) = default;
+};
 // The node's report is committed (or is about something long over): it may forget the attempt.
 struct AcknowledgeReport {
   NodeIndex node;
@@ -52,8 +57,8 @@ struct DependencyMet {
   friend bool operator==(const DependencyMet&, const DependencyMet&) = default;
 };
 
-using Effect =
-    std::variant<SendLaunch, SendStop, AcknowledgeReport, RecordHistory, AnnounceJob, DependencyMet, SendLimit>;
+using Effect = std::variant<SendLaunch, SendStop, AcknowledgeReport, RecordHistory, AnnounceJob, DependencyMet,
+                            SendLimit, SendSuspend>;
 using Effects = std::vector<Effect>;
 
 }  // namespace muster

@@ -10,6 +10,7 @@
 
 #include "lib/model/accounting.h"
 #include "lib/model/job.h"
+#include "lib/model/reservation.h"
 
 namespace muster {
 
@@ -95,6 +96,7 @@ struct StopRequested {
   StopCause cause = StopCause::kCancelled;
   std::int32_t signal = 0;
   std::string by;
+  StopTerms terms = {};
   friend bool operator==(const StopRequested&, const StopRequested&) = default;
 };
 // The job is over; it leaves the state and enters history. Also for pending jobs that were cancelled.
@@ -188,12 +190,44 @@ struct BillingConfigured {
   friend bool operator==(const BillingConfigured&, const BillingConfigured&) = default;
 };
 
+// The reservation is there, with this content; one of the same name is replaced.
+struct ReservationMade {
+  Reservation reservation;
+  friend bool operator==(const ReservationMade&, const ReservationMade&) = default;
+};
+// It was deleted, or has been over for long.
+struct ReservationRemoved {
+  std::string name;
+  friend bool operator==(const ReservationRemoved&, const ReservationRemoved&) = default;
+};
+
+// Nothing is left of the job's last attempt, and the job waits again, with the same id. The attempt enters history in
+// this state; the next one has the next number.
+struct JobRequeued {
+  JobId job;
+  JobState state = JobState::kPreempted;
+  std::string reason;
+  friend bool operator==(const JobRequeued&, const JobRequeued&) = default;
+};
+// Its processes stand still and its time limit does; it keeps what it holds.
+struct AttemptSuspended {
+  AttemptKey key;
+  std::string by;
+  friend bool operator==(const AttemptSuspended&, const AttemptSuspended&) = default;
+};
+struct AttemptResumed {
+  AttemptKey key;
+  std::string by;
+  friend bool operator==(const AttemptResumed&, const AttemptResumed&) = default;
+};
+
 using FactBody =
     std::variant<TermStarted, NodeRegistered, NodeBecameUnreachable, NodeDrained, NodeResumed, JobSubmitted,
                  RequestsForgotten, JobHeld, JobReleased, AttemptStarted, AttemptConfirmed, AttemptEndedOnNode,
                  StopRequested, JobEnded, ArrayTasksEnded, StartPromised, DependencySet, SettingChanged, JobUpdated,
                  AttemptTimeLimitChanged, ArrayTasksHeld, ArrayTasksReleased, AccountSet, AccountRemoved, UserSet,
-                 UserRemoved, QosSet, QosRemoved, BillingConfigured>;
+                 UserRemoved, QosSet, QosRemoved, BillingConfigured, ReservationMade, ReservationRemoved, JobRequeued,
+                 AttemptSuspended, AttemptResumed>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

@@ -23,6 +23,7 @@ JobState Job::state() const {
                                      [](const AttemptOnNode& node) { return node.phase == NodePhase::kEnded; });
   // A stop with a signal of the user's choice only delivers it: the job goes on.
   if (active->stop != StopCause::kNone && active->stop_signal == 0 && !all_ended) return JobState::kStopping;
+  if (active->suspension.since.is_set()) return JobState::kSuspended;
   return active->started ? JobState::kRunning : JobState::kStarting;
 }
 
@@ -30,7 +31,7 @@ bool operator==(const Job& a, const Job& b) {
   const auto rest = [](const Job& j) {
     return std::tie(j.id, j.submit_time, j.eligible_time, j.priority, j.held, j.attempt, j.array, j.array_position,
                     j.is_array_record, j.waiting, j.array_running, j.array_started, j.array_failed, j.failed_positions,
-                    j.held_positions, j.open, j.phase);
+                    j.held_positions, j.open, j.requeued, j.last_end, j.phase);
   };
   return rest(a) == rest(b) && same_spec(a.spec, b.spec);
 }
@@ -59,7 +60,7 @@ Positions startable(const Job& array) {
 bool operator==(const JobSummary& a, const JobSummary& b) {
   const auto rest = [](const JobSummary& s) {
     return std::tie(s.id, s.array, s.array_position, s.count, s.attempt, s.state, s.reason, s.exit_code, s.exit_signal,
-                    s.submit_time, s.eligible_time, s.start_time, s.end_time, s.shares, s.nodes);
+                    s.submit_time, s.eligible_time, s.start_time, s.end_time, s.shares, s.nodes, s.requeued);
   };
   return rest(a) == rest(b) && same_spec(a.spec, b.spec);
 }

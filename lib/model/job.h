@@ -34,6 +34,24 @@ struct Pending {
   friend bool operator==(const Pending&, const Pending&) = default;
 };
 
+// What the order to stop an attempt says beyond its cause.
+struct StopTerms {
+  JobId room_for;        // kPreempted: the job that waits for the place (a task of an array: its array); 0: none
+  bool requeue = false;  // the job goes back to the queue when the stop has ended it
+  // A warning first: this signal, and so long before the attempt is ended.
+  std::int32_t notice_signal = 0;
+  Duration notice;
+  friend bool operator==(const StopTerms&, const StopTerms&) = default;
+};
+
+// When the processes of an attempt stood still by order; its time limit does too.
+struct Suspension {
+  Instant since;             // unset: it runs
+  Duration earlier;          // all in all, before that
+  std::uint64_t orders = 0;  // to suspend and to continue so far: a node obeys the newest
+  friend bool operator==(const Suspension&, const Suspension&) = default;
+};
+
 // Holds resources. The first entry of `nodes` is the job's first node.
 struct Active {
   Instant start_time;
@@ -46,7 +64,18 @@ struct Active {
   // changed since.
   Duration time_limit = {};
   bool limit_changed = false;  // since the launch: the nodes are owed the new one
+  Instant stop_time = {};      // when the stop was ordered
+  StopTerms terms = {};        // of the stop
+  Suspension suspension = {};
   friend bool operator==(const Active&, const Active&) = default;
+};
+
+// A task of an array that has run and waits again.
+struct RequeuedTask {
+  std::uint64_t position = 0;
+  Attempt attempt;       // the last one
+  std::string last_end;  // its reason
+  friend bool operator==(const RequeuedTask&, const RequeuedTask&) = default;
 };
 
 struct Job {
@@ -69,6 +98,8 @@ struct Job {
   bool array_failed = false;           // array record: a task has ended and not completed
   Positions failed_positions;          // array record: those tasks
   Positions held_positions;            // array record: waiting positions that are held singly
+  std::vector<RequeuedTask> requeued;  // array record: those among the waiting positions that ran before, ascending
+  std::string last_end;                // why the last attempt ended without ending the job; empty: none did
   std::variant<Pending, Active> phase;
 
   [[nodiscard]] bool is_active() const { return std::holds_alternative<Active>(phase); }
@@ -121,6 +152,7 @@ struct JobSummary {
   Instant end_time;
   std::vector<NodeShare> shares;
   std::vector<std::string> nodes;  // names, in the order of shares
+  bool requeued = false;           // the end of an attempt alone: the job went back to the queue
 };
 bool operator==(const JobSummary& a, const JobSummary& b);
 

@@ -78,6 +78,7 @@ void set_field(JobSpec& spec, const JobSpec& from, SpecField field) {
       return;
     case SpecField::kRequeue:
       spec.requeue = from.requeue;
+      spec.requeue_given = true;
       return;
     case SpecField::kOutput:
       spec.stdout_path = from.stdout_path;
@@ -94,6 +95,12 @@ void set_field(JobSpec& spec, const JobSpec& from, SpecField field) {
       return;
     case SpecField::kSegment:
       spec.segment = from.segment;
+      return;
+    case SpecField::kReservation:
+      spec.reservation = from.reservation;
+      return;
+    case SpecField::kLicenses:
+      spec.licenses = from.licenses;
       return;
     case SpecField::kArrayLimit:
       if (spec.array && from.array) {
@@ -186,6 +193,10 @@ std::string_view option_of(SpecField field) {
       return "--switches";
     case SpecField::kSegment:
       return "--segment";
+    case SpecField::kReservation:
+      return "--reservation";
+    case SpecField::kLicenses:
+      return "--licenses";
   }
   return "";
 }

@@ -41,8 +41,10 @@ enum class SpecField : std::uint8_t {
   kConstraint,
   kSwitches,  // and the time after which any number will do
   kSegment,
+  kReservation,
+  kLicenses,
 };
-inline constexpr SpecField kSpecFieldLast = SpecField::kSegment;
+inline constexpr SpecField kSpecFieldLast = SpecField::kLicenses;
 // Of one change; more are repeated ones.
 inline constexpr std::size_t kSpecFieldsMax = 256;
 

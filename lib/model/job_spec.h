@@ -12,6 +12,7 @@
 #include "lib/base/time.h"
 #include "lib/model/dependency.h"
 #include "lib/model/ids.h"
+#include "lib/model/license.h"
 
 namespace muster {
 
@@ -97,19 +98,27 @@ struct JobSpec {
   Instant begin;          // not before; unset: at once
   Dependency dependency;  // as the user gave it; what of it is open stands in the job
   bool hold = false;
-  bool requeue = false;
+  bool requeue = false;        // whether preemption may put it back into the queue; it is cancelled otherwise
+  bool requeue_given = false;  // the user said so; else the configuration's default was filled in at submission
   std::optional<ArraySpec> array;
+  std::string reservation;  // the job runs only in its windows; empty: outside of all windows
+  LicenseCounts licenses;   // held while it runs; of an array: by each task
 
   std::string work_dir;
   std::string stdout_path;  // patterns, see patterns.h; relative to work_dir
   std::string stderr_path;  // empty: with stdout
   std::string stdin_path;   // empty: /dev/null
   OpenMode open_mode = OpenMode::kTruncate;
+  bool open_mode_given = false;  // else later attempts append to what the first one wrote
   std::string submit_host;
   std::string script_name;  // shown to the user, and $0's base name
   std::vector<std::string> args;
   Digest script;       // blob with the script's bytes (kBatch)
   Digest environment;  // blob: NAME=value\0...
+  // --signal: sent that long before the time limit ends the job. 0: none.
+  std::int32_t warn_signal = 0;
+  Duration warn_before;
+  bool warn_batch_only = false;  // to the batch shell alone; else to the tasks of the steps
   // How the client applied --export: "ALL", "NONE", or the user's own list; only shown and exported.
   std::string export_mode;
 

@@ -48,6 +48,9 @@ struct StopOrder {
   Term term;
   StopCause cause = StopCause::kCancelled;
   std::int32_t signal = 0;  // 0: TERM, then KILL after kill_grace; else only that signal, and the attempt goes on
+  // With signal 0: this signal first (0: none), and TERM so much later.
+  std::int32_t notice_signal = 0;
+  Duration notice = {};
   friend bool operator==(const StopOrder&, const StopOrder&) = default;
 };
 
@@ -58,6 +61,16 @@ struct LimitOrder {
   Term term;
   Duration time_limit;
   friend bool operator==(const LimitOrder&, const LimitOrder&) = default;
+};
+
+// The processes of an attempt stand still, or go on. Of several orders the one with the highest number counts, whatever
+// comes twice, late or out of order.
+struct SuspendOrder {
+  AttemptKey key;
+  Term term;
+  bool suspend = false;
+  std::uint64_t number = 0;
+  friend bool operator==(const SuspendOrder&, const SuspendOrder&) = default;
 };
 
 // What a node says of an attempt. Repeated until the controller has committed and acknowledged it.

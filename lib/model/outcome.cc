@@ -91,6 +91,10 @@ std::string_view to_string(StopCause c) {
       return "script ended";
     case StopCause::kNodeFailed:
       return "node failed";
+    case StopCause::kPreempted:
+      return "preempted";
+    case StopCause::kRequeued:
+      return "requeued";
     case StopCause::kDeadline:
       return "deadline";
   }

@@ -55,11 +55,14 @@ struct Outcome {
 // Why a stop was ordered.
 enum class StopCause : std::uint8_t {
   kNone,
-  kCancelled,     // by a user
-  kScriptEnded,   // the batch script or the step of a kRun job ended; the other nodes are cleaned
-  kNodeFailed,    // another node of the job was lost
-  kDeadline = 6,  // its --deadline has come
+  kCancelled,      // by a user
+  kScriptEnded,    // the batch script or the step of a kRun job ended; the other nodes are cleaned
+  kNodeFailed,     // another node of the job was lost
+  kPreempted = 4,  // a job that ranks higher needs the place
+  kRequeued = 5,   // by a user, so that it starts again
+  kDeadline = 6,   // its --deadline has come
 };
+inline constexpr StopCause kStopCauseLast = StopCause::kDeadline;
 std::string_view to_string(StopCause c);
 
 }  // namespace muster

@@ -22,6 +22,11 @@ constexpr int kSelectorStatesMax = 64;                     // there are fewer st
 // The largest time that is read: far in the future, yet any sum of it and a Duration fits.
 constexpr std::int64_t kInstantUsMax = INT64_MAX / 2;
 
+// Bits of JobSpec.choices.
+constexpr std::uint32_t kWarnBatchOnly = 1;
+constexpr std::uint32_t kRequeueGiven = 2;
+constexpr std::uint32_t kOpenModeGiven = 4;
+
 // ---------------------------------------------------------------- helpers of reading
 
 Error corrupt(std::string_view field, std::string_view problem) {
@@ -73,15 +78,9 @@ Result<Core> read(const pb::Core& in);
 Result<AttemptOnNode> read(const pb::AttemptOnNode& in);
 Result<PositionRange> read(const pb::PositionRange& in);
 Peer read(const pb::Peer& in);
-Result<StopCause> read_stop_cause(std::uint32_t value, std::string_view field) {
-  MUSTER_ASSIGN(const StopCause cause, read_enum(value, StopCause::kDeadline, field));
-  if (value > static_cast<std::uint32_t>(StopCause::kNodeFailed) && cause != StopCause::kDeadline) {
-    return corrupt(field, "holds " + std::to_string(value) + ", which this release does not know");
-  }
-  return cause;
-}
-
+RequeuedTask read(const pb::RequeuedTask& in);
 Result<DependencyTerm> read(const pb::DependencyTerm& in);
+Result<LicenseCount> read(const pb::LicenseCount& in);
 Result<OpenDependency> read(const pb::OpenDependency& in);
 // Messages that the header names are read by from_pb.
 template <typename Message>
@@ -156,6 +155,10 @@ void write(const OpenDependency& in, pb::OpenDependency& out) {
   write_list(in.corr_waits, *out.mutable_corr_waits());
   write_list(in.corr_never, *out.mutable_corr_never());
 }
+void write(const LicenseCount& in, pb::LicenseCount& out) {
+  out.set_name(in.name);
+  out.set_count(in.count);
+}
 void write(const Core& in, pb::Core& out) {
   out.set_package(in.package);
   out.set_numa(in.numa);
@@ -171,6 +174,17 @@ void write(const Peer& in, pb::Peer& out) {
 void write(const PositionRange& in, pb::PositionRange& out) {
   out.set_begin(in.begin);
   out.set_end(in.end);
+}
+void write(const StopTerms& in, pb::StopTerms& out) {
+  out.set_room_for(in.room_for.value);
+  out.set_requeue(in.requeue);
+  out.set_notice_signal(in.notice_signal);
+  out.set_notice_us(in.notice.us);
+}
+void write(const RequeuedTask& in, pb::RequeuedTask& out) {
+  out.set_position(in.position);
+  out.set_attempt(in.attempt.value);
+  out.set_last_end(in.last_end);
 }
 void write(const AttemptOnNode& in, pb::AttemptOnNode& out) {
   to_pb(in.share, *out.mutable_share());
@@ -207,6 +221,19 @@ Peer read(const pb::Peer& in) {
   return {in.name(), in.endpoint(), in.public_key(), in.tasks(), in.cpus()};
 }
 
+RequeuedTask read(const pb::RequeuedTask& in) {
+  return {in.position(), Attempt(in.attempt()), in.last_end()};
+}
+
+Result<StopTerms> read_terms(const pb::StopTerms& in) {
+  StopTerms out;
+  out.room_for = JobId(in.room_for());
+  out.requeue = in.requeue();
+  out.notice_signal = in.notice_signal();
+  MUSTER_ASSIGN(out.notice, read_duration(in.notice_us(), "StopTerms.notice_us"));
+  return out;
+}
+
 Result<PositionRange> read(const pb::PositionRange& in) {
   if (in.begin() >= in.end() || in.end() > kArrayTasksMax) return corrupt("PositionRange", "is empty or too long");
   return PositionRange{in.begin(), in.end()};
@@ -228,11 +255,16 @@ Result<Active> read_active(const pb::ActivePhase& in) {
   MUSTER_ASSIGN(out.start_time, read_instant(in.start_time_us(), "ActivePhase.start_time_us"));
   out.started = in.started();
   MUSTER_TRY(read_list(in.nodes(), kNodesMax, "ActivePhase.nodes", out.nodes));
-  MUSTER_ASSIGN(out.stop, read_stop_cause(in.stop(), "ActivePhase.stop"));
+  MUSTER_ASSIGN(out.stop, read_enum(in.stop(), kStopCauseLast, "ActivePhase.stop"));
   out.stop_signal = in.stop_signal();
   out.stop_by = in.stop_by();
   MUSTER_ASSIGN(out.time_limit, read_duration(in.time_limit_us(), "ActivePhase.time_limit_us"));
   out.limit_changed = in.limit_changed();
+  MUSTER_ASSIGN(out.stop_time, read_instant(in.stop_time_us(), "ActivePhase.stop_time_us"));
+  MUSTER_ASSIGN(out.terms, read_terms(in.terms()));
+  MUSTER_ASSIGN(out.suspension.since, read_instant(in.suspension().since_us(), "Suspension.since_us"));
+  MUSTER_ASSIGN(out.suspension.earlier, read_duration(in.suspension().earlier_us(), "Suspension.earlier_us"));
+  out.suspension.orders = in.suspension().orders();
   return out;
 }
 
@@ -245,6 +277,13 @@ void write_active(const Active& in, pb::ActivePhase& out) {
   out.set_stop_by(in.stop_by);
   out.set_time_limit_us(in.time_limit.us);
   out.set_limit_changed(in.limit_changed);
+  out.set_stop_time_us(in.stop_time.us);
+  if (in.terms != StopTerms{}) write(in.terms, *out.mutable_terms());
+  if (in.suspension != Suspension{}) {
+    out.mutable_suspension()->set_since_us(in.suspension.since.us);
+    out.mutable_suspension()->set_earlier_us(in.suspension.earlier.us);
+    out.mutable_suspension()->set_orders(in.suspension.orders);
+  }
 }
 
 // ---------------------------------------------------------------- one function for each kind of fact
@@ -291,6 +330,8 @@ struct FactWriter {
     to.set_job(in.job.value);
     write_list(in.open, *to.mutable_open());
   }
+  void operator()(const ReservationMade& in) const { to_pb(in.reservation, *out.mutable_reservation_made()); }
+  void operator()(const ReservationRemoved& in) const { out.mutable_reservation_removed()->set_name(in.name); }
   void operator()(const JobReleased& in) const { out.mutable_job_released()->set_job(in.job.value); }
   void operator()(const AttemptStarted& in) const {
     pb::AttemptStarted& to = *out.mutable_attempt_started();
@@ -315,6 +356,21 @@ struct FactWriter {
     to.set_cause(static_cast<std::uint32_t>(in.cause));
     to.set_signal(in.signal);
     to.set_by(in.by);
+    if (in.terms != StopTerms{}) write(in.terms, *to.mutable_terms());
+  }
+  void operator()(const JobRequeued& in) const {
+    pb::JobRequeued& to = *out.mutable_job_requeued();
+    to.set_job(in.job.value);
+    to.set_state(static_cast<std::uint32_t>(in.state));
+    to.set_reason(in.reason);
+  }
+  void operator()(const AttemptSuspended& in) const {
+    to_pb(in.key, *out.mutable_attempt_suspended()->mutable_key());
+    out.mutable_attempt_suspended()->set_by(in.by);
+  }
+  void operator()(const AttemptResumed& in) const {
+    to_pb(in.key, *out.mutable_attempt_resumed()->mutable_key());
+    out.mutable_attempt_resumed()->set_by(in.by);
   }
   void operator()(const JobEnded& in) const {
     pb::JobEnded& to = *out.mutable_job_ended();
@@ -394,6 +450,16 @@ Result<OpenDependency> read(const pb::OpenDependency& in) {
   return out;
 }
 
+Result<LicenseCount> read(const pb::LicenseCount& in) {
+  if (in.count() == 0 || in.count() > kLicenseCountMax) return corrupt("LicenseCount.count", "is out of bounds");
+  return LicenseCount{in.name(), in.count()};
+}
+
+Result<FactBody> read_reservation_made(const pb::Reservation& in) {
+  MUSTER_ASSIGN(Reservation reservation, from_pb(in));
+  return FactBody(ReservationMade{std::move(reservation)});
+}
+
 Result<FactBody> read_dependency_set(const pb::DependencySet& in) {
   DependencySet out;
   out.job = JobId(in.job());
@@ -445,8 +511,20 @@ Result<FactBody> read_attempt_ended(const pb::AttemptEndedOnNode& in) {
 
 Result<FactBody> read_stop_requested(const pb::StopRequested& in) {
   MUSTER_REQUIRE(in, key);
-  MUSTER_ASSIGN(const StopCause cause, read_stop_cause(in.cause(), "StopRequested.cause"));
-  return FactBody(StopRequested{from_pb(in.key()), cause, in.signal(), in.by()});
+  MUSTER_ASSIGN(const StopCause cause, read_enum(in.cause(), kStopCauseLast, "StopRequested.cause"));
+  MUSTER_ASSIGN(StopTerms terms, read_terms(in.terms()));
+  return FactBody(StopRequested{from_pb(in.key()), cause, in.signal(), in.by(), terms});
+}
+
+Result<FactBody> read_job_requeued(const pb::JobRequeued& in) {
+  MUSTER_ASSIGN(const JobState state, read_state(in.state(), "JobRequeued.state"));
+  return FactBody(JobRequeued{JobId(in.job()), state, in.reason()});
+}
+
+template <typename Body>
+Result<FactBody> read_suspended(const pb::AttemptSuspended& in) {
+  MUSTER_REQUIRE(in, key);
+  return FactBody(Body{from_pb(in.key()), in.by()});
 }
 
 Result<FactBody> read_job_ended(const pb::JobEnded& in) {
@@ -516,6 +594,10 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
       return FactBody(StartPromised{JobId(in.start_promised().job()), Instant{in.start_promised().start_us()}});
     case pb::Fact::kDependencySet:
       return read_dependency_set(in.dependency_set());
+    case pb::Fact::kReservationMade:
+      return read_reservation_made(in.reservation_made());
+    case pb::Fact::kReservationRemoved:
+      return FactBody(ReservationRemoved{in.reservation_removed().name()});
     case pb::Fact::kJobReleased:
       return FactBody(JobReleased{JobId(in.job_released().job())});
     case pb::Fact::kAttemptStarted:
@@ -562,6 +644,12 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
       MUSTER_ASSIGN(const BillingRules rules, from_pb(in.billing_configured()));
       return FactBody(BillingConfigured{rules});
     }
+    case pb::Fact::kJobRequeued:
+      return read_job_requeued(in.job_requeued());
+    case pb::Fact::kAttemptSuspended:
+      return read_suspended<AttemptSuspended>(in.attempt_suspended());
+    case pb::Fact::kAttemptResumed:
+      return read_suspended<AttemptResumed>(in.attempt_resumed());
     case pb::Fact::BODY_NOT_SET:
       break;
   }
@@ -649,6 +737,12 @@ void to_pb(const JobSpec& in, pb::JobSpec& out) {
   out.set_segment(in.segment);
   out.set_time_min_us(in.time_min.us);
   out.set_deadline_us(in.deadline.us);
+  out.set_reservation(in.reservation);
+  write_list(in.licenses, *out.mutable_licenses());
+  out.set_warn_signal(in.warn_signal);
+  out.set_warn_before_us(in.warn_before.us);
+  out.set_choices((in.warn_batch_only ? kWarnBatchOnly : 0U) | (in.requeue_given ? kRequeueGiven : 0U) |
+                  (in.open_mode_given ? kOpenModeGiven : 0U));
 }
 
 namespace {
@@ -708,6 +802,13 @@ Status read_spec_into(const pb::JobSpec& in, JobSpec& out) {
   out.segment = in.segment();
   MUSTER_ASSIGN(out.time_min, read_duration(in.time_min_us(), "JobSpec.time_min_us"));
   MUSTER_ASSIGN(out.deadline, read_instant(in.deadline_us(), "JobSpec.deadline_us"));
+  out.reservation = in.reservation();
+  MUSTER_TRY(read_list(in.licenses(), static_cast<int>(kLicensesMax), "JobSpec.licenses", out.licenses));
+  out.warn_signal = in.warn_signal();
+  MUSTER_ASSIGN(out.warn_before, read_duration(in.warn_before_us(), "JobSpec.warn_before_us"));
+  out.warn_batch_only = (in.choices() & kWarnBatchOnly) != 0;
+  out.requeue_given = (in.choices() & kRequeueGiven) != 0;
+  out.open_mode_given = (in.choices() & kOpenModeGiven) != 0;
   return ok_status();
 }
 }  // namespace
@@ -876,11 +977,25 @@ void to_pb(const StopOrder& in, pb::StopOrder& out) {
   out.set_term(in.term.value);
   out.set_cause(static_cast<std::uint32_t>(in.cause));
   out.set_signal(in.signal);
+  out.set_notice_signal(in.notice_signal);
+  out.set_notice_us(in.notice.us);
 }
 Result<StopOrder> from_pb(const pb::StopOrder& in) {
   MUSTER_REQUIRE(in, key);
-  MUSTER_ASSIGN(const StopCause cause, read_stop_cause(in.cause(), "StopOrder.cause"));
-  return StopOrder{from_pb(in.key()), Term(in.term()), cause, in.signal()};
+  MUSTER_ASSIGN(const StopCause cause, read_enum(in.cause(), kStopCauseLast, "StopOrder.cause"));
+  MUSTER_ASSIGN(const Duration notice, read_duration(in.notice_us(), "StopOrder.notice_us"));
+  return StopOrder{from_pb(in.key()), Term(in.term()), cause, in.signal(), in.notice_signal(), notice};
+}
+
+void to_pb(const SuspendOrder& in, pb::SuspendOrder& out) {
+  to_pb(in.key, *out.mutable_key());
+  out.set_term(in.term.value);
+  out.set_suspend(in.suspend);
+  out.set_number(in.number);
+}
+Result<SuspendOrder> from_pb(const pb::SuspendOrder& in) {
+  MUSTER_REQUIRE(in, key);
+  return SuspendOrder{from_pb(in.key()), Term(in.term()), in.suspend(), in.number()};
 }
 
 void to_pb(const LimitOrder& in, pb::LimitOrder& out) {
@@ -960,6 +1075,36 @@ Result<Fact> from_pb(const pb::Fact& in) {
   return Fact{at, std::move(body)};
 }
 
+void to_pb(const Reservation& in, pb::Reservation& out) {
+  out.set_name(in.name);
+  out.set_start_us(in.start.us);
+  out.set_duration_us(in.duration.us);
+  out.set_every_us(in.every.us);
+  write_texts(in.nodes, *out.mutable_nodes());
+  write_texts(in.users, *out.mutable_users());
+  write_texts(in.accounts, *out.mutable_accounts());
+  out.set_maintenance(in.maintenance);
+  out.set_ignore_jobs(in.ignore_jobs);
+  out.set_created_by(in.created_by);
+  out.set_created_us(in.created.us);
+}
+Result<Reservation> from_pb(const pb::Reservation& in) {
+  constexpr int kMembersMax = static_cast<int>(kReservationMembersMax);
+  Reservation out;
+  out.name = in.name();
+  MUSTER_ASSIGN(out.start, read_instant(in.start_us(), "Reservation.start_us"));
+  MUSTER_ASSIGN(out.duration, read_duration(in.duration_us(), "Reservation.duration_us"));
+  MUSTER_ASSIGN(out.every, read_duration(in.every_us(), "Reservation.every_us"));
+  MUSTER_ASSIGN(out.nodes, read_texts(in.nodes(), kNodesMax, "Reservation.nodes"));
+  MUSTER_ASSIGN(out.users, read_texts(in.users(), kMembersMax, "Reservation.users"));
+  MUSTER_ASSIGN(out.accounts, read_texts(in.accounts(), kMembersMax, "Reservation.accounts"));
+  out.maintenance = in.maintenance();
+  out.ignore_jobs = in.ignore_jobs();
+  out.created_by = in.created_by();
+  MUSTER_ASSIGN(out.created, read_instant(in.created_us(), "Reservation.created_us"));
+  return out;
+}
+
 void to_pb(const Node& in, pb::Node& out) {
   out.set_index(in.index.value);
   out.set_name(in.name);
@@ -1010,6 +1155,7 @@ void to_pb(const JobSummary& in, pb::JobSummary& out) {
   out.set_end_time_us(in.end_time.us);
   write_list(in.shares, *out.mutable_shares());
   write_texts(in.nodes, *out.mutable_nodes());
+  out.set_requeued(in.requeued);
 }
 Result<JobSummary> from_pb(const pb::JobSummary& in) {
   JobSummary out;
@@ -1029,6 +1175,7 @@ Result<JobSummary> from_pb(const pb::JobSummary& in) {
   MUSTER_ASSIGN(out.end_time, read_instant(in.end_time_us(), "JobSummary.end_time_us"));
   MUSTER_TRY(read_list(in.shares(), kNodesMax, "JobSummary.shares", out.shares));
   MUSTER_ASSIGN(out.nodes, read_texts(in.nodes(), kNodesMax, "JobSummary.nodes"));
+  out.requeued = in.requeued();
   return out;
 }
 
@@ -1053,6 +1200,8 @@ void to_pb(const Job& in, bool with_spec, pb::Job& out) {
   out.set_array_started_us(in.array_started.us);
   write_list(in.failed_positions, *out.mutable_failed_positions());
   write_list(in.held_positions, *out.mutable_held_positions());
+  write_list(in.requeued, *out.mutable_requeued());
+  out.set_last_end(in.last_end);
   if (const auto* active = std::get_if<Active>(&in.phase)) write_active(*active, *out.mutable_active());
 }
 Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
@@ -1080,6 +1229,8 @@ Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
   MUSTER_ASSIGN(out.array_started, read_instant(in.array_started_us(), "Job.array_started_us"));
   MUSTER_TRY(read_positions(in.failed_positions(), "Job.failed_positions", out.failed_positions));
   MUSTER_TRY(read_positions(in.held_positions(), "Job.held_positions", out.held_positions));
+  MUSTER_TRY(read_list(in.requeued(), static_cast<int>(kArrayTasksMax), "Job.requeued", out.requeued));
+  out.last_end = in.last_end();
   if (in.has_active()) {
     MUSTER_ASSIGN(Active active, read_active(in.active()));
     if (active.time_limit == Duration{}) active.time_limit = out.spec->time_limit;  // from a release without it

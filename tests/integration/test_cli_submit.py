@@ -104,7 +104,7 @@ class Submit(ClusterTest):
         self.fails(2, "submit", "-t", "soon", "--wrap", "true", mentions=["--time"])
         self.fails(2, "submit", "-w", "n[1-", "--wrap", "true", mentions=["--nodelist"])
         self.fails(2, "submit", "-d", "afterok", "--wrap", "true", mentions=["--dependency", "afterok names no job"])
-        self.fails(2, "submit", "-L", "x:1", "--wrap", "true", mentions=["--licenses", "not supported yet"])
+        self.fails(2, "submit", "--image", "x", "--wrap", "true", mentions=["--image", "not supported yet"])
         self.fails(2, "submit", mentions=["script"])
         self.fails(2, "frobnicate", mentions=["frobnicate"])
         self.fails(2, "submt", "x", mentions=["submit"])

@@ -32,6 +32,9 @@ class Placement(ClusterTest):
         self.assertEqual(shown["n1"]["features"], [])
         self.assertEqual(shown["n4"]["topology_address"], "right")
         self.assertIn("fast", self.cluster.ok("show", "node", "n2"))
+        table = self.cluster.ok("nodes")
+        self.assertIn("FEATURES", table)
+        self.assertIn("disk", table)
 
     def test_blocks_are_not_crossed(self):
         base = self.cluster.submit("-w", "n1", "--exclusive", "--wrap", "sleep 600")
@@ -51,7 +54,7 @@ class Placement(ClusterTest):
                                (("-C", "fast&"), ("--constraint", "position 6")),
                                (("-N", "3", "--segment", "2"), ("--segment 2", "multiple")),
                                (("-N", "3", "-C", "fast"), ("can never run",)),
-                               (("--switches", "1@x"), ("duration",))):
+                               (("--switches", "1@x"), ("bad time",))):
             result = self.cluster.run("submit", *options, "--wrap", "true")
             self.assertNotEqual(result.code, 0, options)
             for word in words:

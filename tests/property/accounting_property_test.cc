@@ -180,8 +180,9 @@ class World {
         ++s.nodes;
         s.cpus += on.share.cores.count();
         s.gpus += on.share.gpus.count();
-        const Instant end = active->start_time + job.spec->time_limit;
-        s.endless = s.endless || job.spec->time_limit.is_infinite();
+        // What is being stopped is believed to be gone soon.
+        const Instant end = sched::believed_end(*active);
+        s.endless = s.endless || end == sched::end_of(Instant{}, Duration::infinite());
         if (end > now_)
           s.cpu_us += sched::Uint128{on.share.cores.count()} * static_cast<std::uint64_t>((end - now_).us);
       }

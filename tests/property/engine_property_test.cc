@@ -36,9 +36,12 @@ sched::Policy policy() {
   low.name = "low";
   low.priority = 1;
   low.nodes = {"n1", "n3"};
+  low.preempt_mode = sched::PreemptMode::kRequeue;
+  low.preempt_exempt = Duration::from_s(1);
   policy.queues = {batch, low};
   policy.default_queue = "batch";
   policy.request_memory = Duration::from_s(30);
+  policy.licenses = {{"seat", 2}};
   return policy;
 }
 
@@ -67,7 +70,7 @@ class Engine {
         break;
       case 6:
       case 7:
-        run(ApplyPlan{some_plan()});
+        run(some_plan());
         break;
       case 8:
         command_of_a_user();
@@ -159,6 +162,8 @@ class Engine {
     options.cores_max = kCoresMax;
     options.now = now_;
     options.user = user();
+    options.licenses = policy_.licenses;
+    options.reservations = {"r1", "r2"};
     for (const auto* records : {&state_.jobs, &state_.arrays}) {
       for (const auto& [id, job] : *records) options.jobs.push_back(id);
     }
@@ -221,17 +226,25 @@ class Engine {
   }
 
   // What the planner says, and now and then something spoilt, or made up for jobs that do not wait.
-  std::vector<Placement> some_plan() {
+  ApplyPlan some_plan() {
     sched::WorkBudget budget;
     budget.placements_made = static_cast<std::uint32_t>(random_.between(1, 20));
-    std::vector<Placement> placements = engine::plan(state_, policy_, budget, now_).placements;
-    if (random_.permille(700)) return placements;
+    ApplyPlan plan = engine::apply_plan(state_, engine::plan(state_, policy_, budget, now_));
+    if (random_.permille(300)) plan.promises.clear();
+    if (random_.permille(700)) return plan;
+    std::vector<Placement>& placements = plan.placements;
     if (random_.permille(300) && !placements.empty()) placements.push_back(random_.pick(placements));
     for (Placement& placement : placements) {
       if (random_.permille(700)) continue;
       spoil(placement);
     }
-    return placements;
+    const auto some_job = [this] { return JobId{random_.below(state_.next_job.value + 2)}; };
+    plan.preemptions.push_back(Preemption{some_job(), some_report().key});
+    for (Preemption& preemption : plan.preemptions) {
+      if (random_.permille(300)) preemption.job = some_job();
+      if (random_.permille(100)) preemption.victim.attempt = Attempt{random_.permille(500) ? 1U : 2U};
+    }
+    return plan;
   }
   void spoil(Placement& placement) {
     switch (random_.below(7)) {
@@ -280,7 +293,17 @@ class Engine {
 
   void command_of_a_user() {
     const Caller caller{user(), random_.permille(300)};
-    switch (random_.below(6)) {
+    switch (random_.below(10)) {
+      case 6:
+      case 7:
+        run(RequeueJobs{caller, some_jobs()});
+        break;
+      case 8:
+        run(SuspendJobs{caller, some_jobs()});
+        break;
+      case 9:
+        run(ContinueJobs{caller, some_jobs()});
+        break;
       case 0:
         run(HoldJobs{caller, some_jobs()});
         break;
@@ -300,12 +323,39 @@ class Engine {
     }
   }
 
+  void reserve(const Caller& caller) {
+    const std::string name = random_.permille(900) ? "r" + std::to_string(random_.between(1, 2)) : "not a name";
+    if (random_.permille(200)) {
+      run(RemoveReservation{caller, name, random_.permille(700)});
+      return;
+    }
+    MakeReservation make;
+    make.caller = caller;
+    make.name = name;
+    make.create = random_.permille(700);
+    if (random_.permille(950)) make.start = now_ + random_.duration(Duration{}, Duration::from_s(20));
+    if (random_.permille(950)) make.duration = random_.duration(Duration{}, Duration::from_s(20));
+    if (random_.permille(300)) make.every = random_.duration(Duration{}, Duration::from_s(200));
+    if (random_.permille(300)) {
+      make.node_count = static_cast<std::uint32_t>(random_.between(1, kNodes + 1));
+    } else {
+      make.nodes = std::vector<std::string>{node_name(), random_.permille(950) ? node_name() : "n99"};
+    }
+    if (random_.permille(200)) make.maintenance = random_.permille(700);
+    const bool nobody = make.maintenance.value_or(false) && random_.permille(900);
+    if (random_.permille(900)) make.users = nobody ? std::vector<std::string>{} : std::vector<std::string>{user()};
+    make.ignore_jobs = random_.permille(500);
+    run(make);
+  }
+
   void command_of_an_administrator() {
     const Caller caller{"root", random_.permille(950)};
     std::vector<std::string> nodes{node_name()};
     if (random_.permille(200)) nodes.push_back(node_name());
     if (random_.permille(50)) nodes.emplace_back("n99");
-    if (random_.permille(400)) {
+    if (random_.permille(300)) {
+      reserve(caller);
+    } else if (random_.permille(400)) {
       run(DrainNodes{caller, nodes, "reason" + std::to_string(random_.below(2))});
     } else {
       run(ResumeNodes{caller, nodes});

@@ -58,6 +58,7 @@ TEST_F(WireProperty, EveryValueComesBackTheSame) {
     expect_round_trip<pb::StopOrder>(make_.stop());
     expect_round_trip<pb::LimitOrder>(make_.limit());
     expect_round_trip<pb::UpdateRequest>(make_.change());
+    expect_round_trip<pb::SuspendOrder>(make_.suspend());
     expect_round_trip<pb::AttemptReport>(make_.report());
     expect_round_trip<pb::NodeRegistration>(make_.registration());
     expect_round_trip<pb::Node>(make_.node());

@@ -135,6 +135,7 @@ class SimChecks : public testing::Test {
   }
   static JobSummary summary(std::uint64_t job, JobState state, std::int32_t exit_code) {
     JobSummary s;
+    s.start_time = Instant::from_s(1);
     s.id = JobId{job};
     s.attempt = Attempt{1};
     s.state = state;

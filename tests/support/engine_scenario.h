@@ -104,6 +104,10 @@ class Scenario {
   }
   // One planning pass, applied; returns how many attempts started.
   std::uint64_t schedule() { return run(ApplyPlan{engine::plan(state, rules, {}, now_).placements}).matched; }
+  // The same with its promises and preemptions.
+  engine::Decision plan_all() { return run(engine::apply_plan(state, engine::plan(state, rules, {}, now_))); }
+  void wait(Duration time) { now_ = now_ + time; }
+  [[nodiscard]] Instant now() const { return now_; }
   void report(const std::string& node, JobId id, bool ended, Outcome outcome = {}) {
     const Job* j = engine::find_job(state, id);
     const Attempt attempt = j != nullptr ? j->attempt : Attempt{1};

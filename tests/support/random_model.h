@@ -50,7 +50,7 @@ class RandomModel {
     return below(8) == 0 ? Duration::infinite() : Duration::from_us(static_cast<std::int64_t>(u64() / 8));
   }
   JobState state() { return enumerator(JobState::kDeadline); }
-  StopCause stop_cause() { return below(5) == 0 ? StopCause::kDeadline : enumerator(StopCause::kNodeFailed); }
+  StopCause stop_cause() { return enumerator(kStopCauseLast); }
   AttemptKey key() { return {JobId(u64()), Attempt(u32())}; }
   RequestId request() { return coin() ? RequestId{} : RequestId{u64(), u64()}; }
   Digest digest() {
@@ -116,7 +116,8 @@ class RandomModel {
       *member = u32();
     }
     for (std::uint64_t* member : {&s.mem_per_node_mib, &s.mem_per_cpu_mib, &s.mem_per_gpu_mib}) *member = u64();
-    for (bool* member : {&s.exclusive, &s.hold, &s.requeue}) *member = coin();
+    for (bool* member : {&s.exclusive, &s.hold, &s.requeue, &s.requeue_given, &s.open_mode_given, &s.warn_batch_only})
+      *member = coin();
     s.nodelist = texts();
     s.exclude = texts();
     s.constraint = text();
@@ -129,7 +130,11 @@ class RandomModel {
     s.begin = instant();
     if (coin()) s.array = array_spec();
     s.dependency = {list(3, [this] { return dependency_term(); }), coin()};
+    s.reservation = text();
+    s.licenses = list(3, [this] { return LicenseCount{text(), 1 + below(kLicenseCountMax)}; });
     s.open_mode = enumerator(OpenMode::kAppend);
+    s.warn_signal = i32();
+    s.warn_before = duration();
     s.script = digest();
     s.environment = digest();
     s.time_min = duration();
@@ -165,7 +170,8 @@ class RandomModel {
     order.lease = duration();
     return order;
   }
-  StopOrder stop() { return {key(), Term(u64()), stop_cause(), i32()}; }
+  StopOrder stop() { return {key(), Term(u64()), stop_cause(), i32(), i32(), duration()}; }
+  SuspendOrder suspend() { return {key(), Term(u64()), coin(), u64()}; }
   AttemptReport report() { return {key(), coin(), outcome()}; }
   NodeRegistration registration() {
     return {text(), hardware(), text(), text(), text(), list(4, [this] { return report(); }), u64(), texts()};
@@ -188,6 +194,7 @@ class RandomModel {
     if (coin()) value.outcome = outcome();
     return value;
   }
+  StopTerms stop_terms() { return {JobId(u64()), coin(), i32(), duration()}; }
   Active active() {
     return {instant(),
             coin(),
@@ -196,7 +203,10 @@ class RandomModel {
             i32(),
             text(),
             Duration::from_us(1 + static_cast<std::int64_t>(u64() / 8)),
-            coin()};
+            coin(),
+            instant(),
+            stop_terms(),
+            {instant(), duration(), u64()}};
   }
   Job job() {
     Job j;
@@ -218,12 +228,17 @@ class RandomModel {
     j.array_started = instant();
     j.failed_positions = some_positions();
     j.held_positions = some_positions();
+    j.requeued = list(3, [this] { return RequeuedTask{u64(), Attempt(u32()), text()}; });
+    j.last_end = text();
     if (coin()) j.phase = active();
     return j;
   }
   Node node() {
     return {NodeIndex(u32()), text(), hardware(), text(), text(), text(), enumerator(Contact::kUnreachable),
             coin(),           text(), instant(),  u64(),  texts()};
+  }
+  Reservation reservation() {
+    return {text(), instant(), duration(), duration(), texts(), texts(), texts(), coin(), coin(), text(), instant()};
   }
   JobSummary summary() {
     JobSummary s;
@@ -243,6 +258,7 @@ class RandomModel {
     s.end_time = instant();
     s.shares = shares();
     s.nodes = texts();
+    s.requeued = coin();
     return s;
   }
 
@@ -305,7 +321,7 @@ class RandomModel {
       case 11:
         return AttemptEndedOnNode{key(), NodeIndex(u32()), outcome()};
       case 12:
-        return StopRequested{key(), stop_cause(), i32(), text()};
+        return StopRequested{key(), stop_cause(), i32(), text(), stop_terms()};
       case 13:
         return JobEnded{JobId(u64()), state(), text(), i32(), i32()};
       case 14:
@@ -336,6 +352,16 @@ class RandomModel {
         return ArrayTasksHeld{JobId(u64()), some_positions()};
       case 20:
         return ArrayTasksReleased{JobId(u64()), some_positions()};
+      case 28:
+        return ReservationMade{reservation()};
+      case 29:
+        return ReservationRemoved{text()};
+      case 30:
+        return JobRequeued{JobId(u64()), state(), text()};
+      case 31:
+        return AttemptSuspended{key(), text()};
+      case 32:
+        return AttemptResumed{key(), text()};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }

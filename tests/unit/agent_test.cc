@@ -47,6 +47,8 @@ std::string words(const AgentEffects& effects) {
       add("start:" + id(started->order->key));
     } else if (const auto* stopping = std::get_if<StopAttempt>(&effect)) {
       add("stop:" + id(stopping->key) + (stopping->signal != 0 ? "/" + std::to_string(stopping->signal) : ""));
+    } else if (const auto* suspending = std::get_if<SuspendAttempt>(&effect)) {
+      add((suspending->suspend ? "suspend:" : "continue:") + id(suspending->key));
     } else if (const auto* recorded = std::get_if<RecordEnd>(&effect)) {
       add("record:" + id(recorded->key));
     } else if (const auto* raised = std::get_if<RecordTerm>(&effect)) {
@@ -98,6 +100,39 @@ TEST_F(AgentTest, RunsAnAttemptFromLaunchToAcknowledgement) {
   EXPECT_EQ(outcome(key_of(7)), exited(3));
   EXPECT_EQ(words(on_acknowledged(state_, key_of(7))), "forget:7.1");
   EXPECT_TRUE(state_.attempts.empty());
+}
+
+SuspendOrder suspension(AttemptKey key, bool suspend, std::uint64_t number, std::uint64_t term = 1) {
+  return SuspendOrder{.key = key, .term = Term{term}, .suspend = suspend, .number = number};
+}
+
+TEST_F(AgentTest, OfSuspensionsTheNewestCounts) {
+  const AttemptKey key = key_of(7);
+  EXPECT_EQ(words(on_suspend(state_, suspension(key, true, 1))), "") << "it is not known yet";
+  on_launch(state_, launch(key));
+  EXPECT_EQ(words(on_suspend(state_, suspension(key, true, 3))), "");
+  EXPECT_EQ(words(on_started(state_, key)), "runs:7.1 suspend:7.1");
+  EXPECT_EQ(words(on_suspend(state_, suspension(key, false, 2))), "") << "it was overtaken";
+  EXPECT_EQ(words(on_suspend(state_, suspension(key, true, 3))), "suspend:7.1") << "repeated after a registration";
+  EXPECT_EQ(words(on_suspend(state_, suspension(key, false, 4))), "continue:7.1");
+  EXPECT_EQ(words(on_suspend(state_, suspension(key, true, 5, 0))), "note:7.1") << "of an older controller";
+  on_stop(state_, stop(key));
+  EXPECT_EQ(words(on_suspend(state_, suspension(key, true, 6))), "") << "it is ending";
+  on_ended(state_, key, exited(0));
+  EXPECT_EQ(words(on_suspend(state_, suspension(key, true, 7))), "");
+}
+
+TEST_F(AgentTest, TheNoticeOfAStopThatCameEarlyIsKept) {
+  const AttemptKey key = key_of(7);
+  on_launch(state_, launch(key));
+  StopOrder order = stop(key);
+  order.notice_signal = 10;
+  order.notice = Duration::from_s(5);
+  on_stop(state_, order);
+  const AgentEffects effects = on_started(state_, key);
+  ASSERT_EQ(words(effects), "runs:7.1 stop:7.1");
+  EXPECT_EQ(std::get<StopAttempt>(effects.back()).notice_signal, 10);
+  EXPECT_EQ(std::get<StopAttempt>(effects.back()).notice, Duration::from_s(5));
 }
 
 TEST_F(AgentTest, StartsNothingTwice) {

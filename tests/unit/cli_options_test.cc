@@ -192,8 +192,8 @@ TEST(CommandLine, NamesWhatIsWrong) {
 }
 
 TEST(CommandLine, RefusesWhatIsNotThereYet) {
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-           {"--licenses", "x:1"}, {"--checkpoint", "app"}, {"--signal", "USR1@60"}, {"--image", "x"}}) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"--spares", "1"}, {"--checkpoint", "app"}, {"--image", "x"}}) {
     std::vector<std::string> all = words;
     all.emplace_back("job.sh");
     EXPECT_THAT(error_of(kSubmit, all), AllOf(HasSubstr(words[0]), HasSubstr("not supported yet"))) << words[0];
@@ -215,7 +215,7 @@ TEST(CommandLine, FeaturesAndTheNetworkAreRead) {
   EXPECT_THAT(submit({"-C", "a&", "job.sh"}).error().message,
               AllOf(HasSubstr("--constraint"), HasSubstr("position 3")));
   EXPECT_THAT(submit({"--switches", "0", "job.sh"}).error().message, HasSubstr("--switches"));
-  EXPECT_THAT(submit({"--switches", "1@x", "job.sh"}).error().message, HasSubstr("duration"));
+  EXPECT_THAT(submit({"--switches", "1@x", "job.sh"}).error().message, HasSubstr("bad time"));
   EXPECT_THAT(error_of(kSubmit, {"--segment", "0", "job.sh"}), HasSubstr("--segment"));
 }
 
@@ -298,6 +298,7 @@ TEST(Submit, FillsTheJob) {
                             "in",
                             "--open-mode=append",
                             "--requeue",
+                            "--signal=B:USR1@90",
                             "--comment",
                             "hello",
                             "-a",
@@ -326,6 +327,11 @@ TEST(Submit, FillsTheJob) {
   EXPECT_EQ(job.stdin_path, "in");
   EXPECT_EQ(job.open_mode, OpenMode::kAppend);
   EXPECT_TRUE(job.requeue);
+  EXPECT_TRUE(job.requeue_given);
+  EXPECT_TRUE(job.open_mode_given);
+  EXPECT_EQ(job.warn_signal, 10);
+  EXPECT_EQ(job.warn_before, Duration::from_s(90));
+  EXPECT_TRUE(job.warn_batch_only);
   EXPECT_EQ(job.comment, "hello");
   ASSERT_TRUE(job.array);
   EXPECT_EQ(job.array->max_running, 3U);
@@ -376,8 +382,8 @@ TEST(Submit, ErrorsInScriptsNameFileLineAndOption) {
   EXPECT_THAT(message("#SBATCH --tim=5 --nods=3"), HasSubstr("job.sh:4: "));
   EXPECT_THAT(message("#MUSTER --wrap=ls"), AllOf(HasSubstr("job.sh:4: "), HasSubstr("--wrap")));
   EXPECT_THAT(message("#MUSTER nodes=3"), AllOf(HasSubstr("job.sh:4: "), HasSubstr("nodes=3")));
-  EXPECT_THAT(message("#MUSTER --licenses=x:1"),
-              AllOf(HasSubstr("job.sh:4: --licenses"), HasSubstr("not supported yet")));
+  EXPECT_THAT(message("#MUSTER --licenses=x:0"), AllOf(HasSubstr("job.sh:4: --licenses"), HasSubstr("x")));
+  EXPECT_THAT(message("#MUSTER --image=x"), AllOf(HasSubstr("job.sh:4: --image"), HasSubstr("not supported yet")));
   EXPECT_THAT(message("#MUSTER --dependency=afterok"),
               AllOf(HasSubstr("job.sh:4: --dependency"), HasSubstr("afterok names no job")));
   EXPECT_THAT(message("#MUSTER --mem=1G --mem-per-cpu=1G"), HasSubstr("job.sh:4: --mem-per-cpu and job.sh:4: --mem"));
@@ -519,6 +525,23 @@ TEST(JobIds, ReadsAllForms) {
     const auto list = parse_job_list(bad);
     ASSERT_FALSE(list.ok()) << bad;
     EXPECT_THAT(list.error().message, HasSubstr("job ")) << bad;
+  }
+}
+
+TEST(Values, SignalsBeforeTheTimeLimit) {
+  const auto plain = parse_signal_before("USR2", "--signal");
+  ASSERT_TRUE(plain.ok());
+  EXPECT_EQ(plain->signal, 12);
+  EXPECT_EQ(plain->before, Duration::from_s(60));
+  EXPECT_FALSE(plain->batch_only);
+  EXPECT_EQ(parse_signal_before("b:15@120", "--signal")->before, Duration::from_s(120));
+  EXPECT_TRUE(parse_signal_before("b:15@120", "--signal")->batch_only);
+  EXPECT_EQ(parse_signal_before("TERM@2m", "--signal")->before, Duration::from_s(120));
+  EXPECT_EQ(parse_signal_before("TERM@0", "--signal")->before, Duration{});
+  for (const char* bad : {"", "B:", "@60", "R:USR1", "USR1@", "USR1@-5", "USR1@soon", "USR1@UNLIMITED"}) {
+    const auto value = parse_signal_before(bad, "--signal");
+    ASSERT_FALSE(value.ok()) << bad;
+    EXPECT_THAT(value.error().message, HasSubstr("--signal")) << bad;
   }
 }
 

@@ -116,6 +116,9 @@ TEST(Config, ErrorsNamePlaceAndRemedy) {
        "names the queue \"x\" in m.toml, which does not exist: add [queue.x]"},
       {"[job]\ndefault_time = \"2h\"\nmax_time = \"1h\"", "default_time in [job] in m.toml is longer than max_time"},
       {"[queue.main]\ndefault_time = \"2h\"\nmax_time = \"1h\"", "default_time in [queue.main] in m.toml is longer"},
+      {"[queue.main]\npreempt_mode = \"kill\"", "give one of off|requeue|cancel|checkpoint|suspend"},
+      {"[queue.main]\npreempt_mode = \"suspend\"",
+       "preempt_mode in [queue.main] in m.toml is suspend, which is not supported yet: use requeue"},
       {"[node]\nlisten = ", "bad TOML at m.toml:2:"},
       {"[node]\n[node]\n", "bad TOML at m.toml:2:"},
       {"\xff", "bad TOML at m.toml:1"},
@@ -248,6 +251,16 @@ TEST(Config, FeaturesAndTheNetworkAreReadInTheOrderOfTheFile) {
   EXPECT_THAT(features_of(*config)->at("a100"), ElementsAre("n1", "n2"));
   EXPECT_THAT(*node_features_of(*config), ElementsAre("big", "fast"));
   EXPECT_EQ(config->queues.at("main").placement, "spread");
+}
+
+// `muster local start --set topology.kind=block --set block.a.nodes=n1`: the kind alone would be refused.
+TEST(Config, OverridesOfANetworkAreCheckedTogether) {
+  Config config = defaults();
+  EXPECT_FALSE(set_override(config, "topology.kind=block").ok());
+  ASSERT_TRUE(set_overrides(config, {"topology.kind=block", "block.a.nodes=n[1-2]"}).ok());
+  EXPECT_EQ(topology_of(config)->blocks.size(), 1U);
+  EXPECT_FALSE(set_overrides(config, {"node.kill_grace=5s", "block.b.nodes=n2"}).ok());
+  EXPECT_EQ(config.node.kill_grace, Duration::from_s(30));  // a refused one changes nothing
 }
 
 TEST(Config, ABadNetworkIsRefusedWithFileAndLine) {

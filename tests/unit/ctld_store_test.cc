@@ -152,6 +152,46 @@ TEST(Store, CompactionForgetsOldBatchesAndUnusedBlobsOnly) {
   EXPECT_NE(nothing.error().message.find("begins at batch"), std::string::npos) << nothing.error().message;
 }
 
+TEST(Store, AttemptsThatWentBackToTheQueueAreShownWhenAskedFor) {
+  const TempDir dir;
+  const auto store = must_open(dir.path());
+  store->run(RegisterNode{registration("n1", hardware(8))});
+  const JobId id = store->submit(job(1, 1), "#!/bin/sh\necho again\n");
+  JobSpec spec = job(1, 1);
+  spec.array = ArraySpec{{{0, 3, 1}}, 0};
+  const JobId array = store->submit(spec, "#!/bin/sh\necho array\n");
+  const auto requeue = [&](JobId one) {
+    JobSelector selector;
+    selector.items.push_back({one, false, {}});
+    const Attempt attempt = store->pipeline->state().jobs.at(one).attempt;
+    store->run(RequeueJobs{{"alice", false}, selector});
+    AttemptReport report{{one, attempt}, true, {}};
+    report.outcome.cause = EndCause::kCancelled;
+    store->run(ReportAttempts{"n1", {report}});
+  };
+  const JobId task{array.value + 1};
+  requeue(id);
+  requeue(task);
+  EXPECT_TRUE(store->history({}).jobs.empty()) << "no job has ended";
+  ctld::HistoryFilter with{.items = {{id, false, {}}, {array, true, {{1, 1, 1}}}}, .with_requeued = true};
+  ASSERT_EQ(store->history(with).jobs.size(), 2U);
+  for (int i = 0; i < 1'000 && !store->pipeline->state().jobs.at(id).is_active(); ++i) {
+    store->pipeline->want_plan();
+    store->run(Tick{});
+  }
+  store->end_all("n1");
+  const auto end = store->history({.items = {{id, false, {}}}});
+  ASSERT_EQ(end.jobs.size(), 1U);
+  EXPECT_EQ(end.jobs[0].state, JobState::kCompleted);
+  EXPECT_EQ(end.jobs[0].attempt, Attempt{2});
+  const auto rows = store->history({.items = {{id, false, {}}}, .with_requeued = true});
+  ASSERT_EQ(rows.jobs.size(), 2U);
+  EXPECT_TRUE(rows.jobs[0].requeued);
+  EXPECT_EQ(rows.jobs[0].state, JobState::kCancelled);
+  EXPECT_EQ(store->history({.items = {{task, false, {}}}}).jobs.size(), 1U);
+  EXPECT_EQ(store->history({.items = {{task, false, {}}}, .with_requeued = true}).jobs.size(), 2U);
+}
+
 TEST(Store, HistoryAnswersByIdArrayUserAndTime) {
   const TempDir dir;
   const auto store = must_open(dir.path());

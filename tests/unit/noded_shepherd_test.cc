@@ -418,6 +418,101 @@ TEST_P(ShepherdTest, SendsOtherSignalsToTheScriptAlone) {
   EXPECT_EQ(outcome.exit_code, 5);
 }
 
+TEST_P(ShepherdTest, ASuspendedScriptAndItsChildrenStandStillAndGoOn) {
+  // Two processes, one of another session, that count.
+  script(
+      "#!/bin/sh\ncount() { i=0; while :; do i=$((i+1)); echo $i > $1.new; mv $1.new $1; done; }\n"
+      "setsid sh -c 'i=0; while :; do i=$((i+1)); echo $i > b.new; mv b.new b; done' &\n"
+      "count a\n");
+  send(launch_);
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  const auto counter = [&](const char* name) { return std::atol(read_all(directory_ + "/" + name).c_str()); };
+  ASSERT_TRUE(wait_for([&] { return counter("a") > 0 && counter("b") > 0; }));
+  send(SuspendFrame{true});
+  // They stand still when two looks some time apart see the same; until the frame has arrived they do not.
+  const auto stands_still = [&] {
+    const auto a = counter("a");
+    const auto b = counter("b");
+    poll(nullptr, 0, 100);
+    return a == counter("a") && b == counter("b");
+  };
+  EXPECT_TRUE(wait_for(stands_still));
+  const auto before_a = counter("a");
+  const auto before_b = counter("b");
+  send(SuspendFrame{true});
+  send(SuspendFrame{false});
+  EXPECT_TRUE(wait_for([&] { return counter("a") > before_a && counter("b") > before_b; }));
+  send(SuspendFrame{true});
+  EXPECT_TRUE(wait_for(stands_still));
+  send(StopFrame{0, launch_.kill_grace_us});
+  const Outcome outcome = end();
+  EXPECT_EQ(outcome.cause, EndCause::kCancelled);
+}
+
+TEST_P(ShepherdTest, TheTimeLimitStandsStillWithTheScript) {
+  script("#!/bin/sh\nexec sleep 1000\n");
+  launch_.time_limit_us = 400'000;
+  send(launch_);
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  send(SuspendFrame{true});
+  pollfd p{connection_, POLLIN, 0};
+  EXPECT_EQ(poll(&p, 1, 900), 0) << "it ended although its time stood still";
+  attach();  // also for the noded that comes next
+  ASSERT_TRUE(receive_one<StateFrame>());
+  send(SuspendFrame{false});
+  const Outcome outcome = end();
+  EXPECT_EQ(outcome.cause, EndCause::kTimeLimit);
+  EXPECT_GE(outcome.ran.us, 1'200'000);
+}
+
+TEST_P(ShepherdTest, WarnsTheScriptBeforeTheTimeLimit) {
+  script("#!/bin/sh\ntrap 'echo warned; exit 5' USR1\nwhile :; do sleep 0.01; done\n");
+  launch_.time_limit_us = 60'000'000;
+  launch_.warn_before_us = 60'000'000 - 100'000;
+  launch_.warn_signal = SIGUSR1;
+  launch_.warn_batch_only = true;
+  send(launch_);
+  const Outcome outcome = end();
+  EXPECT_EQ(outcome.cause, EndCause::kExited);
+  EXPECT_EQ(outcome.exit_code, 5);
+  EXPECT_GE(outcome.ran.us, 100'000);
+}
+
+TEST_P(ShepherdTest, WarnsTheTasksOfStepsAndNotTheScript) {
+  script("#!/bin/sh\ntrap 'echo warned' USR1\nwhile [ ! -e go ]; do sleep 0.01; done\n");
+  launch_.time_limit_us = 60'000'000;
+  launch_.warn_before_us = 60'000'000 - 1'000'000;
+  launch_.warn_signal = SIGUSR1;
+  send(launch_);
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  send(step(0, {"sh", "-c", "trap 'exit 7' USR1; while :; do sleep 0.01; done"}, 2));
+  collect(0);
+  EXPECT_EQ(outcomes_[0].exit_code, 7);
+  EXPECT_EQ(outcomes_[1].exit_code, 7);
+  std::ofstream(directory_ + "/go") << "go";
+  EXPECT_EQ(end().exit_code, 0);
+  EXPECT_EQ(read_all(directory_ + "/out"), "");
+}
+
+TEST_P(ShepherdTest, ANoticeGivesTimeBeforeTheStop) {
+  script("#!/bin/sh\ntrap 'echo saved; exit 85' USR1\necho ready > ready\nwhile :; do sleep 0.01; done\n");
+  send(launch_);
+  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
+  send(NoticeFrame{SIGUSR1, 60'000'000, launch_.kill_grace_us});
+  const Outcome outcome = end();
+  EXPECT_EQ(outcome.cause, EndCause::kExited);
+  EXPECT_EQ(outcome.exit_code, 85);
+}
+
+TEST_P(ShepherdTest, WhoIgnoresTheNoticeIsStopped) {
+  script("#!/bin/sh\ntrap '' USR1\necho ready > ready\nwhile :; do sleep 0.01; done\n");
+  send(launch_);
+  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
+  send(SuspendFrame{true});
+  send(NoticeFrame{SIGUSR1, 100'000, launch_.kill_grace_us});
+  EXPECT_EQ(end().cause, EndCause::kCancelled);
+}
+
 TEST_P(ShepherdTest, OutlivesNodedAndServesTheNextOne) {
   script("#!/bin/sh\nwhile [ ! -e go ]; do sleep 0.01; done\nexit 6\n");
   send(launch_);
@@ -748,6 +843,9 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
   launch.cpus = {0xffffULL, 1};
   launch.args = {"a", "", std::string("\0b", 2)};
   launch.append = true;
+  launch.warn_signal = 10;
+  launch.warn_before_us = 1LL << 40U;
+  launch.warn_batch_only = true;
   StepStartFrame start;
   start.step = 3;
   start.argv = {"x"};
@@ -772,7 +870,9 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
                                   StepInputTakenFrame{1, 2, 3, true},
                                   StepResumeFrame{1, {{1, 2, 3}, {4, 5, 6}}},
                                   StepForgetFrame{7},
-                                  LimitFrame{600'000'000}};
+                                  LimitFrame{600'000'000},
+                                  SuspendFrame{true},
+                                  NoticeFrame{10, 1LL << 40U, 7}};
   ASSERT_EQ(frames.size(), std::variant_size_v<Frame>);
   std::string stream;
   for (const Frame& frame : frames) {

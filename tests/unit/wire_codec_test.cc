@@ -78,6 +78,21 @@ JobSpec golden_spec() {
   return spec;
 }
 
+Reservation golden_reservation() {
+  Reservation r;
+  r.name = "nightly";
+  r.start = Instant::from_s(1'700'003'600);
+  r.duration = Duration::from_s(7'200);
+  r.every = Duration::from_s(86'400);
+  r.nodes = {"n1", "n2"};
+  r.users = {"ann"};
+  r.accounts = {"physics"};
+  r.ignore_jobs = true;
+  r.created_by = "root";
+  r.created = Instant::from_s(1'700'000'000);
+  return r;
+}
+
 NodeHardware golden_hardware() {
   NodeHardware hardware;
   hardware.packages = 1;
@@ -169,6 +184,11 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"QosSet", QosSet{golden_qos()}},
       {"QosRemoved", QosRemoved{"urgent"}},
       {"BillingConfigured", BillingConfigured{{50, 1600, 25, Duration::from_s(86'400)}}},
+      {"ReservationMade", ReservationMade{golden_reservation()}},
+      {"ReservationRemoved", ReservationRemoved{"nightly"}},
+      {"JobRequeued", JobRequeued{JobId(42), JobState::kPreempted, "Preempted: to make room for job 50"}},
+      {"AttemptSuspended", AttemptSuspended{key, "ann"}},
+      {"AttemptResumed", AttemptResumed{key, "ann"}},
   };
 }
 

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Jobs that run are stopped for others, put back, suspended and warned: the real daemons."""
+
+import os
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from cluster import ClusterTest, until
+
+COUNT = "i=0; while :; do i=$((i+1)); echo $i > counter.new; mv counter.new counter; sleep 0.02; done"
+
+
+class Preemption(ClusterTest):
+    nodes = 1
+    topology = "package:1 core:4 pu:1"
+    settings = ("queue.main.preempt_mode=requeue", "queue.scrap.preempt_mode=cancel", "queue.scrap.priority=-1",
+                "queue.save.preempt_mode=checkpoint", "queue.save.preempt_grace=60s", "queue.urgent.priority=10", "node.kill_grace=2s")
+
+    def tearDown(self):
+        self.cluster.run("cancel", "--me")
+        until(lambda: not self.cluster.json("queue")["jobs"], what="an empty queue")
+        for name in os.listdir(self.cluster.work):
+            os.unlink(os.path.join(self.cluster.work, name))
+
+    def urgent(self, *more):
+        return self.cluster.submit("-p", "urgent", "-c4", "-t", "10", *more, "--wrap", "while [ ! -e go ]; do sleep 0.05; done")
+
+    def go(self):
+        open(os.path.join(self.cluster.work, "go"), "w").close()
+
+    def history(self, job):
+        return self.cluster.json("history", "-j", job)["jobs"]
+
+    def test_a_preempted_job_starts_again_with_its_id_and_appends(self):
+        low = self.cluster.submit("-c4", "-t", "60", "-o", "low.out", "--wrap", "echo attempt $MUSTER_ATTEMPT; [ $MUSTER_ATTEMPT = 2 ] || exec sleep 1000")
+        self.cluster.wait_file("low.out")
+        high = self.urgent()
+        self.cluster.wait_state(high, "running")
+        view = self.cluster.job(low)
+        self.assertEqual((view["state"], view["attempt"], view["requeue"]), ("pending", 1, True))
+        self.assertEqual(view["last_end"], "Preempted: to make room for job %d" % high)
+        self.assertIn("Last end", self.cluster.ok("show", "job", low))
+        self.assertTrue(self.cluster.json("why", low)["blockers"])
+        rows = self.history(low)
+        self.assertEqual([(r["state"], r["attempt"], r.get("requeued")) for r in rows], [("preempted", 1, True)])
+        self.go()
+        self.assertEqual(self.cluster.wait(low)["state"], "completed")
+        self.assertEqual(self.cluster.read("low.out"), "attempt 1\nattempt 2\n")
+        self.assertEqual([(r["state"], r["attempt"]) for r in self.history(low)], [("preempted", 1), ("completed", 2)])
+        self.assertEqual(self.cluster.job(low)["attempt"], 2)
+        self.assertEqual(self.cluster.wait(high)["state"], "completed")
+
+    def test_waiting_for_an_earlier_attempt_does_not_end(self):
+        low = self.cluster.submit("-c4", "-t", "60", "--wrap", "[ $MUSTER_ATTEMPT = 2 ] || exec sleep 1000")
+        self.cluster.wait_state(low, "running")
+        after = self.cluster.submit("-d", "afterok:%d" % low, "--wrap", "true")
+        high = self.urgent()
+        self.cluster.wait_state(high, "running")
+        self.assertEqual(self.cluster.job(after)["reason"], "Dependency")
+        self.go()
+        self.assertEqual(self.cluster.wait(after)["state"], "completed")
+        late = self.cluster.submit("-d", "afterok:%d" % low, "--wrap", "true")
+        self.assertEqual(self.cluster.wait(late)["state"], "completed", "its preempted attempt was no end")
+
+    def test_cancel_mode_and_no_requeue_end_the_job(self):
+        for options in (("-p", "scrap"), ("--no-requeue",)):
+            low = self.cluster.submit("-c4", "-t", "60", *options, "--wrap", "exec sleep 1000")
+            self.cluster.wait_state(low, "running")
+            high = self.urgent()
+            ended = self.cluster.wait(low)
+            self.assertEqual((ended["state"], ended["reason"]), ("preempted", "Preempted"))
+            self.cluster.wait_state(high, "running")
+            self.cluster.ok("cancel", high)
+            self.cluster.wait(high)
+
+    def test_a_warning_comes_first(self):
+        low = self.cluster.submit("-p", "save", "-c4", "-t", "60", "--signal=B:USR1@30", "-o", "low.out", "--wrap",
+                                  "trap 'echo saved $MUSTER_ATTEMPT; exit 85' USR1; echo ready > ready; while :; do sleep 0.05; done")
+        self.cluster.wait_file("ready")
+        high = self.urgent()
+        self.cluster.wait_state(high, "running")
+        self.assertEqual(self.cluster.read("low.out"), "saved 1\n")
+        self.assertEqual(self.cluster.job(low)["state"], "pending")
+
+    def test_why_names_the_job_that_makes_room(self):
+        low = self.cluster.submit("-c4", "-t", "60", "-o", "low.out", "--wrap", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+        self.cluster.wait_file("low.out")
+        high = self.urgent()
+        text = "waits for job %d to be preempted" % low
+        until(lambda: text in str(self.cluster.json("why", high)) or self.cluster.job(high)["state"] == "running", what=text)
+        self.assertEqual(self.cluster.wait_state(high, "running")["attempt"], 1)
+
+    def test_requeue_by_hand_and_of_a_range(self):
+        job = self.cluster.submit("-t", "60", "--wrap", "[ $MUSTER_ATTEMPT = 2 ] || exec sleep 1000")
+        self.cluster.wait_state(job, "running")
+        self.cluster.ok("requeue", job)
+        self.assertEqual(self.cluster.wait(job)["attempt"], 2)
+        self.assertIn("Requeued", [r["reason"] for r in self.history(job)])
+        array = self.cluster.submit("-a", "0-3", "-t", "60", "-o", "/dev/null", "--wrap", "[ $MUSTER_ATTEMPT = 2 ] || exec sleep 1000")
+        until(lambda: len([j for j in self.cluster.jobs(array) if j["state"] == "running"]) == 4, what="four running tasks")
+        self.cluster.ok("requeue", "%d_[1-2]" % array)
+        ended = lambda i: self.cluster.wait("%d_%d" % (array, i))
+        self.assertEqual([(ended(i)["state"], ended(i)["attempt"]) for i in (1, 2)], [("completed", 2), ("completed", 2)])
+        self.assertEqual(self.cluster.job("%d_0" % array)["state"], "running")
+        self.assertEqual(self.cluster.run("requeue", "%d_1" % array).code, 1, "it has ended")
+
+    def test_suspend_and_continue_over_a_restart_of_the_node(self):
+        job = self.cluster.submit("-t", "60", "--wrap", COUNT)
+        self.cluster.wait_file("counter")
+        self.cluster.ok("suspend", job)
+        self.assertEqual(self.cluster.job(job)["state"], "suspended")
+        still = until(self.stands_still, what="a counter that stands still")
+        self.cluster.local("restart", "n1")
+        self.cluster.local("restart", "ctld")
+        self.assertEqual(self.cluster.job(job)["state"], "suspended")
+        self.assertEqual(self.cluster.json("nodes")["nodes"][0]["cpus_allocated"], 1, "it keeps what it holds")
+        self.assertEqual(self.cluster.read("counter"), still)
+        self.assertEqual(self.cluster.run("hold", job).code, 1)
+        self.cluster.ok("continue", job)
+        until(lambda: self.cluster.read("counter") != still, what="a counter that goes on")
+        self.assertGreater(self.cluster.job(job)["suspended_s"], 0)
+        self.assertEqual(self.cluster.run("continue", job).code, 1)
+        self.cluster.ok("suspend", job)
+        self.cluster.ok("cancel", job)
+        self.assertEqual(self.cluster.wait(job)["state"], "cancelled")
+
+    def stands_still(self):
+        before = self.cluster.read("counter")
+        time.sleep(0.3)  # what is measured: nothing happens in that time
+        return before if before == self.cluster.read("counter") else None
+
+    def test_signal_before_the_time_limit(self):
+        job = self.cluster.submit("-t", "1", "--signal=B:USR1@57", "-o", "warned", "--wrap",
+                                  "trap 'echo warned; exit 3' USR1; while :; do sleep 0.05; done")
+        ended = self.cluster.wait(job)
+        self.assertEqual((ended["state"], ended["exit_code"], ended["signal"]), ("failed", 3, "B:10@57"))
+        self.assertEqual(self.cluster.read("warned"), "warned\n")
+        for bad in ("USR9", "X:USR1", "USR1@soon", "B:"):
+            result = self.cluster.run("submit", "--signal", bad, "--wrap", "true")
+            self.assertEqual(result.code, 2, bad)
+            self.assertIn("--signal", result.err)
+
+
+if __name__ == "__main__":
+    unittest.main()
