@@ -224,6 +224,37 @@ TEST_F(SimChecks, SeeAJobTwiceInHistory) {
   expect_problem("in history twice");
 }
 
+TEST_F(SimChecks, SeeAJobThatWaitsAgainWhileItRuns) {
+  began(0, order(1, 1, "n1", 0));
+  checks_.fact_comes({}, Fact{Instant::from_s(5), JobRequeued{JobId{1}, JobState::kPreempted, "why"}});
+  expect_problem("waits again while it still runs");
+}
+
+TEST_F(SimChecks, SeeAPreemptionForNobody) {
+  StopRequested stop{{JobId{1}, Attempt{1}}, StopCause::kPreempted, 0, {}, {}};
+  stop.terms.room_for = JobId{2};
+  checks_.fact_comes({}, Fact{Instant::from_s(5), stop});
+  expect_problem("is preempted for a job that does not wait");
+}
+
+TEST_F(SimChecks, SeeAnAttemptTwiceInHistory) {
+  JobSummary attempt = summary(1, JobState::kPreempted, 0);
+  attempt.requeued = true;
+  checks_.committed({}, {attempt});
+  EXPECT_EQ(checks_.problem(), "");
+  checks_.committed({}, {attempt});
+  expect_problem("in history twice");
+}
+
+TEST_F(SimChecks, SeeACompletedJobThatIsPutBack) {
+  began(0, order(1, 1, "n1", 0));
+  checks_.process_gone(0, order(1, 1, "n1", 0).key, {});
+  JobSummary attempt = summary(1, JobState::kPreempted, 0);
+  attempt.requeued = true;
+  checks_.committed({}, {attempt});
+  expect_problem("and is preempted in history");
+}
+
 TEST_F(SimChecks, SeeARequestThatMadeTwoJobs) {
   checks_.committed({submitted(1, RequestId{1, 1}), submitted(2, RequestId{1, 1})}, {});
   expect_problem("one request made two jobs");
