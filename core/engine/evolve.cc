@@ -149,7 +149,7 @@ class Evolve {
     unindex_job(s_, array);
     std::erase_if(array.requeued, [position](const RequeuedTask& t) { return t.position == position; });
     remove_positions(array, {position, position + 1});
-    array.promised_start = {};  // it was of the task that starts
+    array.forget_promise();  // it was of the task that starts
     ++array.array_running;
     array.array_started = at_;
     index_job(s_, array);
@@ -237,6 +237,7 @@ class Evolve {
     }
     unindex_job(s_, it->second);
     it->second.promised_start = f.start;
+    it->second.promised_place = f.place;
     index_job(s_, it->second);
   }
 
@@ -285,7 +286,7 @@ class Evolve {
     job.spec = f.spec;
     job.priority = f.priority;
     if (!job.is_active()) {
-      job.promised_start = {};
+      job.forget_promise();
       if (before->begin != f.spec->begin) {
         job.eligible_time = std::max(at_, f.spec->begin);
       }
@@ -348,7 +349,7 @@ class Evolve {
     const bool could_start = !startable(array).empty();
     change(array);
     if (startable(array).empty()) {
-      array.promised_start = {};
+      array.forget_promise();
     } else if (!could_start) {
       array.eligible_time = std::max(at_, array.spec->begin);
     }
@@ -368,7 +369,7 @@ class Evolve {
 
   void activate(Job& job, const AttemptStarted& f) {
     job.attempt = f.attempt;
-    job.promised_start = {};
+    job.forget_promise();
     Active active;
     active.start_time = at_;
     active.time_limit = f.time_limit == Duration{} ? job.spec->time_limit : f.time_limit;
@@ -407,7 +408,7 @@ class Evolve {
     }
     unindex_job(s_, it->second);
     it->second.held = held;
-    it->second.promised_start = {};
+    it->second.forget_promise();
     if (!held) {
       it->second.eligible_time = std::max(at_, it->second.spec->begin);
     }

@@ -99,12 +99,15 @@ ApplyPlan apply_plan(const State& state, sched::Plan plan) {
   command.placements = std::move(plan.placements);
   command.preemptions = std::move(plan.preemptions);
   for (const sched::Promise& p : plan.promises) {
-    const Instant before = record_of(state, p.job).promised_start;
+    const Job& job = record_of(state, p.job);
+    const Instant before = job.promised_start;
+    std::vector<PlannedShare> place = sched::place_of(p.slots);
+    const bool moved = plan.moved.contains(p.job) && place != job.promised_place;
     // The promise of an array was of the task that starts; the next one has its own.
     const bool starts = std::any_of(command.placements.begin(), command.placements.end(),
                                     [&p](const Placement& each) { return each.job == p.job; });
-    if (starts || !before.is_set() || before + kPromiseStep < p.start) {
-      command.promises.push_back(PromisedStart{p.job, p.start});
+    if (starts || !before.is_set() || before + kPromiseStep < p.start || moved) {
+      command.promises.push_back(PromisedStart{p.job, p.start, std::move(place)});
     }
   }
   return command;

@@ -218,7 +218,7 @@ void evolve_requeued(State& state, const JobRequeued& fact, Instant at) {
   if (job.array == JobId{}) {
     unindex_job(state, job);
     job.phase = Pending{};
-    job.promised_start = {};
+    job.forget_promise();
     job.eligible_time = std::max(at, job.spec->begin);
     job.last_end = fact.reason;
     index_job(state, job);

@@ -150,7 +150,9 @@ void index_job(State& state, const Job& job) {
   if (belongs_to_pending(job)) {
     state.pending.insert(job);
     if (job.promised_start.is_set()) {
-      state.promised.emplace(job.id, sched::Promise{.job = job.id, .start = job.promised_start, .slots = {}});
+      state.promised.emplace(
+          job.id,
+          sched::Promise{.job = job.id, .start = job.promised_start, .slots = sched::slots_of(job.promised_place)});
     }
   }
   if (job.is_array_record) {

@@ -6,6 +6,7 @@
 
 #include "core/sched/horizon.h"
 #include "lib/base/time.h"
+#include "lib/model/hardware.h"
 #include "lib/model/ids.h"
 
 namespace muster::sched {
@@ -25,5 +26,8 @@ struct Promise {
   std::vector<Slot> slots;
   friend bool operator==(const Promise&, const Promise&) = default;
 };
+
+[[nodiscard]] std::vector<Slot> slots_of(const std::vector<PlannedShare>& place);
+[[nodiscard]] std::vector<PlannedShare> place_of(const std::vector<Slot>& slots);
 
 }  // namespace muster::sched

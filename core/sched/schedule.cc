@@ -8,6 +8,8 @@
 #include <tuple>
 #include <utility>
 
+#include "core/sched/cursor.h"
+#include "core/sched/kept_places.h"
 #include "core/sched/place.h"
 #include "core/sched/preempt.h"
 #include "core/sched/queue_rules.h"
@@ -28,120 +30,6 @@ bool at_array_limit(const Job& job, std::uint64_t more) {
 }
 
 namespace {
-
-// The jobs of one group that are still to be looked at, and where the pass stands in an array.
-class Cursor {
- public:
-  // Whether the request is known not to fit now.
-  bool refused = false;
-  bool recalled = false;  // and that only from the last pass
-  bool claims = false;    // the one job of this cursor was promised a start
-
-  Cursor(const Cluster& cluster, const JobSpecPtr& spec, const PendingIndex::Group& group, std::size_t queue)
-      : cluster_(&cluster), spec_(&spec), queue_(queue), group_(&group), at_(group.begin()), end_(group.end()) {
-    load();
-  }
-
-  [[nodiscard]] bool done() const { return at_ == end_; }
-  [[nodiscard]] const JobSpec& spec() const { return **spec_; }
-  [[nodiscard]] const JobSpecPtr& spec_ptr() const { return *spec_; }
-  [[nodiscard]] std::size_t queue() const { return queue_; }  // its place in the policy
-  [[nodiscard]] const PendingEntry& entry() const { return *at_; }
-  [[nodiscard]] JobId id() const { return at_->id; }
-  [[nodiscard]] std::uint64_t position() const { return position_; }
-
-  [[nodiscard]] bool has(const PendingEntry& entry) const { return group_->contains(entry); }
-  // A cursor for one job with a claim.
-  [[nodiscard]] Cursor only(const PendingEntry& entry) const {
-    Cursor one = *this;
-    one.claims = true;
-    one.at_ = group_->find(entry);
-    one.end_ = std::next(one.at_);
-    one.load();
-    return one;
-  }
-  void pass_over_claims() {
-    passes_over_claims_ = true;
-    load();
-  }
-
-  // The task was placed: on to the next one.
-  void placed() {
-    ++placed_;
-    claims = false;  // it was the claim of the task that starts
-    if (!job_->is_array_record || at_array_limit(*job_, placed_)) {
-      next_job();
-      return;
-    }
-    if (++position_ == ranges()[range_].end) {
-      if (++range_ == ranges().size()) {
-        next_job();
-        return;
-      }
-      position_ = ranges()[range_].begin;
-    }
-  }
-  void next_job() {
-    ++at_;
-    load();
-  }
-
- private:
-  void load() {
-    for (; at_ != end_; ++at_) {
-      job_ = &cluster_->job(at_->id);
-      placed_ = 0;
-      range_ = 0;
-      startable_ =
-          job_->is_array_record && has_barred(*job_) ? std::make_shared<const Positions>(startable(*job_)) : nullptr;
-      position_ = job_->is_array_record ? ranges().front().begin : 0;
-      if (!at_array_limit(*job_, 0) && !(passes_over_claims_ && cluster_->promised.contains(at_->id))) {
-        return;
-      }
-    }
-  }
-
-  // The positions of an array that may start; a record in the index of pending jobs has some.
-  [[nodiscard]] const Positions& ranges() const { return startable_ != nullptr ? *startable_ : job_->waiting; }
-
-  const Cluster* cluster_;
-  const JobSpecPtr* spec_;
-  std::size_t queue_;
-  const PendingIndex::Group* group_;
-  bool passes_over_claims_ = false;
-  PendingIndex::Group::const_iterator at_;
-  PendingIndex::Group::const_iterator end_;
-  const Job* job_ = nullptr;
-  std::shared_ptr<const Positions> startable_;  // null: all that wait
-  std::uint64_t placed_ = 0;
-  std::size_t range_ = 0;
-  std::uint64_t position_ = 0;
-};
-
-// The groups' first jobs in the order in which they are to be looked at.
-class Line {
- public:
-  struct Place {
-    Standing standing;
-    std::int64_t key = 0;  // more is earlier
-    PendingEntry entry;
-    std::size_t cursor = 0;
-    // Of a heap whose top is the largest.
-    friend bool operator<(const Place& a, const Place& b) {
-      return std::tie(a.standing, a.key, b.entry, b.cursor) < std::tie(b.standing, b.key, a.entry, a.cursor);
-    }
-  };
-  void push(Place place) { heap_.push(place); }
-  [[nodiscard]] bool empty() const { return heap_.empty(); }
-  std::size_t pop() {
-    const std::size_t cursor = heap_.top().cursor;
-    heap_.pop();
-    return cursor;
-  }
-
- private:
-  std::priority_queue<Place> heap_;
-};
 
 // What is served first when gaps are filled has more of these points. One doubling of the size weighs as much as one of
 // the age does in the order.
@@ -281,6 +169,7 @@ class Pass {
         return;
       case Stage::kLine:
         if (next_ == cursors_.size()) {
+          keep_places();
           stage_ = Stage::kServe;
         } else {
           note_lapse(cursors_[next_]);
@@ -459,9 +348,8 @@ class Pass {
   }
 
   void enqueue(std::size_t i) {
-    const Cursor& c = cursors_[i];
-    if (!c.done()) {
-      line_.push({standing(c), order_.points(c.spec(), c.entry().since, now_), c.entry(), i});
+    if (!cursors_[i].done()) {
+      line_.push(place_in_line(i));
     }
   }
   void enqueue_gap_filler(std::size_t i) {
@@ -473,9 +361,37 @@ class Pass {
     line_.push({standing(c), key, c.entry(), i});
   }
 
+  Line::Place place_in_line(std::size_t i) const {
+    const Cursor& c = cursors_[i];
+    return {standing(c), order_.points(c.spec(), c.entry().since, now_), c.entry(), i};
+  }
+
+  // Of the jobs with claims, which come behind the groups.
+  void keep_places() {
+    std::vector<Line::Place> line;
+    for (std::size_t i = groups_; i < cursors_.size(); ++i) {
+      line.push_back(place_in_line(i));
+    }
+    std::sort(line.rbegin(), line.rend());
+    for (const Line::Place& place : line) {
+      const Cursor& c = cursors_[place.cursor];
+      const Promise& promise = cluster_.promised.at(c.id());
+      const Instant from = std::max(promise.start, now_);
+      kept_.add(place.cursor, c.spec(), promise.slots, from, held_until(c, from));
+    }
+    kept_.hold(timeline_);
+  }
+
   // Starts the job if it fits, and promises a start to it if it does not and stands among the first of its queue; else it
   // is left for the gaps.
   void serve(std::size_t i) {
+    const bool has_place = kept_.release(timeline_, i);
+    serve_beside(i, has_place, kept_.hold(timeline_));
+    kept_.hold(timeline_);
+  }
+
+  // `others`: places of jobs behind it are kept.
+  void serve_beside(std::size_t i, bool has_place, bool others) {
     Cursor& c = cursors_[i];
     std::uint32_t& given = promises_given(c);
     const bool claims = c.claims;
@@ -489,6 +405,15 @@ class Pass {
       left_.push_back(i);
       return;
     }
+    std::optional<Spot> beside;
+    if (others) {
+      if (start_beside(c)) {
+        enqueue(i);
+        return;
+      }
+      beside = promised_spot(c);
+      kept_.lift(timeline_);
+    }
     if (start(c)) {
       enqueue(i);
       return;
@@ -501,6 +426,9 @@ class Pass {
     }
     const JobId job = c.id();
     auto spot = promised_spot(c);
+    if (beside && spot && beside->start <= spot->start) {
+      spot = std::move(beside);
+    }
     if (spot && spot->start <= now_ && c.recalled) {
       forget_refusals();  // it fits after all
       enqueue(i);
@@ -511,6 +439,9 @@ class Pass {
       keep_place(c, *spot);
       const bool may_claim = claims || claims_[c.queue()] < kClaimsMax;
       claims_[c.queue()] += may_claim && !claims ? 1 : 0;
+      if (claims && !has_place) {
+        plan_.moved.insert(job);
+      }
       (may_claim ? plan_.promises : plan_.kept).push_back(Promise{job, spot->start, std::move(spot->slots)});
       given += soon ? 0 : 1;
       c.next_job();
@@ -579,17 +510,7 @@ class Pass {
       const auto it = cluster_.remembered->promises.find(c.id());
       if (it != cluster_.remembered->promises.end() && it->second.start > now_) {
         const Promise& p = it->second;
-        const Instant end = held_until(c, p.start);
-        const bool free = timeline_.licenses().covers(c.spec().licenses, p.start, end) &&
-                          std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
-                            return timeline_.free(slot.node, p.start, end, c.spec().reservation).covers(slot.amount);
-                          });
-        // A whole node may have become another one.
-        const bool same = !c.spec().exclusive || std::all_of(p.slots.begin(), p.slots.end(), [&](const Slot& slot) {
-          const Amount& all = timeline_.draft().node(slot.node.value).all;
-          return slot.amount.cores == all.cores && slot.amount.gpus == all.gpus;
-        });
-        if (free && same) {
+        if (has_room(timeline_, c.spec(), p.slots, p.start, held_until(c, p.start))) {
           return Spot{.start = p.start, .slots = p.slots};
         }
         forget_refusals();  // what it kept from others may be theirs
@@ -631,6 +552,16 @@ class Pass {
       c.refused = true;
       return false;
     }
+    return start_in(c, fit);
+  }
+
+  // A refusal here is no refusal: without the kept places it may fit.
+  bool start_beside(Cursor& c) {
+    const Fit fit = c.refused ? Fit{} : now(c);
+    return !fit.slots.empty() && start_in(c, fit);
+  }
+
+  bool start_in(Cursor& c, const Fit& fit) {
     if (!may_take(c, demand_of(fit.slots, fit.limit == Duration{} ? c.spec().time_limit : fit.limit))) {
       return false;  // more than it needs at least: whole nodes, for instance
     }
@@ -776,6 +707,7 @@ class Pass {
   std::map<const JobSpec*, bool, PlaceLess> helped_;  // purity: address, compared by what it points to
   Line line_;
   std::vector<std::size_t> left_;
+  KeptPlaces kept_;
   std::map<std::pair<std::size_t, std::string>, std::uint32_t> promises_given_;  // by queue and reservation
   std::vector<std::uint32_t> claims_;                                            // by queue
   std::map<std::tuple<std::size_t, std::vector<std::string>, std::vector<std::string>, std::string, std::string>,

@@ -165,6 +165,7 @@ struct WorkBudget {
 struct Plan {
   std::vector<Placement> placements;
   std::vector<Promise> promises;  // in the order in which they were made
+  std::set<JobId> moved;          // those of them whose jobs have not the place any more that they were promised
   // Places kept in this pass alone, for jobs at the front of queues that have kClaimsMax jobs with claims already.
   std::vector<Promise> kept;
   std::vector<JobSpecPtr> refused;  // requests that did not fit, in the order of RequestLess

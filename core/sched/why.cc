@@ -38,7 +38,6 @@ std::string job_text(JobId id) {
   return "job " + std::to_string(id.value);
 }
 
-// Times are given as distances: the core knows no time zone.
 // Whether every task that waits would still do so if none were held singly.
 bool all_wait_for_pairs(const Job& array) {
   Job released = array;
@@ -52,6 +51,7 @@ bool is_hopeless(const Job& job, const OpenDependency& open) {
          !both(job.waiting, open.corr_never).empty();
 }
 
+// Times are given as distances: the core knows no time zone.
 std::string in_text(Instant at, Instant now) {
   return at <= now ? "at once" : "in " + format_duration(at - now);
 }
@@ -485,7 +485,7 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
   }
   Job changed = job;
   changed.spec = std::make_shared<const JobSpec>(spec);
-  changed.promised_start = {};
+  changed.forget_promise();
   PendingIndex pending = cluster_.pending;
   pending.erase(job);
   pending.insert(changed);

@@ -58,7 +58,12 @@ std::vector<LimitHit> Why::limit_hits(const JobSpec& spec, Instant since, JobId 
       slots = std::move(spot->slots);
     }
   }
-  return book.hits(spec, slots.empty() ? least_demand(spec) : demand_of(slots, spec.time_limit));
+  if (!slots.empty()) {
+    return book.hits(spec, demand_of(slots, spec.time_limit));
+  }
+  // What runs without an end leaves it no place: then where it would go without that.
+  const PlaceResult empty = place(present_.draft(), spec, nodes_of(spec), Assume::kUsableEmpty, policy_.sites);
+  return book.hits(spec, empty.shares.empty() ? least_demand(spec) : demand_of(empty.shares, spec.time_limit));
 }
 
 void Why::limit_blockers(const Job& job, std::vector<Blocker>& out) const {

@@ -126,6 +126,7 @@ struct Placement {
 struct PromisedStart {
   JobId job;  // an array record, or a single job
   Instant start;
+  std::vector<PlannedShare> place = {};
   friend bool operator==(const PromisedStart&, const PromisedStart&) = default;
 };
 // An attempt that a plan stops so that a job which waits can start.

@@ -118,10 +118,12 @@ struct ArrayTasksEnded {
 };
 
 // A job that waits has been told when it starts at the latest, unless jobs that stand before it come. From now on nothing
-// that stands behind it may delay it.
+// that stands behind it may delay it. Of `place`, which is empty in journals of older releases, it may be given another
+// one that is as early.
 struct StartPromised {
   JobId job;
   Instant start;
+  std::vector<PlannedShare> place = {};
   friend bool operator==(const StartPromised&, const StartPromised&) = default;
 };
 

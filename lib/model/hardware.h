@@ -48,4 +48,14 @@ struct NodeShare {
   friend bool operator==(const NodeShare&, const NodeShare&) = default;
 };
 
+// The part of one node that is kept for a job which waits. Counts: which cores and GPUs they are is chosen when it starts.
+struct PlannedShare {
+  NodeIndex node;
+  std::uint32_t tasks = 0;
+  std::uint32_t cores = 0;
+  std::uint32_t gpus = 0;
+  std::uint64_t mem_mib = 0;
+  friend bool operator==(const PlannedShare&, const PlannedShare&) = default;
+};
+
 }  // namespace muster

@@ -87,23 +87,25 @@ struct Job {
   bool held = false;
   // Pending: what of its dependency is not met yet; it may not start before this is empty.
   std::vector<OpenDependency> open;
-  Instant promised_start;              // pending: the latest start that was promised; unset: none was
-  Attempt attempt;                     // of the last start; 0: never started
-  JobId array;                         // of a task: the array's id (== id for position 0). 0: no array
-  std::uint64_t array_position = 0;    // of a task
-  bool is_array_record = false;        // this record stands for the not yet started tasks of an array
-  std::vector<PositionRange> waiting;  // array record: positions that have not started, ascending
-  std::uint64_t array_running = 0;     // array record: tasks that are active
-  Instant array_started;               // array record: when the newest start of a task was
-  bool array_failed = false;           // array record: a task has ended and not completed
-  Positions failed_positions;          // array record: those tasks
-  Positions held_positions;            // array record: waiting positions that are held singly
+  Instant promised_start;                    // pending: the latest start that was promised; unset: none was
+  std::vector<PlannedShare> promised_place;  // pending: where that start was planned; may be empty
+  Attempt attempt;                           // of the last start; 0: never started
+  JobId array;                               // of a task: the array's id (== id for position 0). 0: no array
+  std::uint64_t array_position = 0;          // of a task
+  bool is_array_record = false;              // this record stands for the not yet started tasks of an array
+  std::vector<PositionRange> waiting;        // array record: positions that have not started, ascending
+  std::uint64_t array_running = 0;           // array record: tasks that are active
+  Instant array_started;                     // array record: when the newest start of a task was
+  bool array_failed = false;                 // array record: a task has ended and not completed
+  Positions failed_positions;                // array record: those tasks
+  Positions held_positions;                  // array record: waiting positions that are held singly
   std::vector<RequeuedTask> requeued;  // array record: those among the waiting positions that ran before, ascending
   std::string last_end;                // why the last attempt ended without ending the job; empty: none did
   std::variant<Pending, Active> phase;
 
   [[nodiscard]] bool is_active() const { return std::holds_alternative<Active>(phase); }
   [[nodiscard]] JobState state() const;
+  void forget_promise();
 };
 // Deep comparison (the spec by value).
 bool operator==(const Job& a, const Job& b);

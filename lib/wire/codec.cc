@@ -79,6 +79,7 @@ Result<AttemptOnNode> read(const pb::AttemptOnNode& in);
 Result<PositionRange> read(const pb::PositionRange& in);
 Peer read(const pb::Peer& in);
 RequeuedTask read(const pb::RequeuedTask& in);
+PlannedShare read(const pb::PlannedShare& in);
 Result<DependencyTerm> read(const pb::DependencyTerm& in);
 Result<LicenseCount> read(const pb::LicenseCount& in);
 Result<OpenDependency> read(const pb::OpenDependency& in);
@@ -181,6 +182,13 @@ void write(const StopTerms& in, pb::StopTerms& out) {
   out.set_notice_signal(in.notice_signal);
   out.set_notice_us(in.notice.us);
 }
+void write(const PlannedShare& in, pb::PlannedShare& out) {
+  out.set_node(in.node.value);
+  out.set_tasks(in.tasks);
+  out.set_cores(in.cores);
+  out.set_gpus(in.gpus);
+  out.set_mem_mib(in.mem_mib);
+}
 void write(const RequeuedTask& in, pb::RequeuedTask& out) {
   out.set_position(in.position);
   out.set_attempt(in.attempt.value);
@@ -221,6 +229,9 @@ Peer read(const pb::Peer& in) {
   return {in.name(), in.endpoint(), in.public_key(), in.tasks(), in.cpus()};
 }
 
+PlannedShare read(const pb::PlannedShare& in) {
+  return {NodeIndex(in.node()), in.tasks(), in.cores(), in.gpus(), in.mem_mib()};
+}
 RequeuedTask read(const pb::RequeuedTask& in) {
   return {in.position(), Attempt(in.attempt()), in.last_end()};
 }
@@ -324,6 +335,7 @@ struct FactWriter {
     pb::StartPromised& to = *out.mutable_start_promised();
     to.set_job(in.job.value);
     to.set_start_us(in.start.us);
+    write_list(in.place, *to.mutable_place());
   }
   void operator()(const DependencySet& in) const {
     pb::DependencySet& to = *out.mutable_dependency_set();
@@ -460,6 +472,12 @@ Result<FactBody> read_reservation_made(const pb::Reservation& in) {
   return FactBody(ReservationMade{std::move(reservation)});
 }
 
+Result<FactBody> read_promised(const pb::StartPromised& in) {
+  StartPromised out{JobId(in.job()), Instant{in.start_us()}};
+  MUSTER_TRY(read_list(in.place(), kNodesMax, "StartPromised.place", out.place));
+  return FactBody(std::move(out));
+}
+
 Result<FactBody> read_dependency_set(const pb::DependencySet& in) {
   DependencySet out;
   out.job = JobId(in.job());
@@ -591,7 +609,7 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
     case pb::Fact::kJobHeld:
       return FactBody(JobHeld{JobId(in.job_held().job())});
     case pb::Fact::kStartPromised:
-      return FactBody(StartPromised{JobId(in.start_promised().job()), Instant{in.start_promised().start_us()}});
+      return read_promised(in.start_promised());
     case pb::Fact::kDependencySet:
       return read_dependency_set(in.dependency_set());
     case pb::Fact::kReservationMade:
@@ -1195,6 +1213,7 @@ void to_pb(const Job& in, bool with_spec, pb::Job& out) {
   write_list(in.waiting, *out.mutable_waiting());
   out.set_array_running(in.array_running);
   out.set_promised_start_us(in.promised_start.us);
+  write_list(in.promised_place, *out.mutable_promised_place());
   write_list(in.open, *out.mutable_open());
   out.set_array_failed(in.array_failed);
   out.set_array_started_us(in.array_started.us);
@@ -1224,6 +1243,7 @@ Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
   MUSTER_TRY(read_list(in.waiting(), INT_MAX, "Job.waiting", out.waiting));
   out.array_running = in.array_running();
   out.promised_start = Instant{in.promised_start_us()};
+  MUSTER_TRY(read_list(in.promised_place(), kNodesMax, "Job.promised_place", out.promised_place));
   MUSTER_TRY(read_list(in.open(), static_cast<int>(kDependencyTermsMax), "Job.open", out.open));
   out.array_failed = in.array_failed();
   MUSTER_ASSIGN(out.array_started, read_instant(in.array_started_us(), "Job.array_started_us"));

@@ -503,7 +503,11 @@ TEST(AccountingProperty, LimitsHoldReplayIsEqualAndWhyIsRight) {
       World without = world;
       const std::uint64_t waiting = World::waiting(world.record(id));
       without.remove(id, why);
-      EXPECT_TRUE(without.has_started(id, waiting)) << "job " << id.value << "\n" << named;
+      std::string still;
+      if (!without.has_started(id, waiting)) {
+        for (const sched::Blocker& b : without.explain(id).blockers) still += b.kind + ": " + b.text + "\n";
+      }
+      EXPECT_TRUE(without.has_started(id, waiting)) << "job " << id.value << "\n" << named << "still:\n" << still;
     }
   }
   std::cout << starts << " starts checked, " << limited << " jobs freed from limits:";

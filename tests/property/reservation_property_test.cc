@@ -9,10 +9,10 @@
 #include <iostream>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 
 #include "core/engine/engine.h"
-#include "core/sched/span.h"
 #include "sim/random.h"
 #include "sim/state_codec.h"
 
@@ -142,6 +142,12 @@ class World {
 
   // Takes away what the blockers name, and then what stands before it.
   void remove(JobId id, const sched::Explanation& why) {
+    std::set<JobId> has_start;
+    for (const JobId other : pending()) {
+      if (explain(other).planned_start) {
+        has_start.insert(other);
+      }
+    }
     for (const sched::Blocker& blocker : why.blockers) {
       if (blocker.kind == "resources") {
         end_where([&](const Job& job) { return holds_any_of(job, blocker.nodes); });
@@ -151,12 +157,12 @@ class World {
         open_reservation(id, blocker.nodes);
       }
     }
-    // Without a reservation, jobs may come that had no start beside it.
-    const bool opened = std::any_of(why.blockers.begin(), why.blockers.end(),
-                                    [](const sched::Blocker& b) { return b.kind == "reservation"; });
-    for (const JobId ahead : opened ? pending() : why.ahead) {
-      if (ahead != id) {
-        run(CancelJobs{{"root", true}, selector(ahead), 0});
+    // Jobs that fit at no time beside the reservations and what runs stand before nobody; when a window or a job is gone
+    // sooner than was believed, they may come.
+    for (const JobId other : pending()) {
+      const bool ahead = std::find(why.ahead.begin(), why.ahead.end(), other) != why.ahead.end();
+      if (other != id && (ahead || !has_start.contains(other))) {
+        run(CancelJobs{{"root", true}, selector(other), 0});
       }
     }
     plan();
@@ -479,38 +485,45 @@ class World {
     }
   }
 
-  // The start makes no promised start impossible of a job that stands before it, which in calm rounds is every older one.
+  // When the next pass starts or promises to start each job.
+  [[nodiscard]] std::map<JobId, Instant> starts_in(const engine::State& state) const {
+    std::map<JobId, Instant> starts;
+    const sched::Plan p = engine::plan(state, policy_, {}, now_);
+    for (const Placement& placement : p.placements) {
+      starts.emplace(placement.job, now_);
+    }
+    for (const sched::Promise& promise : p.promises) {
+      starts.emplace(promise.job, promise.start);
+    }
+    return starts;
+  }
+
+  // No job that stands before it, which in calm rounds is every older one, is later than was promised because of this
+  // start.
   void check_promises(const AttemptStarted& f) {
-    sched::Timeline without(state_.ledger, state_.horizon, now_, &state_.windows,
-                            sched::LicenseLine(policy_.licenses, state_.licenses, now_));
-    sched::Timeline with = without;
-    with.start(f.shares, now_ + (f.time_limit == Duration{} ? spec(f.job).time_limit : f.time_limit),
-               spec(f.job).licenses);
+    engine::State with = state_;
+    engine::State without = state_;
+    Effects effects;
+    engine::apply(with, Fact{now_, f}, effects);
+    const auto cancel = engine::decide(without, policy_, CancelJobs{{"root", true}, selector(f.job), 0}, now_);
+    ASSERT_TRUE(cancel.ok());
+    for (const Fact& fact : cancel->facts) {
+      engine::apply(without, fact, effects);
+    }
+    const std::map<JobId, Instant> starts_with = starts_in(with);
+    const std::map<JobId, Instant> starts_without = starts_in(without);
     for (const auto& [id, other] : state_.jobs) {
       if (id == f.job) {
         return;
       }
-      const JobSpec& s = *other.spec;
-      if (other.is_active() || state_.windows.access(s, now_) != sched::Windows::Access::kOk) {
+      const auto was = starts_without.find(id);
+      if (!other.promised_start.is_set() || was == starts_without.end() || was->second > other.promised_start) {
         continue;
-      }
-      const auto spot_without = sched::earliest_in_time(without, s, {}, now_);
-      const auto spot_with = sched::earliest_in_time(with, s, {}, now_);
-      if (!spot_without) {
-        continue;
-      }
-      if (!other.promised_start.is_set()) {
-        return;  // it may delay those behind it
       }
       ++seen["start behind a promise"];
-      const bool was_kept = spot_without->start <= other.promised_start;
-      EXPECT_TRUE(!was_kept || (spot_with && spot_with->start <= other.promised_start))
+      const auto is = starts_with.find(id);
+      EXPECT_TRUE(is != starts_with.end() && is->second <= other.promised_start)
           << "job " << f.job.value << " delays job " << id.value << ", which stands before it and was promised a start";
-      if (!spot_with) {
-        return;
-      }
-      without.hold(spot_without->slots, spot_without->start, spot_without->start + s.time_limit, s.licenses);
-      with.hold(spot_with->slots, spot_with->start, spot_with->start + s.time_limit, s.licenses);
     }
   }
   void check_licenses() {
@@ -563,12 +576,10 @@ TEST(Reservations, NothingRunsWhereAWindowDoesNotLetItAndNoLicenceIsHeldTwice) {
   }
 }
 
-// In this round a job that stands behind delays one that was promised a start. The cause is not found; the disabled test
-// below shows it: --gtest_also_run_disabled_tests.
-constexpr std::uint64_t kOpenRound = 268;
-
-TEST(Reservations, DISABLED_APromiseHoldsInTheOpenRound) {
-  World world(kOpenRound, {.calm = true});
+// A job that filled a gap on a node made the first of two promised jobs move to this node in the next pass, since it was
+// the tightest one now, and the second one had to wait for it.
+TEST(Reservations, APromisedJobDoesNotMoveToThePlaceOfTheNext) {
+  World world(268, {.calm = true});
   for (int i = 0; i < 60 && !::testing::Test::HasFailure(); ++i) {
     world.event();
   }
@@ -579,7 +590,6 @@ TEST(Reservations, PromisesHoldBesideWindowsAndLicences) {
   std::map<std::string, int> seen;
   for (std::uint64_t round = 0; round < 1'000 && !::testing::Test::HasFailure(); ++round) {
     SCOPED_TRACE("round seed " + std::to_string(seed + round));
-    if (seed + round == kOpenRound) continue;
     World world(seed + round, {.calm = true});
     for (int i = 0; i < 60 && !::testing::Test::HasFailure(); ++i) {
       world.event();
@@ -614,7 +624,11 @@ TEST(Reservations, WhatWhyNamesIsAllThatHoldsAJobBack) {
       }
       World without = world;
       without.remove(id, why);
-      EXPECT_TRUE(without.runs(id)) << named;
+      std::string still;
+      if (!without.runs(id)) {
+        for (const sched::Blocker& b : without.explain(id).blockers) still += b.kind + ": " + b.text + "\n";
+      }
+      EXPECT_TRUE(without.runs(id)) << named << "still:\n" << still;
       for (const sched::SmallerRequest& change : why.changes) {
         if (change.option == "--time" && change.start <= world.now()) {
           std::int64_t h = 0;

@@ -149,6 +149,7 @@ class RandomModel {
     return {u32(), u32(), list(5, [this] { return core(); }), list(3, [this] { return gpu(); }), u64(), coin()};
   }
   NodeShare share() { return {NodeIndex(u32()), index_set(), index_set(), u64(), u32()}; }
+  PlannedShare planned_share() { return {NodeIndex(u32()), u32(), u32(), u32(), u64()}; }
   std::vector<NodeShare> shares() {
     return list(4, [this] { return share(); });
   }
@@ -223,6 +224,7 @@ class RandomModel {
     j.waiting = list(3, [this] { return positions(); });
     j.array_running = u64();
     j.promised_start = Instant{i64()};
+    j.promised_place = list(3, [this] { return planned_share(); });
     j.open = list(3, [this] { return open_dependency(); });
     j.array_failed = coin();
     j.array_started = instant();
@@ -325,7 +327,7 @@ class RandomModel {
       case 13:
         return JobEnded{JobId(u64()), state(), text(), i32(), i32()};
       case 14:
-        return StartPromised{JobId(u64()), instant()};
+        return StartPromised{JobId(u64()), instant(), list(3, [this] { return planned_share(); })};
       case 21:
         return AccountSet{account()};
       case 22:

@@ -168,7 +168,7 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"StopRequested", StopRequested{key, StopCause::kCancelled, 0, "ann"}},
       {"JobEnded", JobEnded{JobId(42), JobState::kFailed, "exit code 7", 7, 0}},
       {"ArrayTasksEnded", ArrayTasksEnded{JobId(100), {3, 10}, JobState::kCancelled, "cancelled by ann"}},
-      {"StartPromised", StartPromised{JobId(42), Instant::from_s(1'700'003'600)}},
+      {"StartPromised", StartPromised{JobId(42), Instant::from_s(1'700'003'600), {{NodeIndex(1), 2, 8, 2, 4'096}}}},
       {"DependencySet", DependencySet{JobId(42),
                                       {{DependencyKind::kAfter, JobId(41), false, Duration::from_s(600), false},
                                        {DependencyKind::kAfterOk, JobId(30), true, {}, true}}}},
@@ -212,6 +212,16 @@ TEST(Codec, FactsHaveTheBytesOfTheSpecification) {
     ASSERT_TRUE(decoded.ok()) << name << ": " << decoded.error().message;
     EXPECT_TRUE(*decoded == batch) << name;
   }
+}
+
+// As the first journals have it.
+TEST(Codec, APromiseWithoutAPlaceIsRead) {
+  const auto facts =
+      decode_facts(from_hex("0a 17 08 c0 c4 80 c1 c1 c4 82 03 8a 01 0b 08 2a 10 80 c8 c7 f5 ce c4 82 03"));
+  ASSERT_TRUE(facts.ok()) << facts.error().message;
+  EXPECT_EQ(
+      *facts,
+      (Facts{{Instant::from_us(1'700'000'000'123'456), StartPromised{JobId(42), Instant::from_s(1'700'003'600), {}}}}));
 }
 
 // ---------------------------------------------------------------- what must be refused
