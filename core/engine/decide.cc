@@ -250,13 +250,11 @@ class Decide {
     for (const PromisedStart& p : c.promises) {
       const Job* array = find_array(s_, p.job);
       const Job* job = array != nullptr ? array : find_job(s_, p.job);
-      // An earlier start is no new promise: the job keeps the one that it was given, and may be early. Another place is
-      // one, of the start that it gives.
       if (job == nullptr || job->is_active() || job->held || is_dependent(*job)) {
         continue;
       }
       const auto placed = of_array.find(p.job);
-      if (placed == of_array.end() ? job->promised_start < p.start || job->promised_place != p.place
+      if (placed == of_array.end() ? job->promised_start != p.start || job->promised_place != p.place
                                    : array != nullptr && waiting_count(*array) > placed->second) {
         fact(StartPromised{.job = p.job, .start = p.start, .place = p.place});
       }

@@ -55,7 +55,7 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now,
                  sched::PlanMemory& memory);
 
-// What a command that applies the plan says: its placements, and the promises that are new or later than before.
+// What a command that applies the plan says: its placements, and the promises that are new or have another start or place.
 ApplyPlan apply_plan(const State& state, sched::Plan plan);
 
 // Why jobs wait, from what a pass would do now: a cache for one moment.

@@ -102,7 +102,10 @@ ApplyPlan apply_plan(const State& state, sched::Plan plan) {
     const Job& job = record_of(state, p.job);
     const Instant before = job.promised_start;
     std::vector<PlannedShare> place = sched::place_of(p.slots);
-    const bool moved = plan.moved.contains(p.job) && place != job.promised_place;
+    // The next ones are promised their starts beside where this one is planned now: it must not fall back to a place that
+    // it had before.
+    const bool sooner = plan.promises.size() + plan.kept.size() > 1 && p.start < before;
+    const bool moved = sooner || (plan.moved.contains(p.job) && place != job.promised_place);
     // The promise of an array was of the task that starts; the next one has its own.
     const bool starts = std::any_of(command.placements.begin(), command.placements.end(),
                                     [&p](const Placement& each) { return each.job == p.job; });
