@@ -1,0 +1,46 @@
+#include "lib/model/binding.h"
+
+#include <gtest/gtest.h>
+
+namespace muster {
+namespace {
+
+TEST(Binding, CpuBindIsReadAndPrinted) {
+  for (const std::string text : {"none", "threads", "cores", "l3", "numa", "sockets", "rank", "map_cpu:49,57,17",
+                                 "mask_cpu:0xff,0x100000000000000000"}) {
+    const auto bind = parse_cpu_bind(text);
+    ASSERT_TRUE(bind.ok()) << bind.error().message;
+    EXPECT_EQ(format_cpu_bind(*bind), text);
+  }
+  EXPECT_EQ(parse_cpu_bind("verbose,ldoms")->kind, CpuBindKind::kNuma);
+  EXPECT_EQ(parse_cpu_bind("q,cores")->kind, CpuBindKind::kCores);
+  EXPECT_EQ(format_cpu_bind(*parse_cpu_bind("map_cpu:0x10,3*2")), "map_cpu:16,3,3");
+  EXPECT_EQ(format_cpu_bind(*parse_cpu_bind("mask_cpu:FF00*2,1")), "mask_cpu:0xff00,0xff00,0x1");
+  EXPECT_EQ(parse_cpu_bind("mask_cpu:f0")->list.front().to_string(), "4-7");
+}
+
+TEST(Binding, BadCpuBindsAreRefused) {
+  for (const std::string text : {"", "core", "cores:1", "map_cpu", "map_cpu:", "map_cpu:1,,2", "map_cpu:-1",
+                                 "map_cpu:70000", "map_cpu:0x", "map_cpu:0x1g", "map_cpu:1*0", "map_cpu:1*70000",
+                                 "mask_cpu:", "mask_cpu:0", "mask_cpu:xyz", "mask_cpu:0x", "quiet", "quiet,"}) {
+    EXPECT_FALSE(parse_cpu_bind(text).ok()) << text;
+  }
+  EXPECT_FALSE(parse_cpu_bind("mask_cpu:" + std::string(20'000, 'f')).ok());
+}
+
+TEST(Binding, LocalityAndDistribution) {
+  for (const std::string text : {"none", "prefer", "require"}) {
+    EXPECT_EQ(locality_name(*parse_locality(text)), text);
+  }
+  EXPECT_FALSE(parse_locality("required").ok());
+  for (const std::string text : {"block", "cyclic", "plane=4"}) {
+    EXPECT_EQ(format_distribution(*parse_distribution(text)), text);
+  }
+  EXPECT_EQ(parse_distribution("plane:2")->plane, 2U);
+  for (const std::string text : {"", "plane", "plane=", "plane=0", "blocks"}) {
+    EXPECT_FALSE(parse_distribution(text).ok()) << text;
+  }
+}
+
+}  // namespace
+}  // namespace muster
