@@ -2,12 +2,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <set>
 
 #include "noded/discover/discover.h"
+#include "tests/support/topologies.h"
 
 namespace muster::noded {
 namespace {
@@ -90,24 +89,13 @@ TEST(Discover, BadDescriptionsAreRefusedByName) {
   unlink(path);
 }
 
-// Dumps of real machines, where the checkout has them.
 TEST(Discover, LoadsRecordedMachines) {
-  const char* root = std::getenv("MUSTER_TOPOLOGIES");
-  if (root == nullptr || !std::filesystem::is_directory(root)) {
-    GTEST_SKIP() << "MUSTER_TOPOLOGIES names no folder of recorded machines";
-  }
-  for (const auto& entry : std::filesystem::directory_iterator(root)) {
-    if (entry.path().extension() != ".xml") {
-      continue;
-    }
-    SCOPED_TRACE(entry.path().filename().string());
-    auto hardware = discover(entry.path().string(), 0);
+  MUSTER_NEEDS_RECORDED_MACHINES();
+  for (const std::string& file : test::topology_files(test::recorded_machines())) {
+    SCOPED_TRACE(file);
+    auto hardware = discover(file, 0);
     ASSERT_TRUE(hardware.ok()) << hardware.error().message;
     check(*hardware);
-    std::printf("%-50s packages=%u numa=%u cores=%zu threads=%u gpus=%zu mem_gib=%llu\n",
-                entry.path().filename().c_str(), hardware->packages, hardware->numa_nodes, hardware->cores.size(),
-                all_threads(*hardware).count(), hardware->gpus.size(),
-                static_cast<unsigned long long>(hardware->mem_mib >> 10U));
   }
 }
 
