@@ -27,6 +27,8 @@
 #include "noded/cgroup.h"
 #include "noded/controller_link.h"
 #include "noded/discover/discover.h"
+#include "noded/discover/show.h"
+#include "noded/discover/topology.h"
 #include "noded/spool.h"
 #include "noded/step_service.h"
 
@@ -39,6 +41,8 @@ constexpr const char* kUsage =
     "  --name NAME     name of this node; without it [node] name, then the host name\n"
     "  --set KEY=VALUE replaces one value of the configuration\n"
     "  --boot-id ID    in place of the kernel's: a change of it means that the node was restarted\n"
+    "  --show-topology SPEC  print what is seen of a machine and how its GPUs are connected, and end; SPEC as [node]\n"
+    "                  topology, '' for this machine\n"
     "  --version, --help\n";
 
 struct CommandLine {
@@ -46,6 +50,7 @@ struct CommandLine {
   std::string name;
   std::string boot_id;
   config::Overrides overrides;
+  std::optional<std::string> show_topology;
   bool help = false;
   bool version = false;
 };
@@ -56,6 +61,7 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
                             {"name", required_argument, nullptr, 'n'},
                             {"set", required_argument, nullptr, 's'},
                             {"boot-id", required_argument, nullptr, 'b'},
+                            {"show-topology", required_argument, nullptr, 't'},
                             {"help", no_argument, nullptr, 'h'},
                             {"version", no_argument, nullptr, 'v'},
                             {nullptr, 0, nullptr, 0}};
@@ -73,6 +79,9 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
         break;
       case 'b':
         out.boot_id = optarg;
+        break;
+      case 't':
+        out.show_topology = optarg;
         break;
       case 'h':
         out.help = true;
@@ -271,6 +280,12 @@ Status run(const CommandLine& options) {
   return ok_status();
 }
 
+Status print_topology(const std::string& topology) {
+  MUSTER_ASSIGN(const NodeTopology found, discover_topology(topology, 0));
+  std::fputs(show_topology(found).c_str(), stdout);
+  return ok_status();
+}
+
 }  // namespace
 }  // namespace muster::noded
 
@@ -289,7 +304,8 @@ int main(int argc, char** argv) {
     std::puts("muster-noded " MUSTER_VERSION);
     return 0;
   }
-  if (const Status status = noded::run(*options); !status.ok()) {
+  const Status status = options->show_topology ? noded::print_topology(*options->show_topology) : noded::run(*options);
+  if (!status.ok()) {
     std::fprintf(stderr, "muster-noded: %s\n", status.error().message.c_str());
     return 1;
   }

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "noded/discover/discover.h"
+#include "noded/discover/show.h"
 #include "tests/support/topologies.h"
 
 namespace muster::noded {
@@ -147,6 +148,24 @@ TEST(NodeTopology, EqualNodesHaveEqualHashes) {
   // The value is kept: classes may be named by it on disk and between releases.
   EXPECT_EQ(topology_hash(a).high, 0xcc3d44ed97de2214U);
   EXPECT_EQ(topology_hash(a).low, 0x20bffe4228931f34U);
+}
+
+TEST(NodeTopology, IsShownInTheWordsOfNvidiaSmi) {
+  const std::string crossed = show_topology(own("crossed.xml"));
+  EXPECT_EQ(crossed.substr(0, crossed.find('\n')),
+            "1 package, 2 NUMA nodes, 4 L3s, 16 cores, 32 hardware threads, 4 GPUs, 131072 MiB");
+  EXPECT_NE(crossed.find("  NUMA node 1 (OS 1), 65536 MiB\n    L3 2: cores 8-11, hardware threads 8-11,24-27\n"),
+            std::string::npos)
+      << crossed;
+  EXPECT_NE(crossed.find("GPU2 0000:61:00.0 local cores 0-3 GPU-00000002 Model T\n"), std::string::npos) << crossed;
+  EXPECT_NE(crossed.find("NIC0 0000:11:00.0 local cores 0-7 eno1 (not for messages)\n"), std::string::npos) << crossed;
+  EXPECT_NE(crossed.find("      GPU0  GPU1  GPU2  GPU3  NIC0  NIC1\n"
+                         "GPU0  X     NODE  SYS   SYS   SYS   NODE\n"
+                         "GPU1  NODE  X     SYS   SYS   SYS   PHB\n"),
+            std::string::npos)
+      << crossed;
+  EXPECT_NE(show_topology(own("switched.xml")).find("GPU0  X     NV6   NV6   NV6\n"), std::string::npos);
+  EXPECT_EQ(show_topology(test::load_topology("package:1 core:2 pu:1")).find("GPU0"), std::string::npos);
 }
 
 TEST(NodeTopology, ThisMachine) {
