@@ -4,8 +4,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/run_step.h"
+#include "cli/topology_json.h"
 #include "lib/base/index_set.h"
 #include "lib/model/outcome.h"
+#include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 
 namespace muster::cli {
@@ -261,6 +263,10 @@ std::string nodes_json(const std::vector<pb::NodeView>& nodes) {
     if (node.gpu_list_size() != 0) out["gpu_list"] = std::move(gpus);
     out["features"] = texts(node.features());
     put_text(out, "topology_address", node.topology_address());
+    if (node.has_topology()) {
+      if (const auto topology = wire::from_pb(node.topology()); topology.ok())
+        out["topology"] = topology_json(*topology);
+    }
     list.push_back(std::move(out));
   }
   return dump({{"nodes", std::move(list)}});

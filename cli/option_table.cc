@@ -110,6 +110,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kErrFile, "err", 0, Arg::kNone, Kind::kFlag, "", "standard error in place of standard output", kLogs, kPlain},
   {Id::kStep, "step", 0, Arg::kRequired, Kind::kCountOrZero, "S", "the output of this step", kLogs, kPlain},
   {Id::kTask, "task", 0, Arg::kRequired, Kind::kCountOrZero, "T", "the output of this task", kLogs, kPlain},
+  {Id::kShowTopology, "topology", 0, Arg::kNone, Kind::kFlag, "", "of a node: its packages, NUMA nodes and caches, and how its GPUs are connected", kShow, kPlain},
   {Id::kNoHeader, "noheader", 0, Arg::kNone, Kind::kFlag, "", "no line of titles", kQueue | kHistory | kNodes | kShow | kAccount | kUser | kQos, kPlain},
 
   // Of update.

@@ -177,6 +177,7 @@ enum class OptionId : std::uint8_t {
   kCount,
   kClusterName,
   kTopology,
+  kShowTopology,
   kSet,
   kDir,
   // simulate

@@ -60,9 +60,10 @@ Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Ite
   return jobs;
 }
 
-Result<std::vector<pb::NodeView>> fetch_nodes(Client& client, const std::vector<std::string>& names) {
+Result<std::vector<pb::NodeView>> fetch_nodes(Client& client, const std::vector<std::string>& names,
+                                              bool with_topology) {
   pb::Request request;
-  request.mutable_nodes();
+  request.mutable_nodes()->set_with_topology(with_topology);
   for (const std::string& name : names) request.mutable_nodes()->add_names(name);
   std::vector<pb::NodeView> nodes;
   std::vector<std::string> notes;

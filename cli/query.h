@@ -25,7 +25,8 @@ Status fetch_jobs(Client& client, pb::Request& request, std::vector<pb::JobView>
 Result<std::vector<pb::JobView>> find_job(Client& client, const JobSelector::Item& item, bool with_placement,
                                           bool with_explanation = false);
 // Nodes by name; all without names. Unknown names are kNotFound.
-Result<std::vector<pb::NodeView>> fetch_nodes(Client& client, const std::vector<std::string>& names);
+Result<std::vector<pb::NodeView>> fetch_nodes(Client& client, const std::vector<std::string>& names,
+                                              bool with_topology = false);
 // Prints the notes of an operation, returns the exit status.
 int report_operation(const pb::OperationReply& reply, bool json);
 // Returns when the job (of an array: all its tasks) has ended.

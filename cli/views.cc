@@ -14,6 +14,7 @@
 #include "cli/views.h"
 #include "lib/base/text.h"
 #include "lib/io/clock.h"
+#include "lib/model/node_topology_text.h"
 #include "lib/model/outcome.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
@@ -272,6 +273,15 @@ int show_jobs(Client& client, const Parsed& parsed) {
   return status;
 }
 
+std::string node_topology_text(const pb::NodeView& node) {
+  const std::string name = "Node " + node.name() + "\n";
+  if (!node.has_topology()) {
+    return name + "its topology is not known: its daemon is of an earlier release, or the controller is\n";
+  }
+  const auto topology = wire::from_pb(node.topology());
+  return name + (topology.ok() ? show_topology(*topology) : topology.error().message + "\n");
+}
+
 Result<std::vector<std::string>> node_operands(const Parsed& parsed, std::size_t from) {
   std::vector<std::string> names;
   for (std::size_t i = from; i < parsed.operands.size(); ++i) {
@@ -284,13 +294,16 @@ Result<std::vector<std::string>> node_operands(const Parsed& parsed, std::size_t
 int show_nodes(Client& client, const Parsed& parsed) {
   const auto names = node_operands(parsed, 1);
   if (!names.ok()) return usage_error(names.error());
-  const auto nodes = fetch_nodes(client, *names);
+  const bool with_topology = parsed.has(OptionId::kShowTopology);
+  const auto nodes = fetch_nodes(client, *names, with_topology);
   if (!nodes.ok()) return report_error(nodes.error());
   std::string text;
   if (parsed.has(OptionId::kJson)) {
     text = nodes_json(*nodes);
   } else {
-    for (const pb::NodeView& node : *nodes) text += (text.empty() ? "" : "\n") + node_text(node);
+    for (const pb::NodeView& node : *nodes) {
+      text += (text.empty() ? "" : "\n") + (with_topology ? node_topology_text(node) : node_text(node));
+    }
   }
   print(text);
   return kExitOk;
@@ -444,6 +457,8 @@ int command_show(const Parsed& parsed) {
     if (kind != "priority" && parsed.has(id))
       return usage_error(parsed.last(id)->source + " goes with show priority only: name what you want to see");
   }
+  if (kind != "node" && parsed.has(OptionId::kShowTopology))
+    return usage_error("--topology goes with show node only: muster show node NAME --topology");
   auto client = Client::open(connect_options(parsed));
   if (!client.ok()) return report_error(client.error());
   if (kind == "priority") return show_priorities(**client, parsed);

@@ -116,7 +116,8 @@ class Requests {
   void reservations(const Call& call, const pb::Request& request);
   void licenses(const Call& call, const pb::Request& request);
   void nodes(const Call& call, const pb::Request& request);
-  void nodes_part(const Call& call, std::vector<NodeIndex> which, std::size_t from, std::vector<std::string> notes);
+  void nodes_part(const Call& call, std::vector<NodeIndex> which, std::size_t from, bool with_topology,
+                  std::vector<std::string> notes);
   void history(const Call& call, const pb::Request& request);
   void history_part(const Call& call, HistoryRows page, std::size_t from, bool with_placement,
                     std::vector<std::string> notes);

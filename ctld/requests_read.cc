@@ -253,10 +253,10 @@ void Requests::nodes(const Call& call, const pb::Request& request) {
   if (request.nodes().names().empty()) {
     which = state.ledger.order();
   }
-  nodes_part(call, std::move(which), 0, std::move(notes));
+  nodes_part(call, std::move(which), 0, request.nodes().with_topology(), std::move(notes));
 }
 
-void Requests::nodes_part(const Call& call, std::vector<NodeIndex> which, std::size_t from,
+void Requests::nodes_part(const Call& call, std::vector<NodeIndex> which, std::size_t from, bool with_topology,
                           std::vector<std::string> notes) {
   const auto& state = pipeline_.state();
   Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
@@ -265,7 +265,7 @@ void Requests::nodes_part(const Call& call, std::vector<NodeIndex> which, std::s
   auto& list = *message->mutable_nodes();
   const std::size_t end = std::min(which.size(), from + kViewsPerReply);
   for (std::size_t i = from; i < end; ++i) {
-    views.node(state.nodes[which[i].value], *list.add_nodes());
+    views.node(state.nodes[which[i].value], with_topology, *list.add_nodes());
   }
   const bool more = end < which.size();
   if (!more) {
@@ -275,8 +275,8 @@ void Requests::nodes_part(const Call& call, std::vector<NodeIndex> which, std::s
   }
   std::function<void()> next;
   if (more) {
-    next = [this, call, end, which = std::move(which), notes = std::move(notes)] {
-      nodes_part(call, which, end, notes);
+    next = [this, call, end, with_topology, which = std::move(which), notes = std::move(notes)] {
+      nodes_part(call, which, end, with_topology, notes);
     };
   }
   part_after_commit(call, message, std::move(next));

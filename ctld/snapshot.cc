@@ -34,6 +34,7 @@ constexpr std::size_t kDigestsPerPart = 30'000;
 enum class PartKind : char {
   kHeader = 'h',
   kNodes = 'n',
+  kNodeClasses = 'c',
   kArrays = 'a',
   kJobs = 'j',
   kRequests = 'r',
@@ -166,6 +167,13 @@ Status encode_state(const engine::State& state, const Sink& sink) {
     MUSTER_TRY(nodes.added());
   }
   MUSTER_TRY(nodes.flush());
+  PartWriter classes(PartKind::kNodeClasses, sink);
+  for (const auto& [hash, node_class] : state.node_classes) {
+    wire::to_pb(NodeClassAdded{.hash = hash, .topology = node_class.get()->topology()},
+                *classes.part().add_node_classes());
+    MUSTER_TRY(classes.added());
+  }
+  MUSTER_TRY(classes.flush());
   MUSTER_TRY(encode_jobs(state, sink));
   PartWriter requests(PartKind::kRequests, sink);
   for (const auto& [id, known] : state.requests) {
@@ -311,7 +319,7 @@ class SnapshotReader {
   static bool is_state(PartKind kind) {
     return kind == PartKind::kHeader || kind == PartKind::kNodes || kind == PartKind::kArrays ||
            kind == PartKind::kJobs || kind == PartKind::kRequests || kind == PartKind::kAccounts ||
-           kind == PartKind::kReservations;
+           kind == PartKind::kReservations || kind == PartKind::kNodeClasses;
   }
 
   Status finish(const Part& part) {
@@ -380,6 +388,7 @@ struct Decoded {
   JobId next_job;
   std::map<std::string, std::string> settings;
   std::vector<Node> nodes;
+  std::vector<NodeClassAdded> node_classes;
   std::vector<Job> jobs;
   std::vector<std::pair<RequestId, engine::KnownRequest>> requests;
   std::vector<Account> accounts;
@@ -417,6 +426,7 @@ Result<Decoded> decode_part(const Part& part, const std::map<JobId, Job>& arrays
     MUSTER_ASSIGN(Node node, wire::from_pb(in));
     out.nodes.push_back(std::move(node));
   }
+  MUSTER_TRY(decode_each(message.node_classes(), out.node_classes));
   out.jobs.reserve(static_cast<std::size_t>(message.jobs_size()));
   for (const auto& in : message.jobs()) {
     JobSpecPtr array_spec;
@@ -457,6 +467,11 @@ void merge(Decoded&& part, engine::State& state) {
   }
   for (auto& node : part.nodes) {
     state.nodes.push_back(std::move(node));
+  }
+  for (const auto& each : part.node_classes) {
+    if (check_node_topology(each.topology).empty()) {
+      state.node_classes.emplace_hint(state.node_classes.end(), each.hash, topo::SharedClass(each.topology));
+    }
   }
   auto& records = part.kind == PartKind::kArrays ? state.arrays : state.jobs;
   for (auto& job : part.jobs) {

@@ -6,6 +6,7 @@
 #include "core/engine/running.h"
 #include "lib/base/text.h"
 #include "lib/model/patterns.h"
+#include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 
 namespace muster::ctld {
@@ -429,7 +430,7 @@ void Views::placement(const std::vector<NodeShare>& shares, const std::vector<At
   }
 }
 
-void Views::node(const Node& node, pb::NodeView& out) const {
+void Views::node(const Node& node, bool with_topology, pb::NodeView& out) const {
   const auto& capacity = state_.ledger.nodes()[node.index.value];
   out.set_name(node.name);
   out.set_state(engine::node_state(state_, node.index));
@@ -473,6 +474,9 @@ void Views::node(const Node& node, pb::NodeView& out) const {
     if (queue.nodes.empty() || std::find(queue.nodes.begin(), queue.nodes.end(), node.name) != queue.nodes.end()) {
       out.add_queues(queue.name);
     }
+  }
+  if (const topo::NodeClass* node_class = capacity.node_class.get(); with_topology && node_class != nullptr) {
+    wire::to_pb(of_node(node_class->topology(), node.hardware), *out.mutable_topology());
   }
 }
 

@@ -46,7 +46,7 @@ class Views {
   void waiting_task(const Job& array, std::uint64_t position, pb::JobView& out);
   // A job that has ended; its summary must stand for one job.
   void ended(const JobSummary& summary, bool with_placement, pb::JobView& out) const;
-  void node(const Node& node, pb::NodeView& out) const;
+  void node(const Node& node, bool with_topology, pb::NodeView& out) const;
 
  private:
   void pending_reason(const Job& job, pb::JobView& out);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/base/result.h"
+#include "lib/model/node_topology.h"
 #include "lib/model/orders.h"
 #include "noded/shepherd_protocol.h"
 
@@ -23,6 +24,7 @@ struct NodeIdentity {
   std::string slurm_dir;   // folder of the Slurm-named links, first in a job's PATH; empty: not wanted
   std::string bin_dir;     // folder of `muster`
   NodeHardware hardware;
+  NodeTopology topology;              // of the same machine
   std::vector<std::string> features;  // as its configuration names them
 };
 

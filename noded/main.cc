@@ -22,12 +22,11 @@
 #include "lib/io/process.h"
 #include "lib/io/zap.h"
 #include "lib/io/zmq_socket.h"
+#include "lib/model/node_topology_text.h"
 #include "lib/wire/codec.h"
 #include "noded/attempt_table.h"
 #include "noded/cgroup.h"
 #include "noded/controller_link.h"
-#include "noded/discover/discover.h"
-#include "noded/discover/show.h"
 #include "noded/discover/topology.h"
 #include "noded/spool.h"
 #include "noded/step_service.h"
@@ -142,7 +141,8 @@ Result<NodeIdentity> identity_of(const config::Config& config, const std::string
                       {{"folder", identity.bin_dir + "/../libexec/muster/slurm"}});
     }
   }
-  MUSTER_ASSIGN(identity.hardware, discover(config.node.topology, config.node.memory_mib));
+  MUSTER_ASSIGN(identity.topology, discover_topology(config.node.topology, config.node.memory_mib));
+  identity.hardware = hardware_of(identity.topology);
   MUSTER_ASSIGN(identity.features, config::node_features_of(config));
   return identity;
 }

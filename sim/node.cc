@@ -5,6 +5,8 @@
 #include <variant>
 #include <vector>
 
+#include "sim/random_spec.h"
+
 namespace muster::sim {
 namespace {
 
@@ -318,6 +320,9 @@ void SimNode::send_registration() {
   registration.name = options_.name;
   registration.hardware = options_.hardware;
   registration.features = options_.features;
+  if (options_.says_topology) {
+    registration.topology = topology_of(options_.hardware);
+  }
   registration.boot_id = options_.name + "-boot" + std::to_string(boots_);
   registration.endpoint = "tcp://" + options_.name + ":7071";
   registration.public_key = "key-of-" + options_.name;

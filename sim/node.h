@@ -22,6 +22,7 @@ struct NodeOptions {
   std::string name;
   NodeHardware hardware;
   std::vector<std::string> features;
+  bool says_topology = true;  // a release that does
   Duration heartbeat = Duration::from_s(2);
   Duration silence_max = Duration::from_s(9);  // without an answer for that long it makes a new connection
   Duration grace = Duration::from_ms(300);

@@ -188,6 +188,7 @@ NodeHardware random_hardware(Random& random, std::uint32_t cores_max) {
   const auto cores = static_cast<std::uint32_t>(random.between(std::max(1U, cores_max / 2), cores_max));
   for (std::uint32_t i = 0; i < cores; ++i) {
     Core core;
+    core.numa = 2 * i / cores;
     core.threads = IndexSet::range(i, 1);
     core.threads.insert(i + cores);
     hardware.cores.push_back(std::move(core));
@@ -201,7 +202,42 @@ NodeHardware random_hardware(Random& random, std::uint32_t cores_max) {
     hardware.gpus.push_back(std::move(gpu));
   }
   hardware.mem_mib = 1024 * random.between(4, 16);
+  hardware.numa_nodes = 2;
+  hardware.numa_mem_mib = {hardware.mem_mib / 2, hardware.mem_mib / 2};
   return hardware;
+}
+
+NodeTopology topology_of(const NodeHardware& hardware) {
+  NodeTopology t;
+  t.packages = hardware.packages;
+  for (std::uint32_t n = 0; n < hardware.numa_nodes; ++n) {
+    t.numa.push_back({.os_nodes = IndexSet::range(n, 1), .mem_mib = hardware.numa_mem_mib[n]});
+  }
+  std::array<IndexSet, 2> cores_of_numa;
+  for (std::uint32_t c = 0; c < hardware.cores.size(); ++c) {
+    const Core& core = hardware.cores[c];
+    // L3s of two cores, none across NUMA nodes.
+    t.cores.push_back(
+        {.package = core.package, .numa = core.numa, .l3 = c / 2 * 2 + core.numa, .threads = core.threads});
+    cores_of_numa[core.numa].insert(c);
+  }
+  for (std::uint32_t g = 0; g < hardware.gpus.size(); ++g) {
+    TopologyGpu gpu;
+    gpu.pci_address = hardware.gpus[g].pci_address;
+    gpu.vendor_index = g;
+    gpu.cores = cores_of_numa[g % 2];
+    t.gpus.push_back(std::move(gpu));
+  }
+  for (std::uint32_t a = 0; a < t.gpus.size(); ++a) {
+    for (std::uint32_t b = 0; b < t.gpus.size(); ++b) {
+      const PcieTier tier = a == b           ? PcieTier::kSameDevice
+                            : a % 2 == b % 2 ? PcieTier::kSameNuma
+                                             : PcieTier::kOtherNuma;
+      t.links.push_back({.bandwidth_mbps = a + b == 3 ? 50'000U : 0U, .tier = tier});
+    }
+  }
+  t.mem_mib = hardware.mem_mib;
+  return t;
 }
 
 }  // namespace muster::sim

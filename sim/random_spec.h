@@ -9,6 +9,7 @@
 #include "lib/model/hardware.h"
 #include "lib/model/job_change.h"
 #include "lib/model/job_spec.h"
+#include "lib/model/node_topology.h"
 #include "sim/random.h"
 
 namespace muster::sim {
@@ -34,5 +35,7 @@ std::vector<std::string> random_features(Random& random);
 
 // The hardware of a node: nodes differ a little, and some have GPUs.
 NodeHardware random_hardware(Random& random, std::uint32_t cores_max);
+// A topology of such hardware: a function of it alone, so that a node always says the same.
+NodeTopology topology_of(const NodeHardware& hardware);
 
 }  // namespace muster::sim

@@ -18,6 +18,9 @@ std::string encode_state(const engine::State& state) {
     out.set_value(value);
   }
   for (const Node& node : state.nodes) wire::to_pb(node, *part.add_nodes());
+  for (const auto& [hash, node_class] : state.node_classes) {
+    wire::to_pb(NodeClassAdded{.hash = hash, .topology = node_class.get()->topology()}, *part.add_node_classes());
+  }
   for (const auto& [id, array] : state.arrays) wire::to_pb(array, true, *part.add_jobs());
   for (const auto& [id, job] : state.jobs) {
     const Job* array = engine::find_array(state, job.array);
@@ -49,6 +52,10 @@ Result<engine::State> decode_state(std::string_view bytes) {
   state.now = Instant{part.now_us()};
   state.next_job = JobId{part.next_job()};
   for (const pb::Setting& in : part.settings()) state.settings.emplace(in.key(), in.value());
+  for (const pb::NodeClassAdded& in : part.node_classes()) {
+    MUSTER_ASSIGN(const NodeClassAdded added, wire::from_pb(in));
+    state.node_classes.emplace(added.hash, topo::SharedClass(added.topology));
+  }
   for (const pb::Node& in : part.nodes()) {
     MUSTER_ASSIGN(Node node, wire::from_pb(in));
     state.nodes.push_back(std::move(node));

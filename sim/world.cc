@@ -120,6 +120,7 @@ class World {
       options.name = "n" + std::to_string(i + 1);
       options.hardware = random_hardware(random_, cores_max_);
       options.features = random_features(random_);
+      options.says_topology = mix(options_.seed ^ mix(i)) % 5 != 0;
       options.sees_connections = random_.permille(500);
       options.launch_failure_permille = random_.below(60);
       full_hardware_.push_back(options.hardware);
@@ -477,6 +478,10 @@ class World {
       decltype(of)& of_;
       decltype(on)& on_;
       std::string operator()(const TermStarted& f) const { return "TermStarted " + std::to_string(f.term.value); }
+      std::string operator()(const NodeClassAdded& f) const {
+        return "NodeClassAdded " + std::to_string(f.hash.low) + ", " + std::to_string(f.topology.cores.size()) +
+               " cores";
+      }
       std::string operator()(const NodeRegistered& f) const {
         return "NodeRegistered " + f.name + on_(f.index) + " " + f.boot_id;
       }

@@ -9,6 +9,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/index.h"
 #include "core/engine/normalise.h"
+#include "core/engine/registration.h"
 #include "core/engine/reservation.h"
 #include "core/engine/running.h"
 #include "core/engine/select.h"
@@ -126,18 +127,7 @@ class Decide {
 
   Result<Decision> operator()(const RegisterNode& c) {
     const NodeRegistration& r = c.registration;
-    if (!is_valid_node_name(r.name)) {
-      return invalid_argument("\"" + printable(r.name) + "\" is not a node name");
-    }
-    for (const std::string& feature : r.features) {
-      if (!is_valid_feature(feature)) {
-        return invalid_argument("node " + r.name + " registered with the feature \"" + printable(feature) +
-                                "\", which is no name of one: correct `features` in its [node] section");
-      }
-    }
-    if (r.hardware.cores.empty()) {
-      return invalid_argument("node " + r.name + " registered without a core");
-    }
+    MUSTER_TRY(check_registration(s_, r));
     const Node* known = find_node(s_, r.name);
     d_.node = known != nullptr ? known->index : NodeIndex{static_cast<std::uint32_t>(s_.nodes.size())};
     if (known != nullptr && r.sequence != 0 && known->boot_id == r.boot_id &&
@@ -153,11 +143,15 @@ class Decide {
         Settlement(s_, now_, d_).report(d_.node, a);
       }
     }
-    const bool changed = known == nullptr || known->contact != Contact::kConnected || known->hardware != r.hardware ||
-                         known->boot_id != r.boot_id || known->endpoint != r.endpoint ||
-                         known->public_key != r.public_key || known->registration_sequence != r.sequence ||
-                         known->features != r.features;
+    const TopologyHash topology = r.topology ? topology_hash(*r.topology) : TopologyHash{};
+    const bool changed = known == nullptr || known->topology != topology || known->contact != Contact::kConnected ||
+                         known->hardware != r.hardware || known->boot_id != r.boot_id ||
+                         known->endpoint != r.endpoint || known->public_key != r.public_key ||
+                         known->registration_sequence != r.sequence || known->features != r.features;
     if (changed) {
+      if (topology.is_set() && !s_.node_classes.contains(topology)) {
+        fact(NodeClassAdded{.hash = topology, .topology = class_of(*r.topology)});
+      }
       // After the attempts' ends, so that nothing which just ended is owed to the node again.
       fact(NodeRegistered{.index = d_.node,
                           .name = r.name,
@@ -166,7 +160,8 @@ class Decide {
                           .endpoint = r.endpoint,
                           .public_key = r.public_key,
                           .sequence = r.sequence,
-                          .features = r.features});
+                          .features = r.features,
+                          .topology = topology});
     } else if (d_.facts.empty()) {
       Effects owed = outstanding(s_, d_.node);
       d_.effects.insert(d_.effects.end(), owed.begin(), owed.end());

@@ -1,6 +1,7 @@
 // evolve(): what each fact means. Total: a fact about something that is not there changes nothing.
 #include <algorithm>
 #include <memory>
+#include <utility>
 #include <variant>
 
 #include "core/engine/dependency.h"
@@ -26,6 +27,11 @@ class Evolve {
     }
   }
 
+  void operator()(const NodeClassAdded& f) {
+    if (check_node_topology(f.topology).empty()) {
+      s_.node_classes.emplace(f.hash, topo::SharedClass(f.topology));
+    }
+  }
   void operator()(const NodeRegistered& f) {
     if (f.index.value >= s_.nodes.size()) {
       s_.nodes.resize(f.index.value + 1);
@@ -39,11 +45,16 @@ class Evolve {
     n.public_key = f.public_key;
     n.registration_sequence = f.sequence;
     n.features = f.features;
+    const TopologyHash before = std::exchange(n.topology, f.topology);
     if (n.contact != Contact::kConnected) {
       n.contact = Contact::kConnected;
       n.since = at_;
     }
     index_node(s_, n);
+    if (before != n.topology && std::none_of(s_.nodes.begin(), s_.nodes.end(),
+                                             [&before](const Node& each) { return each.topology == before; })) {
+      s_.node_classes.erase(before);
+    }
   }
 
   void operator()(const NodeBecameUnreachable& f) {

@@ -233,6 +233,8 @@ void index_node(State& state, const Node& node) {
   }
   state.ledger.set_hardware(node.index, node.name, node.hardware);
   state.ledger.set_features(node.index, node.features);
+  const auto node_class = state.node_classes.find(node.topology);
+  state.ledger.set_class(node.index, node_class == state.node_classes.end() ? topo::SharedClass() : node_class->second);
   state.ledger.set_usable(node.index, node.contact == Contact::kConnected && !node.drained);
 }
 

@@ -19,6 +19,7 @@
 #include "core/sched/pending.h"
 #include "core/sched/promise.h"
 #include "core/sched/windows.h"
+#include "core/topo/node_class.h"
 #include "lib/model/fact.h"
 #include "lib/model/job.h"
 
@@ -53,6 +54,7 @@ struct State {
   std::map<JobId, Job>
       arrays;  // array records, by the id of the array (which is also the id of its task at position 0)
   std::vector<Node> nodes;
+  std::map<TopologyHash, topo::SharedClass> node_classes;  // those that nodes have, one object for all nodes of a class
   std::map<RequestId, KnownRequest> requests;
   // Keys of the configuration that were changed at run time, with their values ("queue.main.priority"); "queue.NAME" for a
   // queue that was made at run time.

@@ -182,6 +182,10 @@ void Ledger::set_usable(NodeIndex node, bool usable) {
   note_release(node);
 }
 
+void Ledger::set_class(NodeIndex node, topo::SharedClass node_class) {
+  at(node).node_class = std::move(node_class);
+}
+
 void Ledger::set_features(NodeIndex node, const std::vector<std::string>& features) {
   if (at(node).features != features) {
     at(node).features = features;

@@ -14,6 +14,7 @@
 #include "core/sched/fit_index.h"
 #include "core/sched/horizon.h"
 #include "core/sched/sites.h"
+#include "core/topo/node_class.h"
 #include "lib/model/hardware.h"
 
 namespace muster::sched {
@@ -29,6 +30,7 @@ struct NodeCapacity {
   std::uint64_t mem_mib = 0;
   std::uint64_t free_mem_mib = 0;
   std::vector<std::string> features;  // that the node itself says it has
+  topo::SharedClass node_class;       // how it hangs together; none: not known
   // Counts of the above.
   Amount all;
   Amount free;
@@ -41,6 +43,8 @@ class Ledger {
   void set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware);
   void set_usable(NodeIndex node, bool usable);
   void set_features(NodeIndex node, const std::vector<std::string>& features);
+  // Of a node with as many cores and GPUs as its hardware has.
+  void set_class(NodeIndex node, topo::SharedClass node_class);
 
   // Takes the share; what is not free is a bug of the caller. Taking is not limited to usable nodes: replay does it too.
   void take(const NodeShare& share);

@@ -157,20 +157,4 @@ const GpuSets& NodeClass::gpu_sets() const {
   return *gpu_sets_;
 }
 
-std::shared_ptr<const NodeClass> ClassRegistry::intern(const NodeTopology& topology) {
-  const TopologyHash hash = topology_hash(topology);
-  const auto [first, last] = classes_.equal_range(hash);
-  if (first != last) {
-    const NodeTopology value = class_of(topology);
-    for (auto it = first; it != last; ++it) {
-      if (it->second->topology() == value) {
-        return it->second;
-      }
-    }
-  }
-  auto made = std::make_shared<const NodeClass>(topology);
-  classes_.emplace(hash, made);
-  return made;
-}
-
 }  // namespace muster::topo

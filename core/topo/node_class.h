@@ -1,7 +1,7 @@
 // NodeClass: what is worked out once for all nodes of one kind, and shared by them: the tree of domains, how far each
 // core is from each GPU, and the tables of GPU sets (gpu_sets.h).
 //
-// Owned by whoever decides, through a ClassRegistry; immutable but for the tables, which fill as they are used and never
+// Owned by whoever decides, through a SharedClass; immutable but for the tables, which fill as they are used and never
 // change an answer. One thread.
 //
 // Cores are handled by slot: their place in the order package, NUMA node, L3, so that each domain is a range of slots.
@@ -9,7 +9,6 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <vector>
 
@@ -105,16 +104,21 @@ class NodeClass {
   mutable std::unique_ptr<GpuSets> gpu_sets_;
 };
 
-// The classes that nodes belong to. Equal nodes get the same object.
-class ClassRegistry {
+// A class that several nodes share, or none. Two are equal when their topologies are: each state of the cluster makes its
+// own objects.
+class SharedClass {
  public:
+  SharedClass() = default;
   // The topology must pass check_node_topology().
-  std::shared_ptr<const NodeClass> intern(const NodeTopology& topology);
-  [[nodiscard]] std::size_t size() const { return classes_.size(); }
+  explicit SharedClass(const NodeTopology& topology) : made_(std::make_shared<const NodeClass>(topology)) {}
+  [[nodiscard]] const NodeClass* get() const { return made_.get(); }
+  friend bool operator==(const SharedClass& a, const SharedClass& b) {
+    return a.made_ == b.made_ ||
+           (a.made_ != nullptr && b.made_ != nullptr && a.made_->topology() == b.made_->topology());
+  }
 
  private:
-  // Several under one hash only if two topologies ever collide.
-  std::multimap<TopologyHash, std::shared_ptr<const NodeClass>> classes_;
+  std::shared_ptr<const NodeClass> made_;
 };
 
 }  // namespace muster::topo

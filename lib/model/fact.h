@@ -29,7 +29,14 @@ struct NodeRegistered {
   std::string public_key;
   std::uint64_t sequence = 0;  // of the registration
   std::vector<std::string> features = {};
+  TopologyHash topology = {};  // of a class that was added before; not set: the node did not say
   friend bool operator==(const NodeRegistered&, const NodeRegistered&) = default;
+};
+// Nodes that register with this hash hang together so. The hash is a name: it is not worked out again.
+struct NodeClassAdded {
+  TopologyHash hash;
+  NodeTopology topology;  // as class_of() makes it
+  friend bool operator==(const NodeClassAdded&, const NodeClassAdded&) = default;
 };
 struct NodeBecameUnreachable {
   NodeIndex node;
@@ -229,7 +236,7 @@ using FactBody =
                  StopRequested, JobEnded, ArrayTasksEnded, StartPromised, DependencySet, SettingChanged, JobUpdated,
                  AttemptTimeLimitChanged, ArrayTasksHeld, ArrayTasksReleased, AccountSet, AccountRemoved, UserSet,
                  UserRemoved, QosSet, QosRemoved, BillingConfigured, ReservationMade, ReservationRemoved, JobRequeued,
-                 AttemptSuspended, AttemptResumed>;
+                 AttemptSuspended, AttemptResumed, NodeClassAdded>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

@@ -28,13 +28,22 @@ struct Gpu {
   friend bool operator==(const Gpu&, const Gpu&) = default;
 };
 
+// A network adapter with a driver.
+struct Nic {
+  std::string pci_address;
+  std::vector<std::string> names;  // of its OS devices, such as "ib0" and "mlx5_0"
+  friend bool operator==(const Nic&, const Nic&) = default;
+};
+
 struct NodeHardware {
   std::uint32_t packages = 1;
   std::uint32_t numa_nodes = 1;
   std::vector<Core> cores;
   std::vector<Gpu> gpus;
   std::uint64_t mem_mib = 0;
-  bool pretended = false;  // declared by a topology, not this machine's own
+  bool pretended = false;                        // declared by a topology, not this machine's own
+  std::vector<Nic> nics = {};                    // by PCI address
+  std::vector<std::uint64_t> numa_mem_mib = {};  // one for each NUMA node; empty: not known
   friend bool operator==(const NodeHardware&, const NodeHardware&) = default;
 };
 

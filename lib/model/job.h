@@ -11,6 +11,7 @@
 #include "lib/model/hardware.h"
 #include "lib/model/ids.h"
 #include "lib/model/job_spec.h"
+#include "lib/model/node_topology.h"
 #include "lib/model/outcome.h"
 #include "lib/model/positions.h"
 
@@ -133,6 +134,7 @@ struct Node {
   Instant since;                            // of the last change of contact or drain
   std::uint64_t registration_sequence = 0;  // of the newest registration of this boot
   std::vector<std::string> features = {};   // that the node itself says it has
+  TopologyHash topology = {};               // of its class; not set: not known
   friend bool operator==(const Node&, const Node&) = default;
 };
 

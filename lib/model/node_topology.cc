@@ -202,4 +202,62 @@ std::string check_node_topology(const NodeTopology& topology) {
   return problem.empty() ? check_devices(topology) : problem;
 }
 
+NodeHardware hardware_of(const NodeTopology& topology) {
+  NodeHardware out;
+  out.packages = topology.packages;
+  out.numa_nodes = static_cast<std::uint32_t>(topology.numa.size());
+  for (const TopologyCore& core : topology.cores) {
+    out.cores.push_back({.package = core.package, .numa = core.numa, .threads = core.threads});
+  }
+  for (const TopologyGpu& gpu : topology.gpus) {
+    const std::vector<std::uint32_t> near = gpu.cores.lowest(1).to_vector();
+    out.gpus.push_back({.pci_address = gpu.pci_address,
+                        .uuid = gpu.uuid,
+                        .model = gpu.model,
+                        .vendor_index = gpu.vendor_index,
+                        .numa = near.empty() ? 0 : topology.cores[near.front()].numa});
+  }
+  for (const TopologyNic& nic : topology.nics) {
+    out.nics.push_back({.pci_address = nic.pci_address, .names = nic.names});
+  }
+  for (const TopologyNuma& numa : topology.numa) {
+    out.numa_mem_mib.push_back(numa.mem_mib);
+  }
+  out.mem_mib = topology.mem_mib;
+  out.pretended = topology.pretended;
+  return out;
+}
+
+std::string check_same_node(const NodeTopology& topology, const NodeHardware& hardware) {
+  if (topology.cores.size() != hardware.cores.size() || topology.gpus.size() != hardware.gpus.size() ||
+      topology.nics.size() != hardware.nics.size() || topology.numa.size() != hardware.numa_nodes ||
+      topology.numa.size() != hardware.numa_mem_mib.size()) {
+    return "it has other numbers of cores, NUMA nodes, GPUs or network adapters than the hardware";
+  }
+  for (std::size_t i = 0; i < topology.cores.size(); ++i) {
+    if (!(topology.cores[i].threads == hardware.cores[i].threads)) {
+      return "its core " + std::to_string(i) + " has other hardware threads than the hardware's";
+    }
+  }
+  return "";
+}
+
+NodeTopology of_node(NodeTopology node_class, const NodeHardware& hardware) {
+  for (std::size_t i = 0; i < node_class.gpus.size(); ++i) {
+    node_class.gpus[i].pci_address = hardware.gpus[i].pci_address;
+    node_class.gpus[i].uuid = hardware.gpus[i].uuid;
+    node_class.gpus[i].model = hardware.gpus[i].model;
+  }
+  for (std::size_t i = 0; i < node_class.nics.size(); ++i) {
+    node_class.nics[i].pci_address = hardware.nics[i].pci_address;
+    node_class.nics[i].names = hardware.nics[i].names;
+  }
+  for (std::size_t i = 0; i < node_class.numa.size(); ++i) {
+    node_class.numa[i].mem_mib = hardware.numa_mem_mib[i];
+  }
+  node_class.mem_mib = hardware.mem_mib;
+  node_class.pretended = hardware.pretended;
+  return node_class;
+}
+
 }  // namespace muster

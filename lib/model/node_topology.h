@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lib/base/index_set.h"
+#include "lib/model/hardware.h"
 
 namespace muster {
 
@@ -94,6 +95,7 @@ bool pci_less(std::string_view a, std::string_view b);
 struct TopologyHash {
   std::uint64_t high = 0;
   std::uint64_t low = 0;
+  [[nodiscard]] bool is_set() const { return high != 0 || low != 0; }
   friend auto operator<=>(const TopologyHash&, const TopologyHash&) = default;
 };
 inline constexpr std::uint64_t kTopologyHashVersion = 1;
@@ -103,5 +105,13 @@ NodeTopology class_of(const NodeTopology& topology);
 
 // Why a topology cannot be used, as a sentence; empty when it can. Everything in core/topo expects one that passes.
 std::string check_node_topology(const NodeTopology& topology);
+
+// What a node has, without how it hangs together.
+NodeHardware hardware_of(const NodeTopology& topology);
+// Why the topology is not that of a node with this hardware, as a sentence; empty when it can be.
+std::string check_same_node(const NodeTopology& topology, const NodeHardware& hardware);
+// The topology of one node of the class: with the names, addresses and sizes that class_of() leaves out. The two must pass
+// check_same_node().
+NodeTopology of_node(NodeTopology node_class, const NodeHardware& hardware);
 
 }  // namespace muster

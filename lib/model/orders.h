@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/model/hardware.h"
 #include "lib/model/ids.h"
 #include "lib/model/job_spec.h"
+#include "lib/model/node_topology.h"
 #include "lib/model/outcome.h"
 
 namespace muster {
@@ -92,6 +94,8 @@ struct NodeRegistration {
   // Rises with every registration of one boot, over all lives of the daemon. 0: from a release that does not say.
   std::uint64_t sequence = 0;
   std::vector<std::string> features = {};  // that the node's own configuration names
+  // Of the same machine as `hardware`; only what class_of() keeps counts. Nothing from a release that does not say.
+  std::optional<NodeTopology> topology = {};
   friend bool operator==(const NodeRegistration&, const NodeRegistration&) = default;
 };
 

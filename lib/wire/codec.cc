@@ -16,6 +16,8 @@ namespace {
 constexpr int kIndexWordsMax = (IndexSet::kIndexMax + 1) / 64;
 constexpr int kCoresMax = IndexSet::kIndexMax + 1;  // of one node; an IndexSet names them
 constexpr int kGpusMax = IndexSet::kIndexMax + 1;
+constexpr int kNicsMax = 4'096;                            // of one node
+constexpr int kNicNamesMax = 64;                           // of one adapter
 constexpr int kNodesMax = static_cast<int>(kNodeListMax);  // of one job
 constexpr int kSelectorItemsMax = 100'000;                 // ids on one command line
 constexpr int kSelectorStatesMax = 64;                     // there are fewer states
@@ -313,7 +315,9 @@ struct FactWriter {
     to.set_public_key(in.public_key);
     to.set_sequence(in.sequence);
     write_texts(in.features, *to.mutable_features());
+    if (in.topology.is_set()) to_pb(in.topology, *to.mutable_topology());
   }
+  void operator()(const NodeClassAdded& in) const { to_pb(in, *out.mutable_node_class_added()); }
   void operator()(const NodeBecameUnreachable& in) const {
     out.mutable_node_became_unreachable()->set_node(in.node.value);
   }
@@ -496,6 +500,7 @@ Result<FactBody> read_node_registered(const pb::NodeRegistered& in) {
   out.public_key = in.public_key();
   out.sequence = in.sequence();
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "NodeRegistered.features"));
+  out.topology = from_pb(in.topology());
   return FactBody(std::move(out));
 }
 
@@ -593,6 +598,10 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
       return FactBody(TermStarted{Term(in.term_started().term())});
     case pb::Fact::kNodeRegistered:
       return read_node_registered(in.node_registered());
+    case pb::Fact::kNodeClassAdded: {
+      MUSTER_ASSIGN(NodeClassAdded added, from_pb(in.node_class_added()));
+      return FactBody(std::move(added));
+    }
     case pb::Fact::kNodeBecameUnreachable:
       return FactBody(NodeBecameUnreachable{NodeIndex(in.node_became_unreachable().node())});
     case pb::Fact::kNodeDrained:
@@ -891,6 +900,15 @@ Gpu from_pb(const pb::Gpu& in) {
   return {in.pci_address(), in.uuid(), in.model(), in.vendor_index(), in.numa()};
 }
 
+void to_pb(const Nic& in, pb::Nic& out) {
+  out.set_pci_address(in.pci_address);
+  write_texts(in.names, *out.mutable_names());
+}
+Result<Nic> from_pb(const pb::Nic& in) {
+  MUSTER_ASSIGN(std::vector<std::string> names, read_texts(in.names(), kNicNamesMax, "Nic.names"));
+  return Nic{in.pci_address(), std::move(names)};
+}
+
 void to_pb(const NodeHardware& in, pb::NodeHardware& out) {
   out.set_packages(in.packages);
   out.set_numa_nodes(in.numa_nodes);
@@ -898,6 +916,8 @@ void to_pb(const NodeHardware& in, pb::NodeHardware& out) {
   write_list(in.gpus, *out.mutable_gpus());
   out.set_mem_mib(in.mem_mib);
   out.set_pretended(in.pretended);
+  write_list(in.nics, *out.mutable_nics());
+  out.mutable_numa_mem_mib()->Assign(in.numa_mem_mib.begin(), in.numa_mem_mib.end());
 }
 Result<NodeHardware> from_pb(const pb::NodeHardware& in) {
   NodeHardware out;
@@ -907,6 +927,9 @@ Result<NodeHardware> from_pb(const pb::NodeHardware& in) {
   MUSTER_TRY(read_list(in.gpus(), kGpusMax, "NodeHardware.gpus", out.gpus));
   out.mem_mib = in.mem_mib();
   out.pretended = in.pretended();
+  MUSTER_TRY(read_list(in.nics(), kNicsMax, "NodeHardware.nics", out.nics));
+  if (in.numa_mem_mib_size() > kCoresMax) return corrupt("NodeHardware.numa_mem_mib", "has too many entries");
+  out.numa_mem_mib.assign(in.numa_mem_mib().begin(), in.numa_mem_mib().end());
   return out;
 }
 
@@ -1065,6 +1088,7 @@ void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
   write_list(in.attempts, *out.mutable_attempts());
   out.set_sequence(in.sequence);
   write_texts(in.features, *out.mutable_features());
+  if (in.topology) to_pb(*in.topology, *out.mutable_topology());
 }
 Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   NodeRegistration out;
@@ -1077,6 +1101,9 @@ Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   MUSTER_TRY(read_list(in.attempts(), INT_MAX, "NodeRegistration.attempts", out.attempts));
   out.sequence = in.sequence();
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "NodeRegistration.features"));
+  if (in.has_topology()) {
+    MUSTER_ASSIGN(out.topology, from_pb(in.topology()));
+  }
   return out;
 }
 
@@ -1136,6 +1163,7 @@ void to_pb(const Node& in, pb::Node& out) {
   out.set_since_us(in.since.us);
   out.set_registration_sequence(in.registration_sequence);
   write_texts(in.features, *out.mutable_features());
+  if (in.topology.is_set()) to_pb(in.topology, *out.mutable_topology());
 }
 Result<Node> from_pb(const pb::Node& in) {
   Node out;
@@ -1152,6 +1180,7 @@ Result<Node> from_pb(const pb::Node& in) {
   MUSTER_ASSIGN(out.since, read_instant(in.since_us(), "Node.since_us"));
   out.registration_sequence = in.registration_sequence();
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "Node.features"));
+  out.topology = from_pb(in.topology());
   return out;
 }
 

@@ -37,6 +37,7 @@ class JobSummary;
 class JobSelector;
 class ArraySpec;
 class Gpu;
+class Nic;
 class RequestId;
 class SelectorItem;
 class Account;
@@ -45,6 +46,9 @@ class User;
 class Qos;
 class BillingRules;
 class Usage;
+class NodeTopology;
+class TopologyHash;
+class NodeClassAdded;
 }  // namespace muster::pb
 
 namespace muster::wire {
@@ -69,6 +73,7 @@ void to_pb(const JobSelector& in, pb::JobSelector& out);
 void to_pb(const JobSelector::Item& in, pb::SelectorItem& out);
 void to_pb(const ArraySpec& in, pb::ArraySpec& out);
 void to_pb(const Gpu& in, pb::Gpu& out);
+void to_pb(const Nic& in, pb::Nic& out);
 void to_pb(const RequestId& in, pb::RequestId& out);
 void to_pb(const Account& in, pb::Account& out);
 void to_pb(const Association& in, pb::Association& out);
@@ -76,6 +81,9 @@ void to_pb(const User& in, pb::User& out);
 void to_pb(const Qos& in, pb::Qos& out);
 void to_pb(const BillingRules& in, pb::BillingRules& out);
 void to_pb(const UsageRecord& in, pb::Usage& out);
+void to_pb(const NodeTopology& in, pb::NodeTopology& out);
+void to_pb(const TopologyHash& in, pb::TopologyHash& out);
+void to_pb(const NodeClassAdded& in, pb::NodeClassAdded& out);
 // `with_spec` false leaves the spec out (a task of an array whose record carries the same object).
 void to_pb(const Job& in, bool with_spec, pb::Job& out);
 
@@ -99,6 +107,7 @@ Result<JobSelector> from_pb(const pb::JobSelector& in);
 Result<JobSelector::Item> from_pb(const pb::SelectorItem& in);
 Result<ArraySpec> from_pb(const pb::ArraySpec& in);
 Gpu from_pb(const pb::Gpu& in);
+Result<Nic> from_pb(const pb::Nic& in);
 RequestId from_pb(const pb::RequestId& in);
 Result<Account> from_pb(const pb::Account& in);
 Result<Association> from_pb(const pb::Association& in);
@@ -106,6 +115,9 @@ Result<User> from_pb(const pb::User& in);
 Result<Qos> from_pb(const pb::Qos& in);
 Result<BillingRules> from_pb(const pb::BillingRules& in);
 Result<UsageRecord> from_pb(const pb::Usage& in);
+Result<NodeTopology> from_pb(const pb::NodeTopology& in);
+TopologyHash from_pb(const pb::TopologyHash& in);
+Result<NodeClassAdded> from_pb(const pb::NodeClassAdded& in);
 // `array_spec` is used when the message says that the spec is the array record's.
 Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec);
 

@@ -207,6 +207,7 @@ class Engine {
     registration.hardware = sim::random_hardware(random_, kCoresMax);
     const Node* known = engine::find_node(state_, registration.name);
     if (known != nullptr && random_.permille(800)) registration.hardware = known->hardware;
+    if (random_.permille(700)) registration.topology = sim::topology_of(registration.hardware);
     if (random_.permille(300)) registration.features = sim::random_features(random_);
     registration.boot_id = "boot" + std::to_string(random_.below(2));
     registration.endpoint = "tcp://" + registration.name + ":7071";

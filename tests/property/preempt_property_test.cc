@@ -59,6 +59,7 @@ class World {
       r.name = "n" + std::to_string(i);
       r.boot_id = "boot";
       r.hardware = sim::random_hardware(random_, 8);
+      if (i != 1) r.topology = sim::topology_of(r.hardware);
       run(RegisterNode{r});
     }
   }

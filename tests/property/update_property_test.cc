@@ -69,6 +69,7 @@ class World {
       NodeRegistration r;
       r.name = "n" + std::to_string(i);
       r.hardware = sim::random_hardware(random_, kCoresMax);
+      if (i != 1) r.topology = sim::topology_of(r.hardware);
       r.boot_id = "boot";
       r.endpoint = "tcp://" + r.name + ":1";
       run(RegisterNode{r});

@@ -145,9 +145,27 @@ class RandomModel {
 
   Core core() { return {u32(), u32(), index_set()}; }
   Gpu gpu() { return {text(), text(), text(), u32(), u32()}; }
+  Nic nic() { return {text(), texts()}; }
   NodeHardware hardware() {
-    return {u32(), u32(), list(5, [this] { return core(); }), list(3, [this] { return gpu(); }), u64(), coin()};
+    return {u32(), u32(),  list(5, [this] { return core(); }), list(3, [this] { return gpu(); }),
+            u64(), coin(), list(3, [this] { return nic(); }),  list(3, [this] { return u64(); })};
   }
+  PcieTier tier() { return enumerator(PcieTier::kSameDevice); }
+  NodeTopology topology() {
+    NodeTopology t;
+    t.packages = u32();
+    t.numa = list(3, [this] { return TopologyNuma{index_set(), u64()}; });
+    t.cores = list(5, [this] { return TopologyCore{u32(), u32(), u32(), index_set()}; });
+    t.gpus = list(3, [this] { return TopologyGpu{text(), text(), text(), u32(), text(), index_set()}; });
+    t.links = list(9, [this] { return GpuLink{u32(), tier()}; });
+    t.nics = list(3, [this] {
+      return TopologyNic{text(), texts(), coin(), u32(), index_set(), list(3, [this] { return tier(); })};
+    });
+    t.mem_mib = u64();
+    t.pretended = coin();
+    return t;
+  }
+  TopologyHash topology_hash() { return {u64(), u64()}; }
   NodeShare share() { return {NodeIndex(u32()), index_set(), index_set(), u64(), u32()}; }
   PlannedShare planned_share() { return {NodeIndex(u32()), u32(), u32(), u32(), u64()}; }
   std::vector<NodeShare> shares() {
@@ -175,7 +193,9 @@ class RandomModel {
   SuspendOrder suspend() { return {key(), Term(u64()), coin(), u64()}; }
   AttemptReport report() { return {key(), coin(), outcome()}; }
   NodeRegistration registration() {
-    return {text(), hardware(), text(), text(), text(), list(4, [this] { return report(); }), u64(), texts()};
+    return {text(), hardware(), text(),
+            text(), text(),     list(4, [this] { return report(); }),
+            u64(),  texts(),    coin() ? std::optional(topology()) : std::nullopt};
   }
   JobSelector::Item selector_item() {
     JobSelector::Item item{JobId(u64()), coin(), {}};
@@ -236,8 +256,8 @@ class RandomModel {
     return j;
   }
   Node node() {
-    return {NodeIndex(u32()), text(), hardware(), text(), text(), text(), enumerator(Contact::kUnreachable),
-            coin(),           text(), instant(),  u64(),  texts()};
+    return {NodeIndex(u32()), text(), hardware(), text(), text(),  text(),         enumerator(Contact::kUnreachable),
+            coin(),           text(), instant(),  u64(),  texts(), topology_hash()};
   }
   Reservation reservation() {
     return {text(), instant(), duration(), duration(), texts(), texts(), texts(), coin(), coin(), text(), instant()};
@@ -301,7 +321,8 @@ class RandomModel {
       case 0:
         return TermStarted{Term(u64())};
       case 1:
-        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(), text(), text(), u64(), texts()};
+        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(),         text(),
+                              text(),           u64(),  texts(),    topology_hash()};
       case 2:
         return NodeBecameUnreachable{NodeIndex(u32())};
       case 3:
@@ -364,6 +385,8 @@ class RandomModel {
         return AttemptSuspended{key(), text()};
       case 32:
         return AttemptResumed{key(), text()};
+      case 33:
+        return NodeClassAdded{topology_hash(), topology()};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }

@@ -9,8 +9,8 @@
 #include <set>
 #include <string>
 
+#include "lib/model/node_topology_text.h"
 #include "noded/discover/discover.h"
-#include "noded/discover/show.h"
 #include "tests/support/topologies.h"
 
 namespace muster::noded {

@@ -301,20 +301,5 @@ TEST(Choose, CoresOutOfOrderAreHandledByDomain) {
   EXPECT_EQ(show(t, chosen(node, all_free(t), with_gpus(2, 4, 0)).tasks), "0,2,4,6 1,3,5,7");
 }
 
-TEST(ClassRegistry, EqualNodesShareTheirTables) {
-  ClassRegistry registry;
-  std::vector<std::shared_ptr<const NodeClass>> nodes;
-  NodeTopology t = test::dgx1v().topology();
-  for (int i = 0; i < 100; ++i) {
-    t.gpus[0].uuid = "GPU-" + std::to_string(i);
-    t.mem_mib = 1000 + static_cast<std::uint64_t>(i);
-    nodes.push_back(registry.intern(t));
-  }
-  EXPECT_EQ(registry.size(), 1U);
-  EXPECT_EQ(nodes.front(), nodes.back());
-  EXPECT_NE(registry.intern(test::bridged_pairs().topology()), nodes.front());
-  EXPECT_EQ(registry.size(), 2U);
-}
-
 }  // namespace
 }  // namespace muster::topo

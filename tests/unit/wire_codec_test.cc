@@ -138,6 +138,29 @@ User golden_user() {
   return User{.name = "ann", .default_account = "physics", .associations = {place}, .allowed_qos = {"normal"}};
 }
 
+NodeTopology golden_topology() {
+  NodeTopology t;
+  t.numa = {{.os_nodes = IndexSet::range(0, 1), .mem_mib = 0}};
+  t.cores = {{.package = 0, .numa = 0, .l3 = 0, .threads = *IndexSet::parse("0,2")},
+             {.package = 0, .numa = 0, .l3 = 1, .threads = *IndexSet::parse("1,3")}};
+  for (const char* address : {"0", "1"}) {
+    TopologyGpu gpu;
+    gpu.pci_address = address;
+    gpu.cores = IndexSet::range(0, 2);
+    t.gpus.push_back(gpu);
+  }
+  const GpuLink self{.bandwidth_mbps = 0, .tier = PcieTier::kSameDevice};
+  const GpuLink link{.bandwidth_mbps = 50'000, .tier = PcieTier::kSwitch};
+  t.links = {self, link, link, self};
+  t.nics = {{.pci_address = "0",
+             .names = {},
+             .fabric = true,
+             .speed_mbps = 25'000,
+             .cores = IndexSet::range(0, 2),
+             .to_gpu = {PcieTier::kSwitch, PcieTier::kHostBridge}}};
+  return t;
+}
+
 // One value of each kind of fact, in the order of FactBody.
 std::vector<std::pair<std::string, FactBody>> golden_facts() {
   const AttemptKey key{JobId(42), Attempt(1)};
@@ -189,6 +212,7 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"JobRequeued", JobRequeued{JobId(42), JobState::kPreempted, "Preempted: to make room for job 50"}},
       {"AttemptSuspended", AttemptSuspended{key, "ann"}},
       {"AttemptResumed", AttemptResumed{key, "ann"}},
+      {"NodeClassAdded", NodeClassAdded{{0x0123456789abcdef, 2}, golden_topology()}},
   };
 }
 

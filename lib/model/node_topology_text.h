@@ -6,8 +6,13 @@
 
 #include "lib/model/node_topology.h"
 
-namespace muster::noded {
+namespace muster {
 
 std::string show_topology(const NodeTopology& topology);
 
-}  // namespace muster::noded
+// 32 hexadecimal digits.
+std::string format_topology_hash(const TopologyHash& hash);
+// How a GPU is connected: "NV4", "PIX", ..., as `nvidia-smi topo -m` says it.
+std::string gpu_link_name(const GpuLink& link);
+
+}  // namespace muster

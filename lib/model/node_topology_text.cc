@@ -1,14 +1,13 @@
-#include "noded/discover/show.h"
+#include "lib/model/node_topology_text.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "lib/base/text.h"
 
-namespace muster::noded {
+namespace muster {
 namespace {
 
 // MB/s of one NVLink in one direction: of its first generation, and of the second to fourth. hwloc tells sums only.
@@ -17,15 +16,6 @@ constexpr std::uint32_t kLinkMbps = 25'000;
 
 std::string numbered(const char* what, std::size_t number) {
   return what + std::to_string(number);
-}
-
-std::string connection(const GpuLink& link) {
-  if (link.bandwidth_mbps == 0) {
-    return std::string(pcie_tier_name(link.tier));
-  }
-  const std::uint32_t one =
-      link.bandwidth_mbps % kLinkMbps != 0 && link.bandwidth_mbps % kFirstLinkMbps == 0 ? kFirstLinkMbps : kLinkMbps;
-  return numbered("NV", std::max(1U, (link.bandwidth_mbps + one / 2) / one));
 }
 
 std::string counted(std::size_t count, const char* what) {
@@ -39,14 +29,10 @@ std::string head(const NodeTopology& t) {
     l3s.insert(core.l3);
     threads += core.threads.count();
   }
-  const TopologyHash hash = topology_hash(t);
-  char hex[33];
-  std::snprintf(hex, sizeof(hex), "%016llx%016llx", static_cast<unsigned long long>(hash.high),
-                static_cast<unsigned long long>(hash.low));
   return counted(t.packages, "package") + ", " + counted(t.numa.size(), "NUMA node") + ", " +
          counted(l3s.size(), "L3") + ", " + counted(t.cores.size(), "core") + ", " +
          counted(threads, "hardware thread") + ", " + counted(t.gpus.size(), "GPU") + ", " + std::to_string(t.mem_mib) +
-         " MiB\nclass " + hex + "\n";
+         " MiB\nclass " + format_topology_hash(topology_hash(t)) + "\n";
 }
 
 std::string tree(const NodeTopology& t) {
@@ -131,7 +117,7 @@ std::string connections(const NodeTopology& t) {
   for (std::size_t a = 0; a < t.gpus.size(); ++a) {
     std::vector<std::string> row{numbered("GPU", t.gpus[a].vendor_index)};
     for (std::size_t b = 0; b < t.gpus.size(); ++b) {
-      row.push_back(connection(t.link(a, b)));
+      row.push_back(gpu_link_name(t.link(a, b)));
     }
     for (const TopologyNic& nic : t.nics) {
       row.emplace_back(pcie_tier_name(nic.to_gpu[a]));
@@ -145,6 +131,26 @@ std::string connections(const NodeTopology& t) {
 
 }  // namespace
 
+std::string format_topology_hash(const TopologyHash& hash) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string out;
+  for (const std::uint64_t half : {hash.high, hash.low}) {
+    for (unsigned shift = 64; shift > 0; shift -= 4) {
+      out += kDigits[half >> (shift - 4) & 0xfU];
+    }
+  }
+  return out;
+}
+
+std::string gpu_link_name(const GpuLink& link) {
+  if (link.bandwidth_mbps == 0) {
+    return std::string(pcie_tier_name(link.tier));
+  }
+  const std::uint32_t one =
+      link.bandwidth_mbps % kLinkMbps != 0 && link.bandwidth_mbps % kFirstLinkMbps == 0 ? kFirstLinkMbps : kLinkMbps;
+  return numbered("NV", std::max(1U, (link.bandwidth_mbps + one / 2) / one));
+}
+
 std::string show_topology(const NodeTopology& topology) {
   std::string out = head(topology) + tree(topology) + devices(topology);
   if (!topology.gpus.empty()) {
@@ -153,4 +159,4 @@ std::string show_topology(const NodeTopology& topology) {
   return out;
 }
 
-}  // namespace muster::noded
+}  // namespace muster
