@@ -359,6 +359,7 @@ std::string submitted_json(const pb::SubmitReply& reply, bool test_only) {
     } else {
       put_time(out, "planned_start", reply.planned_start_us());
     }
+    if (!reply.waits_for().empty()) out["reason_detail"] = reply.waits_for();
   }
   return dump(out);
 }

@@ -72,7 +72,10 @@ std::uint64_t job_around(bool srun) {
 // What --test-only found out.
 std::string test_text(const pb::SubmitReply& reply) {
   std::string text = "The job would be accepted";
-  if (reply.planned_nodes_size() == 0) return text + "; no node that it may use is in service now\n";
+  if (reply.planned_nodes_size() == 0) {
+    return text +
+           (reply.waits_for().empty() ? "; when it starts is not known\n" : " and wait: " + reply.waits_for() + "\n");
+  }
   std::vector<std::string> nodes(reply.planned_nodes().begin(), reply.planned_nodes().end());
   text += reply.starts_now() ? " and start now"
                              : " and start at " + format_time(reply.planned_start_us()) + " at the latest";

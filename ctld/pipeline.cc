@@ -22,11 +22,12 @@ bool calls_for_plan(const Fact& fact) {
                std::is_same_v<T, NodeRegistered> || std::is_same_v<T, NodeResumed> || std::is_same_v<T, NodeDrained> ||
                std::is_same_v<T, NodeBecameUnreachable> || std::is_same_v<T, AttemptEndedOnNode> ||
                std::is_same_v<T, JobEnded> || std::is_same_v<T, ArrayTasksEnded> || std::is_same_v<T, JobUpdated> ||
-               std::is_same_v<T, AttemptTimeLimitChanged> || std::is_same_v<T, ArrayTasksHeld> ||
-               std::is_same_v<T, ArrayTasksReleased> || std::is_same_v<T, AccountSet> ||
-               std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> || std::is_same_v<T, UserRemoved> ||
-               std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved> || std::is_same_v<T, JobRequeued> ||
-               std::is_same_v<T, ReservationMade> || std::is_same_v<T, ReservationRemoved>;
+               std::is_same_v<T, AttemptTimeLimitChanged> || std::is_same_v<T, AttemptResumed> ||
+               std::is_same_v<T, ArrayTasksHeld> || std::is_same_v<T, ArrayTasksReleased> ||
+               std::is_same_v<T, AccountSet> || std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> ||
+               std::is_same_v<T, UserRemoved> || std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved> ||
+               std::is_same_v<T, JobRequeued> || std::is_same_v<T, ReservationMade> ||
+               std::is_same_v<T, ReservationRemoved>;
       },
       fact.body);
 }
@@ -65,7 +66,7 @@ Pipeline::Pipeline(io::Loop& loop, engine::State state, sched::Policy policy, Pi
                       }),
       refresh_timer_(loop,
                      [this] {
-                       plan_memory_ = {};  // also when the wall clock was set back and seems to stand still
+                       forget_plan();  // also when the wall clock was set back and seems to stand still
                        want_plan();
                      }),
       reunion_timer_(loop, [this] { want_plan(); }) {
@@ -133,7 +134,7 @@ void Pipeline::take(engine::Decision& decision) {
     }
     if (const auto* updated = std::get_if<JobUpdated>(&fact.body)) {
       watch_begin(updated->spec->begin);
-      plan_memory_ = {};  // it may remember a place for what the job asked for before
+      forget_plan();  // it may remember a place for what the job asked for before
     }
     open.batch.facts.push_back(fact);
   }
@@ -224,6 +225,13 @@ Instant Pipeline::planning_waits_until() {
   return reunion_wait() > Duration{} ? term_start_ + limits_.reunion_max : Instant{};
 }
 
+// What the planner remembers may be wrong now. A pass that rests begins anew, with more patience, as after any change.
+void Pipeline::forget_plan() {
+  const std::uint64_t patience = plan_memory_.patience * (plan_memory_.resting != nullptr ? 2 : 1);
+  plan_memory_ = {};
+  plan_memory_.patience = std::min(patience, engine::kPatienceMax);
+}
+
 void Pipeline::plan_slice() {
   if (!plan_wanted_) {
     return;
@@ -233,6 +241,7 @@ void Pipeline::plan_slice() {
     return;
   }
   plan_wanted_ = false;
+  const bool rested = plan_memory_.resting != nullptr;
   auto plan = engine::plan(state_, policy_, sched::WorkBudget{}, now(), plan_memory_);
   if (plan_memory_.stale && !refresh_timer_.active()) {
     refresh_timer_.start_once(sched::PlanMemory::kFreshFor);
@@ -258,8 +267,9 @@ void Pipeline::plan_slice() {
   for (const auto& note : decision->notes) {
     io::log_warning("a placement was refused", {{"why", note}});
   }
-  // The rest in the next batch. Without progress the same plan would come again and again.
-  plan_wanted_ = !complete && decision->matched > 0;
+  // The rest in the next batch. Without progress the same plan would come again and again, but for one that rested: time
+  // has gone on since it began.
+  plan_wanted_ = (!complete && decision->matched > 0) || (rested && !decision->notes.empty());
 }
 
 void Pipeline::close_batch() {

@@ -92,6 +92,7 @@ class Pipeline {
   struct Open;
   void schedule_flush();
   void flush();
+  void forget_plan();
   void plan_slice();
   void close_batch();
   void finish(std::unique_ptr<Open> batch);

@@ -327,6 +327,11 @@ void Requests::plan_test(const engine::Decision& decision, pb::SubmitReply& out)
   const engine::Explainer& explainer = explanations_.get(pipeline_.state(), pipeline_.policy(), now);
   const auto spot = explainer.place_of_new(*submitted->spec);
   if (!spot) {
+    std::string waits_for;
+    for (const sched::Blocker& blocker : explainer.blockers_of_new(*submitted->spec)) {
+      waits_for += (waits_for.empty() ? "" : "; ") + blocker.text;
+    }
+    out.set_waits_for(waits_for);
     return;
   }
   out.set_starts_now(spot->start <= now);

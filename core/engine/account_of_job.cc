@@ -82,11 +82,12 @@ Status fill_account(const State& state, const sched::Policy& policy, JobSpec& sp
   return ok_status();
 }
 
-Status check_pending_limits(const State& state, const JobSpec& spec) {
+Status check_pending_limits(const State& state, const JobSpec& spec, std::uint64_t tasks,
+                            const sched::PendingMoves& moved, const JobSpec* before) {
   if (!state.accounts.has_limits()) {
     return ok_status();
   }
-  if (const auto hit = sched::too_many_pending(state.accounts, spec, spec.array ? spec.array->size() : 1)) {
+  if (const auto hit = sched::too_many_pending(state.accounts, spec, tasks, moved, before)) {
     return refused(hit->text + " (" + hit->word +
                    "): try again when some have started or ended, or ask an "
                    "administrator for " +

@@ -17,7 +17,9 @@ Result<Decision> change_accounting(const State& state, const ChangeAccounting& c
 // no limit will ever let start.
 Status fill_account(const State& state, const sched::Policy& policy, JobSpec& spec);
 
-// Refuses a job, or the tasks of an array, when too many wait already.
-Status check_pending_limits(const State& state, const JobSpec& spec);
+// Refuses a job with so many tasks that wait when too many wait already, or after the same command's `moved`. `before` is
+// what a job that waits and is changed had asked for; null: it is new.
+Status check_pending_limits(const State& state, const JobSpec& spec, std::uint64_t tasks,
+                            const sched::PendingMoves& moved = {}, const JobSpec* before = nullptr);
 
 }  // namespace muster::engine

@@ -39,7 +39,7 @@ class Decide {
       return make_error(ErrorCode::kPermissionDenied, "a job of user " + printable(c.spec->user) +
                                                           " cannot be submitted with the key of " + c.caller.user);
     }
-    MUSTER_ASSIGN(JobSpecPtr spec, normalise(s_, policy_, *c.spec));
+    MUSTER_ASSIGN(JobSpecPtr spec, normalise(s_, policy_, *c.spec, now_));
     if (const std::uint64_t held = s_.jobs.size() + s_.arrays.size(); held >= policy_.jobs_max) {
       return make_error(ErrorCode::kLimitReached,
                         "the controller holds " + std::to_string(held) + " jobs that have not ended, its limit is " +
@@ -48,7 +48,7 @@ class Decide {
     }
     MUSTER_TRY(check_nice(*spec, c.caller));
     MUSTER_TRY(check_deadline(*spec, now_));
-    MUSTER_TRY(check_pending_limits(s_, *spec));
+    MUSTER_TRY(check_pending_limits(s_, *spec, spec->array ? spec->array->size() : 1));
     MUSTER_ASSIGN(ResolvedDependency dependency, resolve_dependency(s_, *spec, nullptr, c.ended));
     if (spec->begin < dependency.begin) {
       auto later = std::make_shared<JobSpec>(*spec);

@@ -49,6 +49,9 @@ Effects outstanding(const State& state, NodeIndex node);
 // another job already. What is not sent and yet owed goes out when the node registers.
 bool is_owed(const State& state, NodeIndex node, const LaunchOrder& launch);
 
+// The most of PlanMemory::patience, far more than any pass needs.
+inline constexpr std::uint64_t kPatienceMax = std::uint64_t{1} << 20U;
+
 // One slice of planning over the state's pending jobs.
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now);
 // The same with what earlier passes found out, which it brings up to date.
@@ -68,6 +71,9 @@ class Explainer {
   // When and where a job would start that were submitted now, behind all that are planned; nothing if it fits no usable
   // node. The spec must be normalised.
   [[nodiscard]] std::optional<sched::Spot> place_of_new(const JobSpec& spec) const { return why_.place_of_new(spec); }
+  [[nodiscard]] std::vector<sched::Blocker> blockers_of_new(const JobSpec& spec) const {
+    return why_.blockers_of_new(spec);
+  }
 
  private:
   sched::Why why_;

@@ -297,7 +297,9 @@ class Evolve {
     job.spec = f.spec;
     job.priority = f.priority;
     if (!job.is_active()) {
-      job.forget_promise();
+      if (!sched::same_request(*before, *f.spec)) {
+        job.forget_promise();
+      }
       if (before->begin != f.spec->begin) {
         job.eligible_time = std::max(at_, f.spec->begin);
       }

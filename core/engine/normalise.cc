@@ -227,7 +227,7 @@ Status check_texts(const JobSpec& s) {
   return ok_status();
 }
 
-Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked,
+Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked, Instant now,
                              const JobSpec* before) {
   auto spec = std::make_shared<JobSpec>(asked);
   MUSTER_TRY(check_limits(*spec));
@@ -242,7 +242,7 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
   MUSTER_TRY(check_queue(queue, *spec, before));
   MUSTER_TRY(check_names(state, *spec));
   MUSTER_TRY(check_place_request(state, policy, *spec));
-  MUSTER_TRY(check_reservation_and_licenses(state, policy, *spec));
+  MUSTER_TRY(check_reservation_and_licenses(state, policy, *spec, now));
   if (!spec->requeue_given && before == nullptr) {
     spec->requeue = policy.requeue;
   }

@@ -28,7 +28,7 @@ Status check_texts(const JobSpec& spec);
 
 // Fills in queue, time limit, node and task counts, account, QOS and file names. kRefused or kInvalidArgument names the option. `before`
 // is what a job that waits and is changed had asked for; what was true of that already is no reason to refuse.
-Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked,
+Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, const JobSpec& asked, Instant now,
                              const JobSpec* before = nullptr);
 
 }  // namespace muster::engine

@@ -14,9 +14,6 @@ const Job& record_of(const State& state, JobId id) {
   return array != state.arrays.end() ? array->second : state.jobs.at(id);
 }
 
-// Far more than any pass needs.
-constexpr std::uint64_t kPatienceMax = std::uint64_t{1} << 20U;
-
 }  // namespace
 
 sched::Cluster cluster_of(const State& state) {
@@ -62,9 +59,12 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
   auto pass = goes_on ? std::exchange(memory.resting, nullptr)
                       : std::make_shared<sched::SlicedPass>(std::move(cluster), policy, budget, now);
   memory.resting = nullptr;
+  // A pass that went on after a rest may have begun with what was remembered then.
+  const bool began_fresh = goes_on ? memory.resting_fresh : fresh;
   if (!pass->run(budget.work * memory.patience)) {
     memory.resting = std::move(pass);
     memory.resting_over = &state;
+    memory.resting_fresh = began_fresh;
     memory.resting_at = state.changes.count;
     sched::Plan none;
     none.complete = false;
@@ -84,9 +84,9 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
     memory.promises.emplace(p.job, p);
   }
   memory.no_victims = plan.no_victims;
-  memory.stale = fresh && (!memory.promises.empty() || !memory.no_victims.empty());
-  if (!fresh) {
-    memory.made = now;
+  memory.stale = began_fresh && (!memory.promises.empty() || !memory.no_victims.empty());
+  if (!began_fresh) {
+    memory.made = pass->now();
   }
   return plan;
 }

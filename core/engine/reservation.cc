@@ -279,7 +279,7 @@ class Make {
   void add_running(NodeIndex node, std::vector<std::string>& ids) const {
     for (const JobId id : s_.jobs_on_node[node.value]) {
       const Job& job = s_.jobs.at(id);
-      const Instant end = sched::end_of(std::get<Active>(job.phase).start_time, job.spec->time_limit);
+      const Instant end = sched::believed_end(std::get<Active>(job.phase));
       if (job.spec->reservation != r_.name && meets_window(r_, now_, std::max(end, now_ + Duration::from_us(1)))) {
         ids.push_back(std::to_string(id.value));
       }
@@ -354,7 +354,7 @@ class Make {
   }
 
   std::map<JobId, Instant> starts_of(const sched::Cluster& cluster) const {
-    const sched::DefaultOrder order(policy_);
+    const sched::DefaultOrder order(policy_, &s_.accounts, now_);
     const sched::Plan plan = sched::look_ahead(cluster, policy_, order, 0, now_).plan;
     std::map<JobId, Instant> starts;
     for (const Placement& p : plan.placements) {
@@ -402,13 +402,13 @@ Status check_licenses(const sched::Policy& policy, JobSpec& spec) {
   return ok_status();
 }
 
-Status check_reservation(const State& state, const JobSpec& spec) {
+Status check_reservation(const State& state, const JobSpec& spec, Instant now) {
   if (spec.reservation.empty()) {
     return ok_status();
   }
   const std::string option = "--reservation " + shown(spec.reservation);
   const Reservation* r = state.windows.find(spec.reservation);
-  switch (state.windows.access(spec, state.now)) {
+  switch (state.windows.access(spec, now)) {
     case sched::Windows::Access::kGone:
       return no_reservation(state, spec.reservation, option + " does not exist");
     case sched::Windows::Access::kEnded:
@@ -470,9 +470,9 @@ std::string forgotten_reservation(const State& state, Instant now) {
   return it == state.reservations.end() ? std::string() : it->first;
 }
 
-Status check_reservation_and_licenses(const State& state, const sched::Policy& policy, JobSpec& spec) {
+Status check_reservation_and_licenses(const State& state, const sched::Policy& policy, JobSpec& spec, Instant now) {
   MUSTER_TRY(check_licenses(policy, spec));
-  return check_reservation(state, spec);
+  return check_reservation(state, spec, now);
 }
 
 PlacementRules::PlacementRules(const State& state, const sched::Policy& policy, Instant now)

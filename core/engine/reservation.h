@@ -21,7 +21,7 @@ std::string forgotten_reservation(const State& state, Instant now);
 
 // Sorts the request's licences and checks that they and its reservation are there for the job. kInvalidArgument,
 // kPermissionDenied or kRefused name the option.
-Status check_reservation_and_licenses(const State& state, const sched::Policy& policy, JobSpec& spec);
+Status check_reservation_and_licenses(const State& state, const sched::Policy& policy, JobSpec& spec, Instant now);
 
 // What a plan's placements may not do, whatever the plan believed: checked one after the other.
 class PlacementRules {

@@ -20,7 +20,7 @@ constexpr std::size_t kNamedMax = 20;
 class Orphans {
  public:
   Orphans(const State& state, const sched::Policy& before, const sched::Policy& next)
-      : s_(state), before_(before), next_(next) {
+      : s_(state), before_(before), next_(next), licenses_changed_(before.licenses != next.licenses) {
     for (const sched::QueuePolicy& queue : before.queues) {
       const sched::QueuePolicy* after = next.find_queue(queue.name);
       if (after == nullptr || !(*after == queue)) {
@@ -34,12 +34,12 @@ class Orphans {
     std::string text;  // "41 (--time ...), 42 (...)"
   };
   Found find() {
-    if (changed_.empty()) {
+    if (changed_.empty() && !licenses_changed_) {
       return {};
     }
     for (const auto* records : {&s_.arrays, &s_.jobs}) {
       for (const auto& [id, job] : *records) {
-        if (changed_.contains(job.spec->queue)) {
+        if (changed_.contains(job.spec->queue) || (licenses_changed_ && !job.spec->licenses.empty())) {
           look_at(job);
         }
       }
@@ -90,11 +90,20 @@ class Orphans {
     if (const auto refused = sched::refusal_of(*queue, spec)) {
       return refused->text;
     }
+    for (const LicenseCount& one : spec.licenses) {
+      const auto total = policy.licenses.find(one.name);
+      if (total == policy.licenses.end() || one.count > total->second) {
+        return "it asks for " + std::to_string(one.count) + " of licence " + one.name;
+      }
+    }
+    const std::vector<std::string> allowed =
+        spec.reservation.empty() ? queue->nodes : s_.windows.nodes_for(spec.reservation, queue->nodes);
     if (s_.nodes.empty() ||
-        sched::surely_fits_empty(s_.ledger, spec, sched::make_filter(s_.ledger, spec, queue->nodes))) {
+        sched::surely_fits_empty(s_.ledger, spec, sched::make_filter(s_.ledger, spec, allowed, policy.sites))) {
       return {};
     }
-    const sched::PlaceResult r = sched::place(sched::Draft(s_.ledger), spec, queue->nodes, sched::Assume::kAllEmpty);
+    const sched::PlaceResult r =
+        sched::place(sched::Draft(s_.ledger), spec, allowed, sched::Assume::kAllEmpty, policy.sites);
     return r.shares.empty() ? "on the nodes of queue " + queue->name + " it " + r.detail : std::string();
   }
 
@@ -102,6 +111,7 @@ class Orphans {
   const sched::Policy& before_;
   const sched::Policy& next_;
   std::set<std::string> changed_;
+  bool licenses_changed_ = false;
   std::map<JobSpecPtr, std::string, sched::RequestLess> problems_;
   Found found_;
 };

@@ -1,12 +1,14 @@
 #include "core/engine/update.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <utility>
 #include <vector>
 
+#include "core/engine/accounting.h"
 #include "core/engine/deadline.h"
 #include "core/engine/dependency.h"
 #include "core/engine/index.h"
@@ -28,11 +30,19 @@ std::string id_text(JobId id) {
   return std::to_string(id.value);
 }
 
-// Whether the job, with another name and other open dependencies, would come to wait for itself.
+// A job as the command leaves it.
+struct Changed {
+  JobSpecPtr spec;
+  std::vector<OpenDependency> open;
+};
+using ChangedJobs = std::map<JobId, Changed>;
+
+// Whether a job, with other names and open dependencies of some jobs, would come to wait for itself.
 class CycleSearch {
  public:
-  CycleSearch(const State& state, const Job& job, const JobSpec& spec, const std::vector<OpenDependency>& open)
-      : s_(state), job_(job), spec_(spec), open_(open) {}
+  // `changed` has the job, and those that the same command changed before.
+  CycleSearch(const State& state, const Job& job, const ChangedJobs& changed)
+      : s_(state), job_(job), changed_(changed) {}
 
   // The jobs of the cycle, the changed one first and last; empty: none.
   std::vector<JobId> find() {
@@ -77,11 +87,11 @@ class CycleSearch {
     if (record == nullptr) {
       return {};
     }
-    const bool changed = id == job_.id;
+    const auto changed = changed_.find(id);
     std::vector<JobId> out;
-    for (const OpenDependency& open : changed ? open_ : record->open) {
+    for (const OpenDependency& open : changed != changed_.end() ? changed->second.open : record->open) {
       if (open.kind == DependencyKind::kSingleton) {
-        earlier_of_name(id, changed ? spec_ : *record->spec, out);
+        earlier_of_name(id, changed != changed_.end() ? *changed->second.spec : *record->spec, out);
       } else if (open.whole_array) {
         out.push_back(open.job);
       } else if (const Job* of = find_array_of(s_, open.job)) {
@@ -97,14 +107,16 @@ class CycleSearch {
     const auto named = s_.by_name.find({spec.user, spec.name});
     if (named != s_.by_name.end()) {
       for (const JobId other : named->second) {
-        if (other < id && (other != job_.id || spec_.name == spec.name)) {
+        if (other < id && !changed_.contains(other)) {
           out.push_back(other);
         }
       }
     }
-    // The changed job is not among those of its new name yet.
-    if (job_.id < id && spec_.name == spec.name && spec_.user == spec.user) {
-      out.push_back(job_.id);
+    // The changed jobs stand in the index under the names that they had.
+    for (const auto& [other, changed] : changed_) {
+      if (other < id && changed.spec->name == spec.name && changed.spec->user == spec.user) {
+        out.push_back(other);
+      }
     }
   }
 
@@ -116,8 +128,7 @@ class CycleSearch {
 
   const State& s_;
   const Job& job_;
-  const JobSpec& spec_;
-  const std::vector<OpenDependency>& open_;
+  const ChangedJobs& changed_;
   std::set<JobId> seen_;
   std::vector<JobId> cycle_;
 };
@@ -198,15 +209,21 @@ class Update {
     if (c_.change.has(SpecField::kNice)) {
       MUSTER_TRY(check_nice(changed, c_.caller));
     }
-    MUSTER_ASSIGN(JobSpecPtr spec, normalise(s_, policy_, changed, job.spec.get()));
+    MUSTER_ASSIGN(JobSpecPtr spec, normalise(s_, policy_, changed, now_, job.spec.get()));
     std::optional<std::vector<OpenDependency>> open;
+    const std::uint64_t tasks = job.is_array_record ? waiting_count(job) : 1;
+    MUSTER_TRY(check_pending_limits(s_, *spec, tasks, moved_, job.spec.get()));
     MUSTER_TRY(resolve(job, spec, open));
     if (changes_span(*job.spec, *spec)) {
-      MUSTER_TRY(check_deadline(*spec, now_));
+      if (const Status status = check_deadline(*spec, now_); !status.ok()) {
+        changed_.erase(job.id);
+        return status;
+      }
     }
     if (*spec == *job.spec && !open) {
       return ok_status();
     }
+    moved_.add(s_.accounts, *spec, tasks, job.spec.get());
     fact(JobUpdated{.job = job.id, .attempt = {}, .spec = spec, .priority = priority_of(policy_, *spec)});
     if (open) {
       fact(DependencySet{.job = job.id, .open = std::move(*open)});
@@ -242,8 +259,9 @@ class Update {
       open = job.open;  // it may be the only one of its new name
     }
     if (open || renamed) {
-      CycleSearch search(s_, job, *spec, open ? *open : job.open);
-      if (const std::vector<JobId> cycle = search.find(); !cycle.empty()) {
+      changed_.insert_or_assign(job.id, Changed{spec, open ? *open : job.open});
+      if (const std::vector<JobId> cycle = CycleSearch(s_, job, changed_).find(); !cycle.empty()) {
+        changed_.erase(job.id);
         return make_error(ErrorCode::kRefused,
                           std::string(c_.change.has(SpecField::kDependency) ? "--dependency" : "--job-name") +
                               " makes jobs wait for each other for ever: " + chain_text(cycle) +
@@ -333,12 +351,31 @@ class Update {
       d_.remarks.push_back(name + "its new end is behind the promised start of job " + delayed +
                            (n > kNamedMax ? ", ..." : "") + ", which may slip");
     }
+    remark_on_windows(name, job, active, after);
     if (job.spec->deadline.is_set() && after > job.spec->deadline) {
       d_.remarks.push_back(name + "its --deadline stops it before its new limit does");
     }
     const sched::QueuePolicy* queue = policy_.find_queue(job.spec->queue);
     if (queue != nullptr && limit > queue->time_max) {
       d_.remarks.push_back(name + "its new limit is above that of queue " + queue->name);
+    }
+  }
+
+  void remark_on_windows(const std::string& name, const Job& job, const Active& active, Instant end) {
+    for (const AttemptOnNode& on : active.nodes) {
+      const NodeIndex node = on.share.node;
+      if (on.phase == NodePhase::kEnded || s_.windows.allows(node, now_, end, job.spec->reservation)) {
+        continue;
+      }
+      for (const Reservation* r : s_.windows.on(node)) {
+        if (r->name != job.spec->reservation && meets_window(*r, now_, end)) {
+          d_.remarks.push_back(name + "its new end is in a window of reservation " + r->name +
+                               ", whose jobs will wait for its nodes");
+          return;
+        }
+      }
+      d_.remarks.push_back(name + "its new end is behind the window of its reservation " + job.spec->reservation);
+      return;
     }
   }
 
@@ -349,6 +386,8 @@ class Update {
   Decision d_;
   std::set<JobId> told_;
   std::map<JobId, std::uint64_t> unchanged_;  // running tasks, by array
+  ChangedJobs changed_;                       // with other names or dependencies
+  sched::PendingMoves moved_;
   std::optional<Error> first_error_;
 };
 

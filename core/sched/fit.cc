@@ -20,6 +20,9 @@
 namespace muster::sched {
 namespace {
 
+// When an attempt without a time limit ends: a start then is none.
+constexpr Instant kNever{INT64_MAX / 2};
+
 bool fits_one_node(const JobSpec& spec) {
   return spec.nodes_min <= 1 && spec.nodelist.empty();
 }
@@ -363,7 +366,7 @@ std::optional<Spot> earliest_on_one_node(const Timeline& timeline, const JobSpec
       continue;
     }
     const auto at = earliest_on(timeline, index, need, spec, not_before);
-    if (at && (!best || *at < best->start)) {
+    if (at && *at < (best ? best->start : kNever)) {
       best = Spot{.start = *at, .slots = {Slot{.node = index, .amount = need, .tasks = spec.ntasks}}};
       if (*at == not_before) {
         break;
@@ -667,8 +670,6 @@ std::optional<Spot> earliest_on_several(const Timeline& timeline, const JobSpec&
   }
   return std::nullopt;
 }
-
-constexpr Instant kNever{INT64_MAX / 2};
 
 void keep_earlier(std::optional<Spot>& best, std::optional<Spot> other) {
   if (other && (!best || other->start < best->start)) {

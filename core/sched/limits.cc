@@ -455,13 +455,38 @@ std::optional<LimitHit> never_allowed(const Accounts& accounts, const JobSpec& s
   return std::nullopt;
 }
 
-std::optional<LimitHit> too_many_pending(const Accounts& accounts, const JobSpec& spec, std::uint64_t more) {
-  for (const Holder& holder : accounts.holders(spec)) {
+namespace {
+
+std::vector<Holder> new_holders(const Accounts& accounts, const JobSpec& spec, const JobSpec* before) {
+  std::vector<Holder> holders = accounts.holders(spec);
+  if (before != nullptr) {
+    const std::vector<Holder> had = accounts.holders(*before);
+    std::erase_if(holders, [&had](const Holder& h) { return std::find(had.begin(), had.end(), h) != had.end(); });
+  }
+  return holders;
+}
+
+}  // namespace
+
+void PendingMoves::add(const Accounts& accounts, const JobSpec& spec, std::uint64_t tasks, const JobSpec* before) {
+  for (const Holder& holder : new_holders(accounts, spec, before)) {
+    moved_[holder] += tasks;
+  }
+}
+
+std::uint64_t PendingMoves::to(const Holder& holder) const {
+  const auto it = moved_.find(holder);
+  return it == moved_.end() ? 0 : it->second;
+}
+
+std::optional<LimitHit> too_many_pending(const Accounts& accounts, const JobSpec& spec, std::uint64_t more,
+                                         const PendingMoves& moved, const JobSpec* before) {
+  for (const Holder& holder : new_holders(accounts, spec, before)) {
     const Limits limits = limits_of(accounts, holder);
     if (limits.use == nullptr || !limits.use->pending) {
       continue;
     }
-    const std::uint64_t pending = accounts.in_use(holder).pending;
+    const std::uint64_t pending = accounts.in_use(holder).pending + moved.to(holder);
     if (pending + more > *limits.use->pending) {
       return LimitHit{is_qos(holder.kind) ? "QOSMaxSubmitJobsLimit" : "AssocMaxSubmitJobLimit",
                       describe(holder) + " may have " + plural(*limits.use->pending, "waiting job", "waiting jobs") +

@@ -91,8 +91,19 @@ class LimitBook {
 
 // The limit that a job breaks that runs alone, or that asks for more than one job may: it can never start.
 [[nodiscard]] std::optional<LimitHit> never_allowed(const Accounts& accounts, const JobSpec& spec);
-// The limit that is broken when so many more of its jobs wait.
+// Jobs that one command gives to holders that did not have them.
+class PendingMoves {
+ public:
+  // `before` is what the job asked for; null: it is new.
+  void add(const Accounts& accounts, const JobSpec& spec, std::uint64_t tasks, const JobSpec* before);
+  [[nodiscard]] std::uint64_t to(const Holder& holder) const;
+
+ private:
+  std::map<Holder, std::uint64_t> moved_;
+};
+// The limit that is broken when so many more of its jobs wait, of holders that have not had them before.
 [[nodiscard]] std::optional<LimitHit> too_many_pending(const Accounts& accounts, const JobSpec& spec,
-                                                       std::uint64_t more);
+                                                       std::uint64_t more, const PendingMoves& moved,
+                                                       const JobSpec* before);
 
 }  // namespace muster::sched

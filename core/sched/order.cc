@@ -30,7 +30,7 @@ std::int64_t log2_q16(std::uint64_t x) {
 
 std::int64_t age_points(Duration waited, Duration limit, std::uint64_t cpus, std::uint32_t exponent) {
   const auto w = static_cast<std::uint64_t>(std::max(waited, kAgeFloor).us);
-  const auto e = static_cast<std::uint64_t>(std::max<std::int64_t>(limit.us, 1));
+  const auto e = static_cast<std::uint64_t>(std::clamp<std::int64_t>(limit.us, 1, kAgeLimitMax.us));
   return static_cast<std::int64_t>(exponent) * (log2_q16(w) - log2_q16(e)) + log2_q16(std::max<std::uint64_t>(cpus, 1));
 }
 

@@ -24,6 +24,9 @@ class Order {
 // log2(x) in units of 2^-16, rounded down; x must not be 0.
 [[nodiscard]] std::int64_t log2_q16(std::uint64_t x);
 
+// A longer limit counts as this one, so that jobs without a limit rise as they wait, too.
+inline constexpr Duration kAgeLimitMax = Duration::from_s(30 * 86'400);
+
 // The points of age: log2((waited / limit)^exponent * cpus), in units of 2^-16. This is the order WFP3 of Tang et al.,
 // "Fault-aware, utility-based job scheduling on Blue Gene/P systems" (CLUSTER 2009), as a logarithm: a job rises by the
 // same number of points each time that its waiting time doubles, the sooner the shorter its limit is.

@@ -200,6 +200,7 @@ std::vector<Preemptor::Candidate> Preemptor::candidates(const Timeline& timeline
     if (!filter.allows(static_cast<std::uint32_t>(rank)) || !timeline.draft().node(index.value).usable) {
       continue;
     }
+    timeline.look();
     for (const JobId id : (*cluster_.running)[index.value]) {
       const Job& job = cluster_.running_job(id);
       const auto& active = std::get<Active>(job.phase);

@@ -65,7 +65,7 @@ struct GivingWay {
 }
 // From then on a running attempt may be preempted.
 [[nodiscard]] Instant exempt_until(const Active& active, const QueuePolicy& queue);
-// What stopping the attempt loses: microseconds of its CPUs since its start, without those in which it stood still.
+// What stopping the attempt loses: milliseconds of its CPUs since its start, without those in which it stood still.
 [[nodiscard]] std::int64_t work_lost(const Active& active, Instant now);
 
 // Chooses the attempts to stop, for one pass.

@@ -80,6 +80,12 @@ class Pass {
     advance(UINT64_MAX);
     Plan plan = take();
     std::vector<Promise> expected;
+    if (policy_.rules.backfill == Backfill::kNone) {
+      for (const Promise& head : plan.kept) {
+        const JobSpec& spec = *cluster_.job(head.job).spec;
+        timeline_.hold(head.slots, head.start, end_of(head.start, held_limit(spec, head.start)), spec.licenses);
+      }
+    }
     line_ = {};
     for (const std::size_t i : left_) {
       enqueue(i);
@@ -421,6 +427,7 @@ class Pass {
     if (policy_.rules.backfill == Backfill::kNone) {
       if (const auto spot = earliest(c); spot && may_take(c, demand_of(spot->slots, c.spec().time_limit))) {
         given = UINT32_MAX;  // it blocks its queue
+        plan_.kept.push_back(Promise{c.id(), spot->start, spot->slots});
       }
       return;
     }

@@ -166,7 +166,8 @@ struct Plan {
   std::vector<Placement> placements;
   std::vector<Promise> promises;  // in the order in which they were made
   std::set<JobId> moved;          // those of them whose jobs have not the place any more that they were promised
-  // Places kept in this pass alone, for jobs at the front of queues that have kClaimsMax jobs with claims already.
+  // Places kept in this pass alone, for jobs at the front of queues that have kClaimsMax jobs with claims already; with
+  // Backfill::kNone where the job is planned that blocks its queue.
   std::vector<Promise> kept;
   std::vector<JobSpecPtr> refused;  // requests that did not fit, in the order of RequestLess
   std::vector<Preemption> preemptions;
@@ -210,6 +211,7 @@ struct PlanMemory {
   std::shared_ptr<SlicedPass> resting;
   const void* resting_over = nullptr;
   std::uint64_t resting_at = 0;
+  bool resting_fresh = false;  // it began with what was remembered
   // How many times the work of a slice the next one has. A pass that was overtaken by a change of the state begins anew
   // with twice as much, so that planning comes to an end however often the state changes.
   std::uint64_t patience = 1;

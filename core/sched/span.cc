@@ -6,6 +6,9 @@
 namespace muster::sched {
 namespace {
 
+// Of all reservations, the begins and ends of windows that a shortened limit is tried for.
+constexpr std::size_t kWindowsMax = 1'000;
+
 JobSpec with_limit(const JobSpec& spec, Duration limit) {
   JobSpec changed = spec;
   changed.time_limit = limit;
@@ -32,7 +35,8 @@ Duration held_limit(const JobSpec& spec, Instant start) {
 }
 
 // What is free only shrinks with a longer limit, so the longest one that fits is found by halving. It ends where something
-// that is held begins: no other limit between two such instants fits when the shorter of them does not.
+// that is held or a window of a reservation begins, or the job's own window ends: no other limit between two such instants
+// fits when the shorter of them does not.
 Fit fit_flexibly(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter, bool any_switches) {
   const Instant now = timeline.now();
   const Duration least = least_limit(spec);
@@ -66,6 +70,16 @@ Fit fit_flexibly(const Timeline& timeline, const JobSpec& spec, const NodeFilter
     const Duration limit = whole_seconds(start - now);
     if (limit > least && limit < most) {
       limits.push_back(limit);
+    }
+  }
+  if (timeline.windows() != nullptr) {
+    const Instant last = end_of(now, most);
+    auto change = timeline.windows()->next_change(now);
+    for (std::size_t n = 0; change && *change < last && n < kWindowsMax; ++n) {
+      if (*change - now > least) {
+        limits.push_back(whole_seconds(*change - now));
+      }
+      change = timeline.windows()->next_change(*change);
     }
   }
   std::sort(limits.begin(), limits.end());

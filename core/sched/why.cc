@@ -26,6 +26,9 @@ constexpr int kTriesMax = 40;
 // Of one job's open dependencies, those that an explanation names.
 constexpr std::size_t kDependenciesNamedMax = 20;
 
+// Of the promised jobs that one would delay.
+constexpr std::size_t kPromisesNamedMax = 10;
+
 // Of the jobs that make room for one.
 constexpr std::size_t kVictimsNamedMax = 10;
 
@@ -320,20 +323,65 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
   if (fit_now(present_, spec, filter, any).empty()) {
     return std::nullopt;  // it waits for resources, whoever stands before it
   }
+  if (policy_.rules.backfill == Backfill::kNone) {
+    return blocker_in_line(spec, self);
+  }
   Timeline with = timeline_of(cluster_, policy_, now_);
-  const auto text = [this](const Promise& p) {
-    return job_text(p.job) + " is promised a start " + in_text(p.start, now_) + " and would be delayed by it";
+  const auto hold = [this, &with](const Promise& p) {
+    const JobSpec& of = *cluster_.job(p.job).spec;
+    with.hold(p.slots, p.start, end_of(p.start, held_limit(of, p.start)), of.licenses);
   };
+  const auto drop = [this, &with](const Promise& p) {
+    const JobSpec& of = *cluster_.job(p.job).spec;
+    with.drop(p.slots, p.start, end_of(p.start, held_limit(of, p.start)), of.licenses);
+  };
+  std::vector<const Promise*> in_the_way;
+  std::vector<const Promise*> others;
   for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept}) {
     for (const Promise& p : *list) {
       if (p.job == self) {
         continue;
       }
-      const JobSpec& of = *cluster_.job(p.job).spec;
-      with.hold(p.slots, p.start, end_of(p.start, held_limit(of, p.start)), of.licenses);
-      if (fit_now(with, spec, filter, any).empty()) {
-        return Blocker{"priority", "Priority", text(p), {}};
-      }
+      hold(p);
+      (fit_now(with, spec, filter, any).empty() ? in_the_way : others).push_back(&p);
+      drop(p);
+    }
+  }
+  // Each of the others leaves it a place, but perhaps not all of them together.
+  for (const Promise* p : others) {
+    if (!in_the_way.empty()) {
+      break;
+    }
+    hold(*p);
+    if (fit_now(with, spec, filter, any).empty()) {
+      in_the_way.push_back(p);
+    }
+  }
+  if (in_the_way.empty()) {
+    return std::nullopt;
+  }
+  std::string text;
+  for (std::size_t i = 0; i < std::min(in_the_way.size(), kPromisesNamedMax); ++i) {
+    const Promise& p = *in_the_way[i];
+    text += (i == 0 ? "" : "; ") + job_text(p.job) + " is promised a start " + in_text(p.start, now_) +
+            " and would be delayed by it";
+  }
+  if (in_the_way.size() > kPromisesNamedMax) {
+    text += "; and so would " + plural(in_the_way.size() - kPromisesNamedMax, "more job", "more jobs");
+  }
+  return Blocker{"priority", "Priority", std::move(text), {}};
+}
+
+// Where no gaps are filled, the first job of a queue that does not fit blocks all behind it.
+std::optional<Blocker> Why::blocker_in_line(const JobSpec& spec, JobId self) const {
+  for (const Promise& p : outlook_.plan.kept) {
+    const JobSpec& head = *cluster_.job(p.job).spec;
+    if (p.job != self && head.queue == spec.queue && head.reservation == spec.reservation) {
+      return Blocker{"priority",
+                     "Priority",
+                     job_text(p.job) + " stands before it and does not fit; queue " + spec.queue +
+                         " starts its jobs in their order (scheduling.backfill is none)",
+                     {}};
     }
   }
   return std::nullopt;
@@ -402,12 +450,27 @@ std::optional<Instant> Why::estimated_start(const Job& job) const {
 }
 
 std::optional<Spot> Why::place_of_new(const JobSpec& spec) const {
-  if (!limit_hits(spec, now_, JobId{}).empty()) {
+  const QueuePolicy* queue = policy_.find_queue(spec.queue);
+  if (spec.hold || queue == nullptr || !queue->starts || !limit_hits(spec, now_, JobId{}).empty()) {
     return std::nullopt;
   }
   const NodeFilter filter = filter_of(spec);
   const Instant since = std::max(now_, spec.begin);
   return earliest_in_time(outlook_.timeline, spec, filter, since, switches_lapse(spec, since));
+}
+
+std::vector<Blocker> Why::blockers_of_new(const JobSpec& spec) const {
+  Job job;
+  job.spec = std::make_shared<const JobSpec>(spec);
+  job.eligible_time = now_;
+  std::vector<Blocker> blockers;
+  if (spec.hold) {
+    blockers.push_back({"held", "JobHeldUser", "held until it is released", {}});
+  }
+  own_blockers(job, blockers);
+  resource_blockers(spec, now_, blockers);
+  license_blocker(spec, blockers);
+  return blockers;
 }
 
 Timeline Why::timeline_before(JobId self) const {

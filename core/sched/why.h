@@ -60,6 +60,8 @@ class Why {
   [[nodiscard]] Explanation explain(const Job& job) const;
   // When and where a job would start that came now, behind all that are planned; nothing if it fits no usable node.
   [[nodiscard]] std::optional<Spot> place_of_new(const JobSpec& spec) const;
+  // What it would wait for where place_of_new() knows no place.
+  [[nodiscard]] std::vector<Blocker> blockers_of_new(const JobSpec& spec) const;
 
  private:
   // What has nothing to do with nodes or other jobs.
@@ -79,6 +81,7 @@ class Why {
   bool window_blocker(const JobSpec& spec, std::vector<Blocker>& out) const;
   bool own_window_blocker(const JobSpec& spec, const Reservation& own, std::vector<Blocker>& out) const;
   void license_blocker(const JobSpec& spec, std::vector<Blocker>& out) const;
+  [[nodiscard]] std::optional<Blocker> blocker_in_line(const JobSpec& spec, JobId self) const;
   [[nodiscard]] std::optional<Blocker> blocker_ahead(const JobSpec& spec, Instant since, JobId self) const;
   [[nodiscard]] std::string node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const;
   [[nodiscard]] std::vector<SmallerRequest> smaller_requests(const Job& job, const Timeline& ahead,

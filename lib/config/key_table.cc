@@ -143,7 +143,7 @@ std::vector<Row> make_table() {
       {"scheduling", "promises", ValueType::kCount, "jobs", "1", 1, 1'000, "",
        count([](C c, Q) -> N { return c.scheduling.promises; }), "ctld", true,
        "How many of the first jobs that do not fit are promised a start, in each queue. More of them leave fewer "
-       "gaps."},
+       "gaps and cost more in each pass."},
       {"scheduling", "age_exponent", ValueType::kCount, "", "4", 1, 16, "",
        count([](C c, Q) -> N { return c.scheduling.age_exponent; }), "ctld", true,
        "How strongly waiting, measured against the time limit, raises a job. 3 is the order WFP3."},
@@ -218,30 +218,6 @@ std::vector<Row> make_table() {
       {kQueueSection, "placement", ValueType::kChoice, "", "pack", 0, 0, "pack|spread",
        text([](C, Q q) -> S { return q->placement; }), "ctld", true,
        "pack uses the fullest nodes that have room, so that whole nodes stay free; spread uses the emptiest ones."},
-
-      {kFeatureSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "",
-       text([](C, Q q) -> S { return q.feature->nodes; }), "ctld", true,
-       "The nodes that have this feature, for --constraint; beside those whose own [node] features name it."},
-
-      {"topology", "kind", ValueType::kChoice, "", "none", 0, 0, "none|tree|block",
-       text([](C c, Q) -> S { return c.topology.kind; }), "ctld", true,
-       "How the nodes hang together: as a tree of switches ([switch.NAME]), as blocks that a job must fit into "
-       "([block.NAME]), or in no way that matters."},
-      {"topology", "block_sizes", ValueType::kString, "", "", 0, 0, "",
-       text([](C c, Q) -> S { return c.topology.block_sizes; }), "ctld", true,
-       "Nodes that a block counts for and those of groups of blocks, separated by commas, each the first times 2, 4, "
-       "8, ..: 18,36,72. Empty: that of the smallest block, and all groups that there are blocks for."},
-
-      {kSwitchSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "",
-       text([](C, Q q) -> S { return q.network_switch->nodes; }), "ctld", true,
-       "The nodes that hang on this switch. A switch has nodes or switches, not both."},
-      {kSwitchSection, "switches", ValueType::kNodeList, "", "", 0, 0, "",
-       text([](C, Q q) -> S { return q.network_switch->switches; }), "ctld", true,
-       "The switches below this one, as leaf[1-4]."},
-
-      {kBlockSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "", text([](C, Q q) -> S { return q.block->nodes; }),
-       "ctld", true, "The nodes of this block."},
-
       {kQueueSection, "min_nodes", ValueType::kCount, "nodes", "0", 0, 100'000, "",
        count([](C, Q q) -> N { return q->min_nodes; }), "ctld", true, "A job must ask for at least so many nodes."},
       {kQueueSection, "max_nodes", ValueType::kCount, "nodes", "0", 0, 100'000, "",
@@ -267,6 +243,29 @@ std::vector<Row> make_table() {
       {kQueueSection, "allow_qos", ValueType::kNameList, "", "", 0, 0, "",
        list([](C, Q q) -> std::vector<std::string>& { return q->allow_qos; }), "ctld", true,
        "Only jobs of these qualities of service are admitted. Empty: all."},
+
+      {kFeatureSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "",
+       text([](C, Q q) -> S { return q.feature->nodes; }), "ctld", true,
+       "The nodes that have this feature, for --constraint; beside those whose own [node] features name it."},
+
+      {"topology", "kind", ValueType::kChoice, "", "none", 0, 0, "none|tree|block",
+       text([](C c, Q) -> S { return c.topology.kind; }), "ctld", true,
+       "How the nodes hang together: as a tree of switches ([switch.NAME]), as blocks that a job must fit into "
+       "([block.NAME]), or in no way that matters."},
+      {"topology", "block_sizes", ValueType::kString, "", "", 0, 0, "",
+       text([](C c, Q) -> S { return c.topology.block_sizes; }), "ctld", true,
+       "Nodes that a block counts for and those of groups of blocks, separated by commas, each the first times 2, 4, "
+       "8, ..: 18,36,72. Empty: that of the smallest block, and all groups that there are blocks for."},
+
+      {kSwitchSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "",
+       text([](C, Q q) -> S { return q.network_switch->nodes; }), "ctld", true,
+       "The nodes that hang on this switch. A switch has nodes or switches, not both."},
+      {kSwitchSection, "switches", ValueType::kNodeList, "", "", 0, 0, "",
+       text([](C, Q q) -> S { return q.network_switch->switches; }), "ctld", true,
+       "The switches below this one, as leaf[1-4]."},
+
+      {kBlockSection, "nodes", ValueType::kNodeList, "", "", 0, 0, "", text([](C, Q q) -> S { return q.block->nodes; }),
+       "ctld", true, "The nodes of this block."},
 
       {"slurm", "names", ValueType::kBool, "", "true", 0, 0, "", flag([](C c, Q) -> bool& { return c.slurm.names; }),
        "noded", false,

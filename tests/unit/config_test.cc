@@ -287,7 +287,6 @@ TEST(Config, EveryKeyIsDocumented) {
   EXPECT_THAT(page, HasSubstr("## [queue.NAME]"));
 }
 
-// The page in docs/ is what the table says. MUSTER_UPDATE_DOCS=1 writes it anew.
 TEST(Config, SettingsOfTheRunTimeWinAndAreCheckedAsAFileIs) {
   const auto file = parse("[queue.main]\npriority = 1\nallow_users = [\"ann\", \"bob\"]\n", "m.toml", "/");
   ASSERT_TRUE(file.ok()) << file.error().message;
@@ -328,6 +327,7 @@ TEST(Config, SettingsThatTheFileHasOutgrownAreLeftOut) {
                                     HasSubstr("queue.main.default_time=2h: default_time in [queue.main]")));
 }
 
+// The page in docs/ is what the table says. MUSTER_UPDATE_DOCS=1 writes it anew.
 TEST(Config, TheReferencePageIsUpToDate) {
   const char* source_dir = std::getenv("MUSTER_SOURCE_DIR");
   if (source_dir == nullptr) GTEST_SKIP() << "MUSTER_SOURCE_DIR is not set: run it by ctest";

@@ -224,6 +224,40 @@ TEST(Reservation, RunningJobsThatReachIntoItAreNamed) {
   s.drop_effects();
 }
 
+TEST(Reservation, AJobWithATimeMinGetsAllTheTimeBeforeAWindow) {
+  Scenario s;
+  s.node("n1", 4);
+  s.run(create("soon", 3'600, 600));
+  s.run(create("later", 86'400, 600));
+  JobSpec spec = job(1, 1);
+  spec.time_limit = secs(7'200);
+  spec.time_min = secs(600);
+  const JobId id = s.submit(spec);
+  EXPECT_EQ(s.schedule(), 1U);
+  const Duration limit = std::get<Active>(s.state.jobs.at(id).phase).time_limit;
+  EXPECT_GE(limit, secs(3'590));
+  EXPECT_LE(limit, secs(3'600));
+  s.drop_effects();
+}
+
+TEST(Reservation, ALimitThatIsRaisedIntoAWindowSaysSo) {
+  Scenario s;
+  s.node("n1", 4);
+  s.run(create("soon", 7'200, 600));
+  const JobId id = s.submit(job(1, 1));
+  EXPECT_EQ(s.schedule(), 1U);
+  UpdateJobs raise{.caller = {"root", true}, .jobs = {}, .change = {}};
+  raise.jobs.items.push_back({id, false, {}});
+  raise.change.fields = {SpecField::kTimeLimit};
+  raise.change.values.time_limit = secs(5'000);
+  EXPECT_TRUE(s.run(raise).remarks.empty());
+  raise.change.values.time_limit = secs(7'300);
+  EXPECT_EQ(s.run(raise).remarks,
+            (std::vector<std::string>{
+                "job 1: its new end is in a window of reservation soon, whose jobs will wait for its nodes"}));
+  s.drop_effects();
+}
+
 TEST(Reservation, OthersStayOutAndMembersStayIn) {
   Scenario s;
   s.node("n1", 4);
