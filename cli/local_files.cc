@@ -64,8 +64,12 @@ ProcessId identify(pid_t pid) {
   const std::size_t end = stat->rfind(')');
   if (end == std::string::npos) return {};
   const auto fields = split(std::string_view(*stat).substr(std::min(end + 2, stat->size())), ' ');
-  constexpr std::size_t kStart = 22 - 3;  // the first field after the name is the third
-  if (fields.size() <= kStart || fields[0] == "Z" || fields[0] == "X") return {};
+  constexpr std::size_t kThreads = 20 - 3;  // the first field after the name is the third
+  constexpr std::size_t kStart = 22 - 3;
+  if (fields.size() <= kStart || fields[0] == "X") return {};
+  // The first thread of a process may be a zombie while others have yet to end: they hold its descriptors, with their
+  // locks and ports, and its parent cannot reap it.
+  if (fields[0] == "Z" && fields[kThreads] == "1") return {};
   const auto start = parse_count(fields[kStart], "start time");
   if (!start.ok()) return {};
   return ProcessId{pid, *start};

@@ -19,7 +19,7 @@ struct ProcessId {
   std::uint64_t start = 0;  // clock ticks since boot, /proc/PID/stat field 22
   friend bool operator==(const ProcessId&, const ProcessId&) = default;
 };
-// The process with that number now; pid 0 when there is none or it is a zombie.
+// The process with that number now; pid 0 when there is none or all of its threads have ended (a zombie).
 ProcessId identify(pid_t pid);
 bool is_running(const ProcessId& process);
 // Sends the signal if it is still that process.

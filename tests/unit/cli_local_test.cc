@@ -1,16 +1,21 @@
 // What `muster local` keeps about a cluster, and the tables that commands print.
 #include "cli/local_files.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "cli/table.h"
+#include "lib/io/clock.h"
+#include "tests/support/slowness.h"
 
 namespace muster::cli {
 namespace {
@@ -64,6 +69,41 @@ TEST(LocalProcess, AZombieDoesNotRun) {
   send_signal(process, SIGKILL);
   EXPECT_TRUE(wait_until_gone(process, Duration::from_s(10)));
   EXPECT_EQ(waitpid(child, nullptr, 0), child);
+}
+
+// `muster local restart` took a daemon whose other threads had yet to end for gone, so that the node's init, which could
+// not reap it, answered that it ran already.
+TEST(LocalProcess, RunsUntilItsLastThreadHasEnded) {
+  int hold[2];
+  ASSERT_EQ(pipe2(hold, O_CLOEXEC), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    close(hold[1]);
+    std::thread([fd = hold[0]] {
+      char byte = 0;
+      _exit(read(fd, &byte, 1) == 0 ? 0 : 1);
+    }).detach();
+    syscall(SYS_exit, 0);  // the first thread alone
+  }
+  close(hold[0]);
+  const ProcessId process = identify(child);
+  siginfo_t ended{};
+  const auto state = [&] {
+    std::ifstream stat("/proc/" + std::to_string(child) + "/stat");
+    std::string pid, name, letter;
+    stat >> pid >> name >> letter;
+    return letter;
+  };
+  const Duration deadline = io::boottime_now() + Duration::from_s(10 * test::kSlowness);
+  while (state() != "Z" && io::boottime_now() < deadline) usleep(1'000);
+  ASSERT_EQ(state(), "Z");
+  EXPECT_EQ(waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT), 0);
+  EXPECT_EQ(ended.si_pid, 0) << "it cannot be reaped yet";
+  EXPECT_TRUE(is_running(process));
+  EXPECT_FALSE(wait_until_gone(process, Duration::from_ms(20)));
+  close(hold[1]);
+  EXPECT_TRUE(wait_until_gone(process, Duration::from_s(10 * test::kSlowness)));
+  EXPECT_EQ(waitpid(child, nullptr, WNOHANG), child);
 }
 
 TEST(LocalPaths, SocketsGetAShortFolder) {
