@@ -9,7 +9,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import ClusterTest, until
+from cluster import SLOWNESS, ClusterTest, seconds, until
 
 
 class Reservations(ClusterTest):
@@ -39,7 +39,7 @@ class Reservations(ClusterTest):
         return self.cluster.json("show", "reservation", name)["reservations"][0]
 
     def test_others_wait_until_the_window_is_over_and_members_run(self):
-        self.create("now", "--start", "now", "--duration", "8s", "--nodes", "n1")
+        self.create("now", "--start", "now", "--duration", seconds(8), "--nodes", "n1")
         self.assertEqual(self.show("now")["state"], "active")
         node = self.cluster.json("nodes", "n1")["nodes"][0]
         self.assertEqual((node["state"], node["reason"]), ("idle", "reserved: now"))
@@ -54,11 +54,11 @@ class Reservations(ClusterTest):
         ended = self.cluster.wait(other)
         self.assertEqual(ended["state"], "completed")
         self.assertGreaterEqual(ended["start_time"], ends)
-        self.assertLess(ended["start_time"], ends + 10)
+        self.assertLess(ended["start_time"], ends + 10 * SLOWNESS)
         self.assertEqual(self.show("now")["state"], "ended")
 
     def test_a_member_starts_when_its_window_begins(self):
-        self.create("soon", "--start", "now+4", "--duration", "30m", "--every", "1d", "--nodes", "1")
+        self.create("soon", "--start", "now+" + seconds(4), "--duration", "30m", "--every", "1d", "--nodes", "1")
         job = self.cluster.submit("--reservation", "soon", "-t", "30m", "--wrap", "true")
         waiting = self.cluster.job(job)
         begins = self.show("soon")["window_start"]

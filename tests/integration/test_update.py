@@ -8,7 +8,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import ClusterTest, until
+from cluster import SLOWNESS, ClusterTest, seconds, until
 
 
 class Update(ClusterTest):
@@ -71,14 +71,14 @@ class Update(ClusterTest):
         self.assertEqual(self.cluster.job(job)["time_limit_s"], 1200)
         self.assertIn("--qos can be changed only while a job waits", self.refused(str(job), "--qos", "x"))
         # Also by a node whose daemon is restarted: the controller says it again, the shepherd remembers it.
-        self.cluster.ok("update", str(job), "--time", "8s")
+        self.cluster.ok("update", str(job), "--time", seconds(8))
         for node in ("n1", "n2"):
             self.kill_daemon(node)
             self.cluster.local("restart", node)
         view = self.cluster.wait(job, 60)
         self.assertEqual(view["state"], "timeout", view)
-        self.assertLess(view["end_time"] - view["start_time"], 40)
-        self.assertEqual(view["time_limit_s"], 8)
+        self.assertLess(view["end_time"] - view["start_time"], 40 * SLOWNESS)
+        self.assertEqual(view["time_limit_s"], 8 * SLOWNESS)
 
     def test_a_limit_that_is_changed_while_the_node_is_away_reaches_it(self):
         job = self.submit("sleep 600", "-t", "10", "-w", "n1")
@@ -96,13 +96,13 @@ class Update(ClusterTest):
         self.assertIn("cannot end by its --deadline", too_late.err)
         block = self.submit("sleep 600", "-N", 2, "--exclusive", "-t", "10")
         self.cluster.wait_state(block, "running")
-        given_up = self.submit("true", "-t", "2s", "--deadline", "now+4s")
+        given_up = self.submit("true", "-t", seconds(2), "--deadline", "now+" + seconds(4))
         view = self.cluster.wait(given_up, 30)
         self.assertEqual((view["state"], view["reason"]), ("deadline", "DeadLine"))
         self.assertLess(view["end_time"], view["deadline"])
         self.cluster.ok("cancel", str(block))
         self.cluster.wait(block)
-        stopped = self.submit("sleep 600", "-t", "2s", "--deadline", "now+6s")
+        stopped = self.submit("sleep 600", "-t", seconds(2), "--deadline", "now+" + seconds(6))
         self.cluster.wait_state(stopped, "running")
         self.cluster.ok("update", str(stopped), "-t", "10")
         view = self.cluster.wait(stopped, 60)
