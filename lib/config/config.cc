@@ -255,7 +255,7 @@ Result<SplitName> split_name(std::string_view name, const std::string& place) {
   if (const std::string_view row_section = named_section_of(word); !row_section.empty()) {
     if (result.section == word) {
       return invalid_argument("bad setting " + in_quotes(name) + " at " + place + ": name the " + word + " as in " +
-                              word + ".main." + result.key);
+                              word + ".main." + printable(result.key.substr(0, 80)));
     }
     result.word = word;
     result.name = result.section.substr(word.size() + 1);
@@ -436,7 +436,7 @@ Status apply_one_setting(Config& config, const std::string& key, const std::stri
     return queue.ok() ? ok_status() : Status(queue.error());
   }
   MUSTER_TRY(check_setting(key));
-  const std::string place = "--set " + printable(key + "=" + value).substr(0, 120);
+  const std::string place = "--set " + printable((key + "=" + value).substr(0, 120));
   MUSTER_ASSIGN(const SplitName parts, split_name(key, place));
   if (parts.word == named_word(kQueueSection) && !config.queues.contains(parts.name)) {
     std::vector<std::string> known;

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "lib/base/text.h"
 #include "tests/support/temp_dir.h"
 
 namespace muster::config {
@@ -173,6 +174,25 @@ TEST(Config, ARefusedOverrideChangesNothing) {
   EXPECT_EQ(config.node.kill_grace, Duration::from_s(5));
   EXPECT_FALSE(set_override(config, "job.default_queue=none").ok());
   EXPECT_EQ(config.job.default_queue, "main");
+}
+
+// Found by fuzzing: the key of a section that needs a name was shown as it was typed, and a long setting was cut within
+// the last of its characters.
+TEST(Config, RefusedSettingsAreShownWithoutControlCharacters) {
+  Config config = defaults();
+  const std::string hostile = "queue.ma\xff\x01\n" + std::string(5'000, 'x');
+  const Status override = set_override(config, hostile + "=1");
+  ASSERT_FALSE(override.ok());
+  EXPECT_EQ(printable(override.error().message), override.error().message);
+  EXPECT_LT(override.error().message.size(), 1'000U);
+  EXPECT_THAT(override.error().message, HasSubstr("name the queue as in queue.main.ma\\xff\\x01"));
+
+  const std::string key = "queue.main.priority";
+  const std::string value = std::string(120 - key.size() - 2, 'x') + "\xc3\xa9";  // its end is the 121st byte
+  const auto setting = with_settings(config, {{key, value}});
+  ASSERT_FALSE(setting.ok());
+  EXPECT_THAT(setting.error().message, HasSubstr("is no whole number"));
+  EXPECT_EQ(printable(setting.error().message), setting.error().message);
 }
 
 TEST(Config, LoadsFilesAndFindsThem) {
