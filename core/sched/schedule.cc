@@ -385,19 +385,32 @@ class Pass {
       const Instant from = std::max(promise.start, now_);
       kept_.add(place.cursor, c.spec(), promise.slots, from, held_until(c, from));
     }
-    kept_.hold(timeline_);
   }
 
   // Starts the job if it fits, and promises a start to it if it does not and stands among the first of its queue; else it
   // is left for the gaps.
   void serve(std::size_t i) {
-    const bool has_place = kept_.release(timeline_, i);
-    serve_beside(i, has_place, kept_.hold(timeline_));
-    kept_.hold(timeline_);
+    const Cursor& c = cursors_[i];
+    const bool held = kept_.release(timeline_, i);
+    // One that is known not to fit now and has its place still goes nowhere else.
+    std::optional<Spot> settled =
+        c.claims && c.refused && !preemptor_.can_preempt(c.spec()) ? remembered_spot(c) : std::nullopt;
+    const bool others = !settled && kept_.hold(timeline_);
+    serve_beside(i, held, others, std::move(settled));
+    if (others) {
+      kept_.hold(timeline_);
+    }
   }
 
-  // `others`: places of jobs behind it are kept.
-  void serve_beside(std::size_t i, bool has_place, bool others) {
+  // Whether the place of its promise is another one's now.
+  bool has_lost_place(const Cursor& c, const Spot& spot) {
+    const Promise& promise = cluster_.promised.at(c.id());
+    const Instant from = std::max(promise.start, now_);
+    return promise.slots != spot.slots && !has_room(timeline_, c.spec(), promise.slots, from, held_until(c, from));
+  }
+
+  // `held`: its own place was kept until now. `others`: places of jobs behind it are. `beside`: a place for it beside them.
+  void serve_beside(std::size_t i, bool held, bool others, std::optional<Spot> beside) {
     Cursor& c = cursors_[i];
     std::uint32_t& given = promises_given(c);
     const bool claims = c.claims;
@@ -411,7 +424,6 @@ class Pass {
       left_.push_back(i);
       return;
     }
-    std::optional<Spot> beside;
     if (others) {
       if (start_beside(c)) {
         enqueue(i);
@@ -432,7 +444,7 @@ class Pass {
       return;
     }
     const JobId job = c.id();
-    auto spot = promised_spot(c);
+    std::optional<Spot> spot = beside && !others ? beside : promised_spot(c);
     if (beside && spot && beside->start <= spot->start) {
       spot = std::move(beside);
     }
@@ -443,12 +455,12 @@ class Pass {
     }
     const bool soon = make_room(c, spot);
     if (spot && may_take(c, demand_of(spot->slots, c.spec().time_limit))) {
+      if (claims && !held && has_lost_place(c, *spot)) {
+        plan_.moved.insert(job);
+      }
       keep_place(c, *spot);
       const bool may_claim = claims || claims_[c.queue()] < kClaimsMax;
       claims_[c.queue()] += may_claim && !claims ? 1 : 0;
-      if (claims && !has_place) {
-        plan_.moved.insert(job);
-      }
       (may_claim ? plan_.promises : plan_.kept).push_back(Promise{job, spot->start, std::move(spot->slots)});
       given += soon ? 0 : 1;
       c.next_job();
@@ -512,16 +524,26 @@ class Pass {
     misfits_.clear();
   }
 
+  // The place that it had in the last pass, while that is free; nothing when none is remembered.
+  [[nodiscard]] std::optional<Spot> remembered_spot(const Cursor& c) const {
+    const Promise* p = remembered_promise(c);
+    const bool free = p != nullptr && has_room(timeline_, c.spec(), p->slots, p->start, held_until(c, p->start));
+    return free ? std::optional(Spot{.start = p->start, .slots = p->slots}) : std::nullopt;
+  }
+  [[nodiscard]] const Promise* remembered_promise(const Cursor& c) const {
+    if (cluster_.remembered == nullptr) {
+      return nullptr;
+    }
+    const auto it = cluster_.remembered->promises.find(c.id());
+    return it != cluster_.remembered->promises.end() && it->second.start > now_ ? &it->second : nullptr;
+  }
+
   std::optional<Spot> promised_spot(const Cursor& c) {
-    if (cluster_.remembered != nullptr) {
-      const auto it = cluster_.remembered->promises.find(c.id());
-      if (it != cluster_.remembered->promises.end() && it->second.start > now_) {
-        const Promise& p = it->second;
-        if (has_room(timeline_, c.spec(), p.slots, p.start, held_until(c, p.start))) {
-          return Spot{.start = p.start, .slots = p.slots};
-        }
-        forget_refusals();  // what it kept from others may be theirs
-      }
+    if (auto spot = remembered_spot(c)) {
+      return spot;
+    }
+    if (remembered_promise(c) != nullptr) {
+      forget_refusals();  // what its place kept from others may be theirs
     }
     return earliest(c);
   }
