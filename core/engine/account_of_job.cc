@@ -31,10 +31,12 @@ Status check_account(const Accounts& accounts, const sched::Policy& policy, cons
 }
 
 Status check_qos(const Accounts& accounts, const JobSpec& spec) {
-  if (spec.qos.empty() || accounts.all_qos().empty()) {
+  if (accounts.all_qos().empty()) {
     return ok_status();
   }
-  if (accounts.qos(spec.qos) == nullptr) {
+  const std::string given =
+      spec.qos.empty() ? "a job without --qos (there is no default)" : "--qos " + printable(spec.qos);
+  if (!spec.qos.empty() && accounts.qos(spec.qos) == nullptr) {
     return invalid_argument("--qos: there is no QOS " + printable(spec.qos) + ": " +
                             hint(accounts.all_qos(), spec.qos, "qos"));
   }
@@ -43,15 +45,15 @@ Status check_qos(const Accounts& accounts, const JobSpec& spec) {
       continue;
     }
     if (!contains(a->allowed_qos, spec.qos)) {
-      return refused("--qos " + printable(spec.qos) + ": account " + spec.account + " may use " +
-                     list_text(a->allowed_qos) + ": choose one of them");
+      return refused(given + ": account " + spec.account + " may use " + list_text(a->allowed_qos) +
+                     ": choose one of them");
     }
     break;
   }
   const User* user = accounts.user(spec.user);
   if (user != nullptr && !user->allowed_qos.empty() && !contains(user->allowed_qos, spec.qos)) {
-    return refused("--qos " + printable(spec.qos) + ": user " + printable(spec.user) + " may use " +
-                   list_text(user->allowed_qos) + ": choose one of them");
+    return refused(given + ": user " + printable(spec.user) + " may use " + list_text(user->allowed_qos) +
+                   ": choose one of them");
   }
   return ok_status();
 }

@@ -22,54 +22,50 @@ std::string joined(const std::vector<std::string>& list) {
   return out + (list.size() > kShownMax ? ", ..." : "");
 }
 
-std::optional<QueueRefusal> refused_access(const QueuePolicy& q, const JobSpec& s) {
+void refuse_access(const QueuePolicy& q, const JobSpec& s, std::vector<QueueRefusal>& out) {
   const auto account = [&](const std::string& what) {
     const std::string given = s.account.empty() ? "a job without --account" : "--account " + printable(s.account);
     return QueueRefusal{"AccountNotAllowed", given + " is not admitted by queue " + q.name + ": " + what};
   };
   if (names(q.deny_accounts, s.account)) {
-    return account("use another account, or another queue");
-  }
-  if (!q.allow_accounts.empty() && !names(q.allow_accounts, s.account)) {
-    return account("use one of " + joined(q.allow_accounts));
+    out.push_back(account("use another account, or another queue"));
+  } else if (!q.allow_accounts.empty() && !names(q.allow_accounts, s.account)) {
+    out.push_back(account("use one of " + joined(q.allow_accounts)));
   }
   if (!q.allow_users.empty() && !names(q.allow_users, s.user)) {
-    return QueueRefusal{"PartitionConfig", "user " + printable(s.user) + " is not admitted by queue " + q.name +
-                                               ": choose another one with --queue"};
+    out.push_back({"PartitionConfig", "user " + printable(s.user) + " is not admitted by queue " + q.name +
+                                          ": choose another one with --queue"});
   }
   if (!q.allow_qos.empty() && !names(q.allow_qos, s.qos)) {
     const std::string given = s.qos.empty() ? "a job without --qos" : "--qos " + printable(s.qos);
-    return QueueRefusal{"QOSNotAllowed",
-                        given + " is not admitted by queue " + q.name + ": use one of " + joined(q.allow_qos)};
+    out.push_back(
+        {"QOSNotAllowed", given + " is not admitted by queue " + q.name + ": use one of " + joined(q.allow_qos)});
   }
-  return std::nullopt;
 }
 
-std::optional<QueueRefusal> refused_size(const QueuePolicy& q, const JobSpec& s) {
+void refuse_size(const QueuePolicy& q, const JobSpec& s, std::vector<QueueRefusal>& out) {
   const auto limit = [&q](const char* what, std::uint64_t max) {
     return " above the limit of queue " + q.name + ": at most " + std::to_string(max) + " " + what + " a job";
   };
   if (s.nodes_min < q.nodes_min) {
-    return QueueRefusal{"PartitionNodeLimit", "--nodes " + std::to_string(s.nodes_min) +
-                                                  " is below the limit of queue " + q.name + ": at least " +
-                                                  std::to_string(q.nodes_min) + " nodes a job"};
+    out.push_back({"PartitionNodeLimit", "--nodes " + std::to_string(s.nodes_min) + " is below the limit of queue " +
+                                             q.name + ": at least " + std::to_string(q.nodes_min) + " nodes a job"});
   }
   if (q.nodes_max != 0 && nodes_most(s) > q.nodes_max) {
     const std::string asked = s.nodes_min > q.nodes_max ? std::to_string(s.nodes_min) + " is"
                                                         : "up to " + std::to_string(nodes_most(s)) + " is";
-    return QueueRefusal{"PartitionNodeLimit", "--nodes " + asked + limit("nodes", q.nodes_max)};
+    out.push_back({"PartitionNodeLimit", "--nodes " + asked + limit("nodes", q.nodes_max)});
   }
   if (q.cpus_max != 0 && cpus_of(s) > q.cpus_max) {
-    return QueueRefusal{"PartitionConfig", "--ntasks " + std::to_string(s.ntasks) + " with --cpus-per-task " +
-                                               std::to_string(s.cpus_per_task) + " are " + std::to_string(cpus_of(s)) +
-                                               " CPUs, which is" + limit("CPUs", q.cpus_max)};
+    out.push_back({"PartitionConfig", "--ntasks " + std::to_string(s.ntasks) + " with --cpus-per-task " +
+                                          std::to_string(s.cpus_per_task) + " are " + std::to_string(cpus_of(s)) +
+                                          " CPUs, which is" + limit("CPUs", q.cpus_max)});
   }
   if (q.gpus_max != 0 && gpus_most(s) > q.gpus_max) {
     const std::string option = s.gpus != 0 ? "--gpus" : s.gpus_per_node != 0 ? "--gpus-per-node" : "--gpus-per-task";
-    return QueueRefusal{"PartitionConfig", option + " comes to " + std::to_string(gpus_most(s)) + " GPUs, which is" +
-                                               limit("GPUs", q.gpus_max)};
+    out.push_back({"PartitionConfig", option + " comes to " + std::to_string(gpus_most(s)) + " GPUs, which is" +
+                                          limit("GPUs", q.gpus_max)});
   }
-  return std::nullopt;
 }
 
 }  // namespace
@@ -83,16 +79,21 @@ std::uint64_t gpus_most(const JobSpec& spec) {
          std::uint64_t{spec.gpus_per_task} * spec.ntasks;
 }
 
-std::optional<QueueRefusal> refusal_of(const QueuePolicy& queue, const JobSpec& spec) {
+std::vector<QueueRefusal> refusals_of(const QueuePolicy& queue, const JobSpec& spec) {
+  std::vector<QueueRefusal> out;
   if (spec.time_limit > queue.time_max) {
-    return QueueRefusal{"PartitionTimeLimit", "--time " + format_duration(spec.time_limit) +
-                                                  " is above the limit of queue " + queue.name + ": ask for at most " +
-                                                  format_duration(queue.time_max)};
+    out.push_back({"PartitionTimeLimit", "--time " + format_duration(spec.time_limit) +
+                                             " is above the limit of queue " + queue.name + ": ask for at most " +
+                                             format_duration(queue.time_max)});
   }
-  if (auto refused = refused_size(queue, spec)) {
-    return refused;
-  }
-  return refused_access(queue, spec);
+  refuse_size(queue, spec, out);
+  refuse_access(queue, spec, out);
+  return out;
+}
+
+std::optional<QueueRefusal> refusal_of(const QueuePolicy& queue, const JobSpec& spec) {
+  std::vector<QueueRefusal> all = refusals_of(queue, spec);
+  return all.empty() ? std::nullopt : std::optional(std::move(all.front()));
 }
 
 }  // namespace muster::sched

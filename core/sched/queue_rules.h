@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/sched/schedule.h"
 #include "lib/model/job_spec.h"
@@ -18,6 +19,8 @@ struct QueueRefusal {
 // Why the queue does not let the job in; nothing when it does. The spec must be normalised. Cheap: called for each group
 // of a pass.
 std::optional<QueueRefusal> refusal_of(const QueuePolicy& queue, const JobSpec& spec);
+// Every reason.
+std::vector<QueueRefusal> refusals_of(const QueuePolicy& queue, const JobSpec& spec);
 
 // The most nodes and GPUs that the job may come to use.
 [[nodiscard]] std::uint64_t nodes_most(const JobSpec& spec);

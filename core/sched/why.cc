@@ -22,6 +22,8 @@ constexpr std::uint32_t kExpectedMax = 200;
 constexpr std::uint32_t kNodesLookedAtMax = 500'000;
 // Changes of a request that are tried for one answer.
 constexpr int kTriesMax = 40;
+// A change that gains less is not worth telling.
+constexpr Duration kSoonerBy = Duration::from_s(1);
 
 // Of one job's open dependencies, those that an explanation names.
 constexpr std::size_t kDependenciesNamedMax = 20;
@@ -125,11 +127,10 @@ void Why::own_blockers(const Job& job, std::vector<Blocker>& out) const {
          "queue " + name + " starts no jobs (state down or inactive): they wait until an administrator sets it up",
          {}});
   }
-  const auto refused = queue == nullptr ? std::nullopt : refusal_of(*queue, *job.spec);
-  if (refused) {
+  for (const QueueRefusal& refused : queue == nullptr ? std::vector<QueueRefusal>{} : refusals_of(*queue, *job.spec)) {
     out.push_back({"queue_limit",
-                   refused->word,
-                   refused->text + ": change the job with muster update, or ask an administrator",
+                   refused.word,
+                   refused.text + ": change the job with muster update, or ask an administrator",
                    {}});
   }
   if (job.spec->begin > now_) {
@@ -170,8 +171,9 @@ void Why::dependency_blocker(const Job& job, std::vector<Blocker>& out) const {
   if (any ? never == job.open.size() : never != 0) {
     out.push_back({"dependency",
                    "DependencyNeverSatisfied",
-                   "its dependency can never be satisfied: " + text + ": cancel it with muster cancel " +
-                       std::to_string(job.id.value) + ", or submit it again without --dependency",
+                   "its dependency can never be satisfied: " + text + ": muster update " +
+                       std::to_string(job.id.value) + " --dependency none lets it start without, muster cancel " +
+                       std::to_string(job.id.value) + " gives it up",
                    {}});
   } else {
     out.push_back({"dependency", "Dependency", "waits for " + text, {}});
@@ -534,6 +536,14 @@ Explanation Why::explain(const Job& job) const {
   }
   e.planned_start = estimated_start(job);
   const Timeline before = timeline_before(job.id);
+  if (const auto start = start_behind_deadline(job, before); start && !e.planned_start) {
+    e.blockers.push_back({"deadline",
+                          "DeadLine",
+                          "it must start " + in_text(*latest_start(*job.spec), now_) +
+                              " to end by its --deadline, and fits " + in_text(*start, now_) +
+                              " at the earliest: shorten --time, or give a later --deadline",
+                          {}});
+  }
   if (waits_as_a_whole(job) || (job.is_array_record && has_barred(job) && startable(job).empty())) {
     return e;  // no smaller request would start it sooner
   }
@@ -567,21 +577,45 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
                      [&job](const Placement& p) { return p.job == job.id; });
 }
 
+// When the job fits if its deadline does not count; nothing when it has none or can meet it.
+std::optional<Instant> Why::start_behind_deadline(const Job& job, const Timeline& ahead) const {
+  const auto latest = latest_start(*job.spec);
+  if (!latest || *latest < now_) {
+    return std::nullopt;
+  }
+  JobSpec any = *job.spec;
+  any.deadline = {};
+  const auto spot =
+      earliest_in_time(ahead, any, filter_of(any), std::max(now_, any.begin), switches_lapse(any, job.eligible_time));
+  return spot && spot->start > *latest ? std::optional(spot->start) : std::nullopt;
+}
+
+// The seconds that are left for it then, in whole minutes with some to spare; 0: none.
+std::int64_t Why::limit_for_deadline(const Job& job, const Timeline& ahead) const {
+  const auto start = start_behind_deadline(job, ahead);
+  return start && *start < job.spec->deadline ? ((job.spec->deadline - *start).seconds() - 30) / 60 * 60 : 0;
+}
+
 std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline& ahead,
                                                   std::optional<Instant> planned) const {
   std::vector<SmallerRequest> out;
   if (job.held || (cluster_.windows != nullptr && cluster_.windows->access(*job.spec, now_) != Windows::Access::kOk)) {
     return out;  // no request starts it
   }
+  const QueuePolicy* queue = policy_.find_queue(job.spec->queue);
   const auto start_of = [&](const JobSpec& spec) -> std::optional<Instant> {
-    if (!limit_hits(spec, job.eligible_time, job.id).empty()) {
+    if (queue == nullptr || refusal_of(*queue, spec) || !limit_hits(spec, job.eligible_time, job.id).empty()) {
       return std::nullopt;
     }
     const auto spot = earliest_in_time(ahead, spec, filter_of(spec), std::max(now_, spec.begin),
                                        switches_lapse(spec, job.eligible_time));
     return spot ? std::optional(spot->start) : std::nullopt;
   };
-  const auto sooner = [&planned](std::optional<Instant> start) { return start && (!planned || *start < *planned); };
+  // A job that may not start yet, because of --begin for instance, has no planned start: then it is what it asks for now.
+  const std::optional<Instant> as_it_is = planned ? planned : start_of(*job.spec);
+  const auto sooner = [&as_it_is](std::optional<Instant> start) {
+    return start && (!as_it_is || *start + kSoonerBy <= *as_it_is);
+  };
   // An answer must not hold up the loop: each try may cost a pass.
   int tries = kTriesMax;
   const auto start_if_sooner = [&](const JobSpec& spec) -> std::optional<Instant> {
@@ -697,6 +731,12 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
   }
   for (const std::int64_t seconds : limits_before_windows(job)) {
     limits.insert(seconds);
+  }
+  for (const std::int64_t seconds :
+       {limit_for_deadline(job, ahead), queue == nullptr ? 0 : queue->time_max.seconds()}) {
+    if (seconds > 0 && Duration::from_s(seconds) < s.time_limit) {
+      limits.insert(seconds);
+    }
   }
   const std::vector<std::int64_t> longest(limits.begin(), limits.end());
   const auto shorter = [&](std::size_t i) {

@@ -81,6 +81,8 @@ class Why {
   bool window_blocker(const JobSpec& spec, std::vector<Blocker>& out) const;
   bool own_window_blocker(const JobSpec& spec, const Reservation& own, std::vector<Blocker>& out) const;
   void license_blocker(const JobSpec& spec, std::vector<Blocker>& out) const;
+  [[nodiscard]] std::optional<Instant> start_behind_deadline(const Job& job, const Timeline& ahead) const;
+  [[nodiscard]] std::int64_t limit_for_deadline(const Job& job, const Timeline& ahead) const;
   [[nodiscard]] std::optional<Blocker> blocker_in_line(const JobSpec& spec, JobId self) const;
   [[nodiscard]] std::optional<Blocker> blocker_ahead(const JobSpec& spec, Instant since, JobId self) const;
   [[nodiscard]] std::string node_summary(const JobSpec& spec, std::vector<std::string>& nodes) const;

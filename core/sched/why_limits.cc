@@ -7,8 +7,9 @@
 namespace muster::sched {
 namespace {
 
-Blocker blocker_of(const LimitHit& hit) {
-  return {"limit", hit.word, hit.text + ": " + hit.command + " would allow it", {}};
+Blocker blocker_of(const LimitHit& hit, std::size_t hits) {
+  const char* all = hits > 1 ? ", with the other limits changed as well" : "";
+  return {"limit", hit.word, hit.text + ": " + hit.command + " would allow it" + all, {}};
 }
 
 }  // namespace
@@ -73,14 +74,14 @@ void Why::limit_blockers(const Job& job, std::vector<Blocker>& out) const {
     std::vector<LimitHit> hits = limit_hits(*job.spec, job.eligible_time, job.id);
     if (starts_.contains(job.id)) {
       for (LimitHit& hit : hits) {
-        out.push_back(blocker_of(hit));
+        out.push_back(blocker_of(hit, hits.size()));
       }
       return;
     }
     known = limit_hits_.emplace(job.spec, std::move(hits)).first;
   }
   for (const LimitHit& hit : known->second) {
-    out.push_back(blocker_of(hit));
+    out.push_back(blocker_of(hit, known->second.size()));
   }
 }
 

@@ -221,6 +221,10 @@ Status finish(Config& config, const std::string& file) {
     return invalid_argument("default_time in [job]" + in_file + " is longer than max_time: make one of them fit");
   }
   for (const auto& [name, queue] : config.queues) {
+    if (queue.max_nodes != 0 && queue.min_nodes > queue.max_nodes) {
+      return invalid_argument("min_nodes in [queue." + name + "]" + in_file +
+                              " is above max_nodes: no job could ask for so many and so few");
+    }
     if (queue.default_time > queue.max_time) {
       return invalid_argument("default_time in [queue." + name + "]" + in_file +
                               " is longer than max_time: make one of them fit");
@@ -491,7 +495,13 @@ Result<std::string> find_config_path(const std::string& option) {
   }
   std::error_code ignored;
   if (!path.empty()) {
-    if (std::filesystem::exists(path, ignored)) return path;
+    std::error_code error;
+    if (std::filesystem::exists(path, error)) return path;
+    if (error) {
+      return make_error(ErrorCode::kIo, "the configuration " + in_quotes(path) + " that " + from +
+                                            " names cannot be looked at: " + error.message() +
+                                            ": ask its owner to make it readable, or name another one");
+    }
     return make_error(ErrorCode::kNotFound,
                       "the configuration " + in_quotes(path) + " does not exist: correct " + from + ", which names it");
   }

@@ -333,6 +333,7 @@ TEST(Config, SettingsOfTheRunTimeWinAndAreCheckedAsAFileIs) {
   refused({{"controller.node_timeout", "5s"}}, "cannot be changed at run time");
   refused({{"node.kill_grace", "5s"}}, "cannot be changed at run time");
   refused({{"queue.main.default_time", "2h"}, {"queue.main.max_time", "1h"}}, "is longer than max_time");
+  refused({{"queue.main.min_nodes", "5"}, {"queue.main.max_nodes", "2"}}, "is above max_nodes");
 }
 
 TEST(Config, SettingsThatTheFileHasOutgrownAreLeftOut) {

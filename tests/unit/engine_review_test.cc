@@ -1,4 +1,6 @@
 // Cases around limits, cycles and reasons that once went wrong.
+#include <algorithm>
+
 #include "core/engine/engine.h"
 #include "core/engine/settings.h"
 #include "core/sched/order.h"
@@ -183,6 +185,73 @@ TEST(Why, NamesEveryPromiseThatAJobWouldDelay) {
   EXPECT_NE(reason.detail.find("job 3 is promised"), std::string::npos) << reason.detail;
   EXPECT_NE(reason.detail.find("job 4 is promised"), std::string::npos) << reason.detail;
   s.drop_effects();
+}
+
+TEST(Why, NamesEveryLimitOfTheQueueAndOffersOnlyWhatItAdmits) {
+  Scenario s;
+  s.node("n1", 16);
+  s.submit(job(1, 1, 16));
+  s.schedule();
+  const JobId id = s.submit(job(1, 1, 16));
+  s.rules.queues[0].cpus_max = 8;
+  s.rules.queues[0].time_max = Duration::from_s(1'800);
+  const engine::Explainer explainer(s.state, s.rules, s.now());
+  const sched::Explanation why = explainer.explain(s.state.jobs.at(id));
+  EXPECT_EQ(std::count_if(why.blockers.begin(), why.blockers.end(),
+                          [](const sched::Blocker& b) { return b.kind == "queue_limit"; }),
+            2);
+  EXPECT_TRUE(why.changes.empty()) << why.changes.front().option << " alone does not do: both limits are broken";
+  s.rules.queues[0].time_max = Duration::infinite();
+  const sched::Explanation one = engine::Explainer(s.state, s.rules, s.now()).explain(s.state.jobs.at(id));
+  ASSERT_EQ(one.changes.size(), 1U);
+  EXPECT_EQ(one.changes[0].option, "--cpus-per-task");
+  EXPECT_EQ(one.changes[0].value, "8");
+  s.drop_effects();
+}
+
+TEST(Why, OffersNothingToAJobThatWaitsForItsBegin) {
+  Scenario s;
+  s.node("n1", 4);
+  JobSpec later = job(1, 1, 4);
+  later.exclusive = true;
+  later.begin = s.now() + Duration::from_s(3'600);
+  const JobId id = s.submit(later);
+  const sched::Explanation why = engine::Explainer(s.state, s.rules, s.now()).explain(s.state.jobs.at(id));
+  EXPECT_TRUE(why.changes.empty()) << why.changes.front().option;
+}
+
+TEST(Why, TellsOfADeadlineThatTheEarliestStartIsBehind) {
+  Scenario s;
+  s.node("n1", 1);
+  s.submit(job(1, 1));  // an hour
+  s.schedule();
+  JobSpec hurried = job(1, 1);
+  hurried.time_limit = Duration::from_s(3'600);
+  hurried.deadline = s.now() + Duration::from_s(5'400);
+  const JobId id = s.submit(hurried);
+  const sched::Explanation why = engine::Explainer(s.state, s.rules, s.now()).explain(s.state.jobs.at(id));
+  EXPECT_TRUE(
+      std::any_of(why.blockers.begin(), why.blockers.end(), [](const auto& b) { return b.kind == "deadline"; }));
+  ASSERT_EQ(why.changes.size(), 1U);
+  EXPECT_EQ(why.changes[0].option, "--time");
+  EXPECT_EQ(why.changes[0].value, "00:29:00");
+  s.drop_effects();
+}
+
+TEST(Accounts, AListOfQosAdmitsNoJobWithoutOne) {
+  Scenario s;
+  s.node("n1", 1);
+  const auto add = [&s](AccountingKind kind, const std::string& name, std::vector<AccountingSetting> settings) {
+    s.run(ChangeAccounting{
+        .caller = kRoot, .kind = kind, .verb = AccountingVerb::kAdd, .name = name, .settings = std::move(settings)});
+  };
+  add(AccountingKind::kQos, "normal", {});
+  add(AccountingKind::kAccount, "physics", {{"allowed_qos", "normal"}});
+  JobSpec spec = job(1, 1);
+  spec.account = "physics";
+  EXPECT_NE(s.submit_refused(spec).message.find("a job without --qos"), std::string::npos);
+  spec.qos = "normal";
+  s.submit(spec);
 }
 
 TEST(Settings, LicencesThatJobsWaitForAreNotTakenAway) {
