@@ -32,6 +32,10 @@ class Steps(ClusterTest):
         # The order in which the nodes came to the controller, which is the order in which jobs get them.
         cls.order = [node["name"] for node in cls.cluster.json("nodes")["nodes"]]
 
+    def setUp(self):
+        # Which nodes a job gets is only known when the ones before have ended.
+        until(lambda: all(node["state"] == "idle" for node in self.cluster.json("nodes")["nodes"]), what="idle nodes")
+
     # -- outside of a job
 
     def test_tasks_run_on_all_nodes_with_their_ranks(self):
