@@ -5,8 +5,8 @@
 
 namespace muster::engine {
 
-// A job that waits is checked as if it were submitted anew, keeps its age and loses its promise. Of one that runs, the
-// time limit may change (its user may only lower it), and what is only told.
+// A job that waits is checked as if it were submitted anew and keeps its age; its promise only where the planner cannot
+// tell the change. Of one that runs, the time limit may change (its user may only lower it), and what is only told.
 Result<Decision> decide_update(const State& state, const sched::Policy& policy, const UpdateJobs& command, Instant now);
 
 // The priority that users see: a queue's counts a million times more than --nice.

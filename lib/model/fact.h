@@ -142,7 +142,8 @@ struct SettingChanged {
   friend bool operator==(const SettingChanged&, const SettingChanged&) = default;
 };
 // The job asks for something else from now on. Without an attempt it is one that waits (of an array, its tasks that have
-// not started), which has no promise any more; else the attempt that runs.
+// not started), which has no promise any more unless the planner cannot tell what it asks for now from what it asked for
+// before; else the attempt that runs.
 struct JobUpdated {
   JobId job;
   Attempt attempt;
