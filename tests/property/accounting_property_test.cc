@@ -4,10 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <iostream>
 #include <map>
-#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,6 +13,7 @@
 #include "core/engine/engine.h"
 #include "sim/random.h"
 #include "sim/state_codec.h"
+#include "tests/support/seed.h"
 
 namespace muster {
 namespace {
@@ -465,15 +464,8 @@ class World {
   int starts_checked_ = 0;
 };
 
-std::uint64_t first_seed() {
-  const char* text = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
-  std::cout << "MUSTER_SEED=" << seed << "\n";
-  return seed;
-}
-
 TEST(AccountingProperty, LimitsHoldReplayIsEqualAndWhyIsRight) {
-  const std::uint64_t seed = first_seed();
+  const std::uint64_t seed = test::first_seed();
   int limited = 0;
   int starts = 0;
   std::map<std::string, int> words;

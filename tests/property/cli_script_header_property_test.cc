@@ -1,21 +1,13 @@
 // Words put into a directive line with quotes come out as they were, and no bytes at all harm the reader.
 #include <gtest/gtest.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <random>
 
 #include "cli/script_header.h"
+#include "tests/support/seed.h"
 
 namespace muster::cli {
 namespace {
-
-std::uint64_t test_seed() {
-  const char* given = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-  std::printf("MUSTER_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 std::string random_word(std::mt19937_64& random) {
   static constexpr char kAlphabet[] = "ab-=#'\" \\\t$`%,[]";
@@ -39,7 +31,7 @@ std::string in_double_quotes(const std::string& word) {
 }
 
 TEST(ScriptHeaderProperty, QuotedWordsComeBack) {
-  const std::uint64_t seed = test_seed();
+  const std::uint64_t seed = test::first_seed();
   std::mt19937_64 random(seed);
   for (int round = 0; round < 2'000; ++round) {
     std::vector<std::string> words;
@@ -57,7 +49,7 @@ TEST(ScriptHeaderProperty, QuotedWordsComeBack) {
 }
 
 TEST(ScriptHeaderProperty, AnyTextIsReadOrRefused) {
-  const std::uint64_t seed = test_seed();
+  const std::uint64_t seed = test::first_seed();
   std::mt19937_64 random(seed);
   static constexpr const char* kPieces[] = {"#MUSTER", "#SBATCH", " ",    "\n", "\r\n", "'",    "\"", "\\",
                                             "#",       "-N2",     "echo", "\t", "=",    "\xff", "#!"};

@@ -4,27 +4,18 @@
 
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
-#include <cstdlib>
-#include <random>
 
 #include "core/engine/engine.h"
 #include "sim/random.h"
 #include "sim/random_spec.h"
 #include "sim/state_codec.h"
+#include "tests/support/seed.h"
 
 namespace muster {
 namespace {
 
 constexpr std::uint32_t kNodes = 4;
 constexpr std::uint32_t kCoresMax = 6;
-
-std::uint64_t test_seed() {
-  const char* given = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-  std::printf("MUSTER_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 sched::Policy policy() {
   sched::Policy policy;
@@ -373,7 +364,7 @@ class Engine {
 };
 
 TEST(EngineProperty, InvariantsHoldAndReplayGivesTheLiveState) {
-  const std::uint64_t seed = test_seed();
+  const std::uint64_t seed = test::first_seed();
   std::size_t started = 0;
   for (std::uint64_t round = 0; round < 40; ++round) {
     Engine engine(sim::mix(seed + round));

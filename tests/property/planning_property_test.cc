@@ -2,24 +2,15 @@
 // that `why` offers. MUSTER_SEED repeats a run.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <iostream>
-#include <random>
 #include <string>
 
 #include "sim/random.h"
 #include "sim/replay/full_cluster.h"
 #include "tests/support/engine_scenario.h"
+#include "tests/support/seed.h"
 
 namespace muster::testing {
 namespace {
-
-std::uint64_t first_seed() {
-  const char* text = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
-  std::cout << "MUSTER_SEED=" << seed << "\n";
-  return seed;
-}
 
 // A small cluster that is full, with jobs of many users.
 sim::FullClusterOptions small(sim::Random& random) {
@@ -35,7 +26,7 @@ sim::FullClusterOptions small(sim::Random& random) {
 }
 
 TEST(Planning, APassInSlicesIsThePassInOne) {
-  sim::Random random(first_seed());
+  sim::Random random(test::first_seed());
   for (int round = 0; round < 60; ++round) {
     sim::FullCluster cluster(small(random));
     for (int event = 0; event < 5; ++event) {

@@ -4,10 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <map>
-#include <random>
 #include <set>
 
 #include "core/engine/engine.h"
@@ -16,16 +14,10 @@
 #include "sim/random.h"
 #include "sim/random_spec.h"
 #include "sim/state_codec.h"
+#include "tests/support/seed.h"
 
 namespace muster {
 namespace {
-
-std::uint64_t test_seed() {
-  const char* given = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-  std::printf("MUSTER_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 constexpr const char* kQueues[] = {"scavenge", "normal", "urgent"};
 constexpr const char* kQos[] = {"", "low", "mid", "high"};
@@ -368,7 +360,7 @@ class World {
 };
 
 TEST(PreemptProperty, RandomWorkloadsComeToRest) {
-  const std::uint64_t seed = test_seed();
+  const std::uint64_t seed = test::first_seed();
   const char* rounds_given = std::getenv("MUSTER_ROUNDS");
   const std::uint64_t rounds = rounds_given != nullptr ? std::strtoull(rounds_given, nullptr, 10) : 60;
   std::uint64_t preempted = 0;

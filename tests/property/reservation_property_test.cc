@@ -5,16 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <iostream>
 #include <map>
-#include <random>
 #include <set>
 #include <string>
 
 #include "core/engine/engine.h"
 #include "sim/random.h"
 #include "sim/state_codec.h"
+#include "tests/support/seed.h"
 
 namespace muster {
 namespace {
@@ -22,13 +20,6 @@ namespace {
 constexpr Duration kMinute = Duration::from_s(60);
 const std::vector<std::string> kUsers = {"alice", "bob", "carol"};
 const std::vector<std::string> kNames = {"r1", "r2", "r3"};
-
-std::uint64_t first_seed() {
-  const char* text = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
-  std::cout << "MUSTER_SEED=" << seed << "\n";
-  return seed;
-}
 
 // The windows of a reservation up to an instant, one after the other, by addition alone.
 std::vector<Window> windows_until(const Reservation& r, Instant until) {
@@ -559,7 +550,7 @@ void add(std::map<std::string, int>& total, const std::map<std::string, int>& on
 }
 
 TEST(Reservations, NothingRunsWhereAWindowDoesNotLetItAndNoLicenceIsHeldTwice) {
-  const std::uint64_t seed = first_seed();
+  const std::uint64_t seed = test::first_seed();
   std::map<std::string, int> seen;
   for (std::uint64_t round = 0; round < 1'000 && !::testing::Test::HasFailure(); ++round) {
     SCOPED_TRACE("round seed " + std::to_string(seed + round));
@@ -586,7 +577,7 @@ TEST(Reservations, APromisedJobDoesNotMoveToThePlaceOfTheNext) {
 }
 
 TEST(Reservations, PromisesHoldBesideWindowsAndLicences) {
-  const std::uint64_t seed = first_seed();
+  const std::uint64_t seed = test::first_seed();
   std::map<std::string, int> seen;
   for (std::uint64_t round = 0; round < 1'000 && !::testing::Test::HasFailure(); ++round) {
     SCOPED_TRACE("round seed " + std::to_string(seed + round));
@@ -602,7 +593,7 @@ TEST(Reservations, PromisesHoldBesideWindowsAndLicences) {
 }
 
 TEST(Reservations, WhatWhyNamesIsAllThatHoldsAJobBack) {
-  const std::uint64_t seed = first_seed();
+  const std::uint64_t seed = test::first_seed();
   std::map<std::string, int> kinds;
   int limits = 0;
   for (std::uint64_t round = 0; round < 400 && !::testing::Test::HasFailure(); ++round) {

@@ -3,22 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <random>
 #include <set>
 
 #include "lib/base/index_set.h"
 #include "lib/base/text.h"
+#include "tests/support/seed.h"
 
 namespace muster {
 namespace {
-
-std::uint64_t test_seed() {
-  const char* given = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-  std::printf("MUSTER_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 class TextProperty : public testing::Test {
  protected:
@@ -32,7 +25,7 @@ class TextProperty : public testing::Test {
     if (below(20) == 0) digits = std::string(17 + below(5), '9');
     return prefix + digits;
   }
-  std::mt19937_64 random_{test_seed()};
+  std::mt19937_64 random_{test::first_seed()};
 };
 
 TEST_F(TextProperty, FoldedNamesExpandToThemselves) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <bit>
-#include <cstdlib>
 #include <iterator>
 #include <map>
 #include <optional>
@@ -12,18 +11,12 @@
 
 #include "core/topo/bind.h"
 #include "core/topo/choose.h"
+#include "tests/support/seed.h"
 #include "tests/support/topo_oracle.h"
 #include "tests/support/topologies.h"
 
 namespace muster::topo {
 namespace {
-
-std::uint64_t test_seed() {
-  const char* given = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-  std::printf("MUSTER_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 class TopoProperty : public testing::Test {
  protected:
@@ -126,7 +119,7 @@ class TopoProperty : public testing::Test {
   void check_one(const NodeTopology& t, const NodeClass& node);
   void check_binding(const NodeTopology& t, const NodeClass& node, const Choice& choice);
 
-  std::mt19937_64 random_{test_seed()};
+  std::mt19937_64 random_{test::first_seed()};
   std::map<std::string, int> seen_;
 };
 

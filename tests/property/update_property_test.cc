@@ -6,9 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
-#include <random>
 
 #include "core/engine/deadline.h"
 #include "core/engine/dependency.h"
@@ -19,6 +17,7 @@
 #include "sim/random.h"
 #include "sim/random_spec.h"
 #include "sim/state_codec.h"
+#include "tests/support/seed.h"
 
 namespace muster {
 namespace {
@@ -26,13 +25,6 @@ namespace {
 constexpr std::uint32_t kNodes = 3;
 constexpr std::uint32_t kCoresMax = 6;
 constexpr Duration kTick = Duration::from_s(1);  // every step, as the daemon's timer does it
-
-std::uint64_t test_seed() {
-  const char* given = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-  std::printf("MUSTER_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 sched::Policy policy() {
   sched::Policy policy;
@@ -475,7 +467,7 @@ class World {
 };
 
 TEST(UpdateProperty, RulesHoldWhateverIsChanged) {
-  const std::uint64_t seed = test_seed();
+  const std::uint64_t seed = test::first_seed();
   Counts counts;
   for (std::uint64_t round = 0; round < 60; ++round) {
     World world(sim::mix(seed + round), counts);

@@ -2,14 +2,12 @@
 // the request that it offers for now starts the job now. In random clusters with random jobs; MUSTER_SEED repeats a run.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <iostream>
 #include <map>
-#include <random>
 #include <string>
 
 #include "core/engine/engine.h"
 #include "sim/random.h"
+#include "tests/support/seed.h"
 
 namespace muster {
 namespace {
@@ -218,15 +216,8 @@ class World {
   std::uint32_t gpus_ = 0;
 };
 
-std::uint64_t first_seed() {
-  const char* text = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
-  std::cout << "MUSTER_SEED=" << seed << "\n";
-  return seed;
-}
-
 TEST(Why, WhatItNamesIsAllThatHoldsAJobBack) {
-  const std::uint64_t seed = first_seed();
+  const std::uint64_t seed = test::first_seed();
   std::map<std::string, int> seen;
   int offers = 0;
   for (int round = 0; round < kRounds && !::testing::Test::HasFailure(); ++round) {

@@ -1,22 +1,13 @@
 // Properties of the encoding: every value comes back the same, and no bytes whatever do harm.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <random>
-
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "tests/support/random_model.h"
+#include "tests/support/seed.h"
 
 namespace muster {
 namespace {
-
-std::uint64_t test_seed() {
-  const char* given = std::getenv("MUSTER_SEED");
-  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-  std::printf("MUSTER_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 constexpr int kRounds = 500;
 
@@ -41,7 +32,7 @@ class WireProperty : public testing::Test {
         [](const Message& in) -> Result<Value> { return wire::from_pb(in); });
   }
 
-  test::RandomModel make_{test_seed()};
+  test::RandomModel make_{test::first_seed()};
 };
 
 TEST_F(WireProperty, EveryValueComesBackTheSame) {
