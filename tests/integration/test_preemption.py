@@ -3,13 +3,43 @@
 
 import os
 import sys
-import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from cluster import ClusterTest, until
 
 COUNT = "i=0; while :; do i=$((i+1)); echo $i > counter.new; mv counter.new counter; sleep 0.02; done"
+
+
+def processes_of_job(job):
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/environ" % entry, "rb") as environ:
+                if b"MUSTER_JOB_ID=%d" % job in environ.read().split(b"\0"):
+                    found.append(entry)
+        except OSError:
+            pass  # it has ended, or is another user's
+    return found
+
+
+def is_stopped(pid):
+    """By a signal, or with its control group."""
+    try:
+        with open("/proc/%s/stat" % pid) as stat:
+            if stat.read().rpartition(")")[2].split()[0] == "T":
+                return True
+        with open("/proc/%s/cgroup" % pid) as lines:
+            group = next((line.strip()[3:] for line in lines if line.startswith("0::")), None)
+        with open("/proc/mounts") as mounts:
+            trees = [line.split()[1] for line in mounts if line.split()[2] == "cgroup2"]
+        for tree in trees if group else []:
+            with open("%s%s/cgroup.events" % (tree, group)) as events:
+                if "frozen 1" in events.read():
+                    return True
+    except OSError:
+        pass  # it has ended, or its group is not in this tree
+    return False
 
 
 class Preemption(ClusterTest):
@@ -111,7 +141,7 @@ class Preemption(ClusterTest):
         self.cluster.wait_file("counter")
         self.cluster.ok("suspend", job)
         self.assertEqual(self.cluster.job(job)["state"], "suspended")
-        still = until(self.stands_still, what="a counter that stands still")
+        still = until(lambda: self.stands_still(job), what="a counter that stands still")
         self.cluster.local("restart", "n1")
         self.cluster.local("restart", "ctld")
         self.assertEqual(self.cluster.job(job)["state"], "suspended")
@@ -126,10 +156,10 @@ class Preemption(ClusterTest):
         self.cluster.ok("cancel", job)
         self.assertEqual(self.cluster.wait(job)["state"], "cancelled")
 
-    def stands_still(self):
-        before = self.cluster.read("counter")
-        time.sleep(0.3)  # what is measured: nothing happens in that time
-        return before if before == self.cluster.read("counter") else None
+    def stands_still(self, job):
+        """The counter, when the kernel lets none of the job's processes run."""
+        pids = processes_of_job(job)
+        return self.cluster.read("counter") if pids and all(is_stopped(pid) for pid in pids) else None
 
     def test_signal_before_the_time_limit(self):
         job = self.cluster.submit("-t", "1", "--signal=B:USR1@57", "-o", "warned", "--wrap",
