@@ -40,15 +40,12 @@ void KeptPlaces::lift(Timeline& timeline) {
   }
 }
 
-bool KeptPlaces::release(Timeline& timeline, std::size_t cursor) {
+void KeptPlaces::release(Timeline& timeline, std::size_t cursor) {
   const auto it = std::find_if(places_.begin(), places_.end(), [cursor](const Place& p) { return p.cursor == cursor; });
-  if (it == places_.end()) {
-    return false;
+  if (it != places_.end()) {
+    drop(timeline, *it);
+    places_.erase(it);
   }
-  const bool held = it->held;
-  drop(timeline, *it);
-  places_.erase(it);
-  return held;
 }
 
 void KeptPlaces::drop(Timeline& timeline, Place& place) {

@@ -28,8 +28,8 @@ class KeptPlaces {
   bool hold(Timeline& timeline);
   // Gives all of them back.
   void lift(Timeline& timeline);
-  // The job is served: gives its place back and forgets it. Returns whether it still had it.
-  bool release(Timeline& timeline, std::size_t cursor);
+  // The job is served: gives its place back and forgets it.
+  void release(Timeline& timeline, std::size_t cursor);
 
  private:
   struct Place {

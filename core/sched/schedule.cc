@@ -391,26 +391,27 @@ class Pass {
   // is left for the gaps.
   void serve(std::size_t i) {
     const Cursor& c = cursors_[i];
-    const bool held = kept_.release(timeline_, i);
+    kept_.release(timeline_, i);
     // One that is known not to fit now and has its place still goes nowhere else.
     std::optional<Spot> settled =
         c.claims && c.refused && !preemptor_.can_preempt(c.spec()) ? remembered_spot(c) : std::nullopt;
     const bool others = !settled && kept_.hold(timeline_);
-    serve_beside(i, held, others, std::move(settled));
+    serve_beside(i, others, std::move(settled));
     if (others) {
       kept_.hold(timeline_);
     }
   }
 
-  // Whether the place of its promise is another one's now.
-  bool has_lost_place(const Cursor& c, const Spot& spot) {
+  // The place of its promise, while no job before it needs that.
+  [[nodiscard]] std::optional<Spot> own_spot(const Cursor& c) const {
     const Promise& promise = cluster_.promised.at(c.id());
-    const Instant from = std::max(promise.start, now_);
-    return promise.slots != spot.slots && !has_room(timeline_, c.spec(), promise.slots, from, held_until(c, from));
+    const bool free = promise.start > now_ &&
+                      has_room(timeline_, c.spec(), promise.slots, promise.start, held_until(c, promise.start));
+    return free ? std::optional(Spot{.start = promise.start, .slots = promise.slots}) : std::nullopt;
   }
 
-  // `held`: its own place was kept until now. `others`: places of jobs behind it are. `beside`: a place for it beside them.
-  void serve_beside(std::size_t i, bool held, bool others, std::optional<Spot> beside) {
+  // `others`: places of jobs behind it are kept. `beside`: a place for it beside them.
+  void serve_beside(std::size_t i, bool others, std::optional<Spot> beside) {
     Cursor& c = cursors_[i];
     std::uint32_t& given = promises_given(c);
     const bool claims = c.claims;
@@ -455,8 +456,14 @@ class Pass {
     }
     const bool soon = make_room(c, spot);
     if (spot && may_take(c, demand_of(spot->slots, c.spec().time_limit))) {
-      if (claims && !held && has_lost_place(c, *spot)) {
-        plan_.moved.insert(job);
+      if (claims) {
+        // It moves only to start sooner: a pass over the state with this plan applied comes to the same places.
+        auto own = own_spot(c);
+        if (!own) {
+          plan_.moved.insert(job);
+        } else if (own->start <= spot->start) {
+          spot = std::move(own);
+        }
       }
       keep_place(c, *spot);
       const bool may_claim = claims || claims_[c.queue()] < kClaimsMax;

@@ -129,7 +129,8 @@ class Update(ClusterTest):
     def test_single_tasks_are_held_and_shown_apart(self):
         array = self.submit("true", "-a", "0-4", "-H")
         self.cluster.ok("release", "%d_[0,3]" % array)
-        until(lambda: self.cluster.job("%d_3" % array)["state"] == "completed", what="the released tasks")
+        for task in (0, 3):
+            self.assertEqual(self.cluster.wait("%d_%d" % (array, task))["state"], "completed")
         rows = self.cluster.json("queue", "-j", str(array))["jobs"]
         self.assertEqual([(row["array_waiting"], row["held"], row["reason"]) for row in rows],
                          [("1-2,4", True, "JobHeldUser")])
