@@ -20,6 +20,45 @@ namespace {
 // The largest environment sent with a job (the wire's limit).
 constexpr std::size_t kEnvironmentBytesMax = 2U << 20U;
 
+// The fields of a job that the options of `muster update` stand for.
+constexpr std::pair<OptionId, SpecField> kFields[] = {
+    {OptionId::kJobName, SpecField::kName},
+    {OptionId::kComment, SpecField::kComment},
+    {OptionId::kTime, SpecField::kTimeLimit},
+    {OptionId::kTimeMin, SpecField::kTimeMin},
+    {OptionId::kDeadline, SpecField::kDeadline},
+    {OptionId::kBegin, SpecField::kBegin},
+    {OptionId::kDependency, SpecField::kDependency},
+    {OptionId::kNice, SpecField::kNice},
+    {OptionId::kQueue, SpecField::kQueue},
+    {OptionId::kAccount, SpecField::kAccount},
+    {OptionId::kQos, SpecField::kQos},
+    {OptionId::kNodes, SpecField::kNodes},
+    {OptionId::kNtasks, SpecField::kNtasks},
+    {OptionId::kNtasksPerNode, SpecField::kNtasksPerNode},
+    {OptionId::kCpusPerTask, SpecField::kCpusPerTask},
+    {OptionId::kMem, SpecField::kMemory},
+    {OptionId::kMemPerCpu, SpecField::kMemory},
+    {OptionId::kMemPerGpu, SpecField::kMemory},
+    {OptionId::kGpus, SpecField::kGpus},
+    {OptionId::kGpusPerNode, SpecField::kGpusPerNode},
+    {OptionId::kGres, SpecField::kGpusPerNode},
+    {OptionId::kGpusPerTask, SpecField::kGpusPerTask},
+    {OptionId::kExclusive, SpecField::kExclusive},
+    {OptionId::kNodelist, SpecField::kNodelist},
+    {OptionId::kExclude, SpecField::kExclude},
+    {OptionId::kConstraint, SpecField::kConstraint},
+    {OptionId::kSwitches, SpecField::kSwitches},
+    {OptionId::kSegment, SpecField::kSegment},
+    {OptionId::kReservation, SpecField::kReservation},
+    {OptionId::kLicenses, SpecField::kLicenses},
+    {OptionId::kRequeue, SpecField::kRequeue},
+    {OptionId::kNoRequeue, SpecField::kRequeue},
+    {OptionId::kOutput, SpecField::kOutput},
+    {OptionId::kError, SpecField::kError},
+    {OptionId::kArrayLimit, SpecField::kArrayLimit},
+};
+
 // Applies options to a JobSpec, from the weakest source to the strongest.
 class JobBuilder {
  public:
@@ -57,6 +96,10 @@ class JobBuilder {
   Status apply_one(const Given& one) {
     const std::string text = one.value.value_or("");
     const std::string_view what = one.source;
+    if (takes_back(one)) {
+      take_back(one.option->id);
+      return ok_status();
+    }
     switch (one.option->id) {
       case OptionId::kJobName:
         spec_.name = text;
@@ -96,24 +139,18 @@ class JobBuilder {
         break;
       }
       case OptionId::kExclusive:
-        spec_.exclusive = true;
+        spec_.exclusive = text != "no";
         break;
       case OptionId::kTime: {
         MUSTER_ASSIGN(spec_.time_limit, parse_duration(text));
         break;
       }
       case OptionId::kTimeMin: {
-        spec_.time_min = {};
-        if (text != "none") {
-          MUSTER_ASSIGN(spec_.time_min, parse_duration(text));
-        }
+        MUSTER_ASSIGN(spec_.time_min, parse_duration(text));
         break;
       }
       case OptionId::kDeadline: {
-        spec_.deadline = {};
-        if (text != "none") {
-          MUSTER_ASSIGN(spec_.deadline, parse_time(text, what, around_.now));
-        }
+        MUSTER_ASSIGN(spec_.deadline, parse_time(text, what, around_.now));
         break;
       }
       case OptionId::kArrayLimit:
@@ -141,8 +178,6 @@ class JobBuilder {
         break;
       }
       case OptionId::kDependency: {
-        spec_.dependency = {};
-        if (text == "none") break;
         MUSTER_ASSIGN(spec_.dependency, parse_dependency(text, what));
         break;
       }
@@ -226,6 +261,14 @@ class JobBuilder {
     return ok_status();
   }
 
+  void take_back(OptionId id) {
+    JobChange nothing;
+    for (const auto& [option, field] : kFields) {
+      if (option == id) nothing.fields.push_back(field);
+    }
+    spec_ = with_change(spec_, nothing);
+  }
+
   // A letter that is not filled in would make a file that nobody finds.
   [[nodiscard]] Status check_pattern(const Given& one) const {
     const std::string_view unknown = unknown_pattern(*one.value, more_letters_);
@@ -248,12 +291,8 @@ class JobBuilder {
     return ok_status();
   }
 
-  // "none" takes back what a weaker source, or the submission, said.
   static Status set_nodes(const std::string& text, std::vector<std::string>& field) {
-    field.clear();
-    if (text != "none") {
-      MUSTER_ASSIGN(field, expand_node_list(text));
-    }
+    MUSTER_ASSIGN(field, expand_node_list(text));
     return ok_status();
   }
   static Status set_count(const Given& one, std::uint32_t& field) {
@@ -475,48 +514,7 @@ Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector
   return options;
 }
 
-namespace {
-
-// The fields of a job that the options of `muster update` stand for.
-constexpr std::pair<OptionId, SpecField> kFields[] = {
-    {OptionId::kJobName, SpecField::kName},
-    {OptionId::kComment, SpecField::kComment},
-    {OptionId::kTime, SpecField::kTimeLimit},
-    {OptionId::kTimeMin, SpecField::kTimeMin},
-    {OptionId::kDeadline, SpecField::kDeadline},
-    {OptionId::kBegin, SpecField::kBegin},
-    {OptionId::kDependency, SpecField::kDependency},
-    {OptionId::kNice, SpecField::kNice},
-    {OptionId::kQueue, SpecField::kQueue},
-    {OptionId::kAccount, SpecField::kAccount},
-    {OptionId::kQos, SpecField::kQos},
-    {OptionId::kNodes, SpecField::kNodes},
-    {OptionId::kNtasks, SpecField::kNtasks},
-    {OptionId::kNtasksPerNode, SpecField::kNtasksPerNode},
-    {OptionId::kCpusPerTask, SpecField::kCpusPerTask},
-    {OptionId::kMem, SpecField::kMemory},
-    {OptionId::kMemPerCpu, SpecField::kMemory},
-    {OptionId::kMemPerGpu, SpecField::kMemory},
-    {OptionId::kGpus, SpecField::kGpus},
-    {OptionId::kGpusPerNode, SpecField::kGpusPerNode},
-    {OptionId::kGres, SpecField::kGpusPerNode},
-    {OptionId::kGpusPerTask, SpecField::kGpusPerTask},
-    {OptionId::kExclusive, SpecField::kExclusive},
-    {OptionId::kNodelist, SpecField::kNodelist},
-    {OptionId::kExclude, SpecField::kExclude},
-    {OptionId::kConstraint, SpecField::kConstraint},
-    {OptionId::kSwitches, SpecField::kSwitches},
-    {OptionId::kSegment, SpecField::kSegment},
-    {OptionId::kReservation, SpecField::kReservation},
-    {OptionId::kLicenses, SpecField::kLicenses},
-    {OptionId::kRequeue, SpecField::kRequeue},
-    {OptionId::kNoRequeue, SpecField::kRequeue},
-    {OptionId::kOutput, SpecField::kOutput},
-    {OptionId::kError, SpecField::kError},
-    {OptionId::kArrayLimit, SpecField::kArrayLimit},
-};
-
-}  // namespace
+namespace {}  // namespace
 
 Result<JobChange> build_change(const Parsed& command_line, const Surroundings& around) {
   JobChange change;

@@ -59,6 +59,21 @@ Status check_choice(std::string_view what, std::string_view text, std::string_vi
   return bad(what, text, "is none of: " + list);
 }
 
+// The words of sbatch, in either case.
+Status check_mail_types(std::string_view what, std::string_view text) {
+  constexpr std::string_view kTypes[] = {"NONE",          "BEGIN",          "END",        "FAIL",       "REQUEUE",
+                                         "ALL",           "INVALID_DEPEND", "STAGE_OUT",  "TIME_LIMIT", "TIME_LIMIT_90",
+                                         "TIME_LIMIT_80", "TIME_LIMIT_50",  "ARRAY_TASKS"};
+  for (const std::string_view word : split(text, ',')) {
+    std::string upper(word);
+    std::transform(upper.begin(), upper.end(), upper.begin(),
+                   [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+    if (std::find(std::begin(kTypes), std::end(kTypes), upper) == std::end(kTypes))
+      return bad(what, word, "is no type of mail: use NONE, BEGIN, END, FAIL, REQUEUE, ALL, TIME_LIMIT or ARRAY_TASKS");
+  }
+  return ok_status();
+}
+
 Status check_node_list(std::string_view what, std::string_view text) {
   const auto names = expand_node_list(text);
   if (!names.ok()) return prefixed(what, names.error());
@@ -290,16 +305,22 @@ Result<std::uint32_t> parse_gres(std::string_view text, std::string_view what) {
   return parse_gpus(text.substr(4), what);
 }
 
+bool takes_back(const Given& given) {
+  return (given.option->flags & kTakesNone) != 0 && given.value == "none";
+}
+
 Status check_value(const Given& given) {
   const OptionInfo& option = *given.option;
   const std::string_view what = given.source;
   if (!given.value) return ok_status();
   const std::string& text = *given.value;
   if (text.find('\0') != std::string::npos) return bad(what, text, "holds a NUL byte: remove it");
+  if (takes_back(given)) return ok_status();
   switch (option.kind) {
     case ValueKind::kFlag:
       return ok_status();
     case ValueKind::kText:
+      if (option.id == OptionId::kMailType) return check_mail_types(what, text);
       return check_text(what, text, option.id == OptionId::kWrap ? kCommandMax : kTextMax);
     case ValueKind::kName:
       return check_name(what, text);
@@ -340,15 +361,6 @@ Status check_value(const Given& given) {
     }
     case ValueKind::kSignal:
       return status_of(parse_signal(text, what));
-    case ValueKind::kDurationOrNone: {
-      if (text == "none") return ok_status();
-      const auto duration = parse_duration(text);
-      if (!duration.ok()) return prefixed(what, duration.error());
-      if (duration->us <= 0) return bad(what, text, "is no time at all: give at least a second, or none");
-      return ok_status();
-    }
-    case ValueKind::kTimeOrNone:
-      return text == "none" ? ok_status() : status_of(parse_time(text, what, Instant::from_s(1)));
     case ValueKind::kSignalBefore:
       return status_of(parse_signal_before(text, what));
     case ValueKind::kTime:

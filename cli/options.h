@@ -241,12 +241,10 @@ enum class ValueKind : std::uint8_t {
   kStates,
   kJobIds,
   kKeyValue,
-  kDurationOrNone,
-  kTimeOrNone,
   kLicenses,
 };
 
-enum OptionFlags : std::uint8_t {
+enum OptionFlags : std::uint16_t {
   kPlain = 0,
   kScript = 1U << 0,       // also in #MUSTER and #SBATCH lines and as MUSTER_<NAME>
   kVariable = 1U << 1,     // as MUSTER_<NAME> only
@@ -256,6 +254,7 @@ enum OptionFlags : std::uint8_t {
   kJobVariable = 1U << 5,  // inside a job MUSTER_<NAME> describes that job, so it is no input there
   kRepeats = 1U << 6,      // may be given several times, all count; otherwise the last one does
   kElsewhere = 1U << 7,    // known, refused: `meaning` says what to do instead
+  kTakesNone = 1U << 8,    // "none" takes back what a weaker source, or the submission, said
 };
 
 struct OptionInfo {
@@ -267,7 +266,7 @@ struct OptionInfo {
   const char* value_name;  // "" for flags; choices as "a|b" for kChoice
   const char* meaning;     // a phrase for --help
   std::uint32_t commands;
-  std::uint8_t flags;
+  std::uint16_t flags;
 };
 std::span<const OptionInfo> option_table();
 
@@ -307,6 +306,8 @@ Result<std::vector<Given>> parse_variables(Command command, const std::function<
 // "MUSTER_JOB_NAME" of "job-name".
 std::string variable_name(const OptionInfo& option);
 
+// Whether it is the "none" of an option that takes it (kTakesNone).
+bool takes_back(const Given& given);
 // Whether the value is well-formed; the error begins with given.source.
 Status check_value(const Given& given);
 

@@ -133,6 +133,8 @@ int command_submit(const Parsed& parsed) {
   const bool wrap = parsed.has(OptionId::kWrap);
   if (!wrap && parsed.operands.empty())
     return usage_error("no script: name one, - for standard input, or use --wrap COMMAND");
+  if (wrap && !parsed.operands.empty())
+    return usage_error("--wrap beside the script " + printable(parsed.operands.front()) + ": give one of them");
   std::string name;
   std::string script;
   if (!wrap) {

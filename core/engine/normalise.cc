@@ -40,6 +40,9 @@ Status check_limits(const JobSpec& s) {
   MUSTER_TRY(limit("--mem", s.mem_per_node_mib, kMemMibMax));
   MUSTER_TRY(limit("--mem-per-cpu", s.mem_per_cpu_mib, kMemMibMax));
   MUSTER_TRY(limit("--mem-per-gpu", s.mem_per_gpu_mib, kMemMibMax));
+  if (s.mem_per_gpu_mib != 0 && s.gpus == 0 && s.gpus_per_node == 0 && s.gpus_per_task == 0) {
+    return invalid_argument("--mem-per-gpu without GPUs: ask for some with --gpus, or for memory with --mem");
+  }
   if (s.warn_signal < 0 || s.warn_signal > kSignalMax || s.warn_before < Duration{}) {
     return invalid_argument("--signal needs a signal from 1 to " + std::to_string(kSignalMax) +
                             " and a time that is not negative");

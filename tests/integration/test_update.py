@@ -52,6 +52,13 @@ class Update(ClusterTest):
         self.assertEqual(self.cluster.wait(job)["state"], "completed")
         self.assertIn("MUSTER_JOB_NAME=renamed\n", self.cluster.read("update.env"))
 
+    def test_what_was_asked_is_taken_back(self):
+        job = self.submit("true", "-N", 2, "-w", "n2", "--exclusive", "--begin", "now+1h", "--time-min", "1")
+        self.assertEqual(self.reason(job), "BeginTime")
+        self.cluster.ok("update", str(job), "--begin", "none", "-w", "none", "--exclusive=no", "--time-min", "none", "-N", 1)
+        view = self.cluster.wait(job)
+        self.assertEqual((view["state"], len(view["nodes"]), "time_min_s" in view), ("completed", 1, False), view)
+
     def test_a_dependency_is_changed_and_cycles_are_refused(self):
         first = self.submit("true", "-H")
         second = self.submit("true", "-d", "afterok:%d" % first)

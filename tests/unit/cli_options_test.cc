@@ -219,6 +219,42 @@ TEST(CommandLine, FeaturesAndTheNetworkAreRead) {
   EXPECT_THAT(error_of(kSubmit, {"--segment", "0", "job.sh"}), HasSubstr("--segment"));
 }
 
+TEST(CommandLine, NoneTakesBackWhatAWeakerSourceAsked) {
+  const std::pair<const char*, const char*> kOptions[] = {
+      {"--time-min", "1m"},        {"--deadline", "now+1h"}, {"--begin", "now+1h"}, {"--dependency", "afterok:1"},
+      {"--nodelist", "n1"},        {"--exclude", "n2"},      {"--constraint", "a"}, {"--switches", "2@1h"},
+      {"--segment", "2"},          {"--account", "physics"}, {"--qos", "high"},     {"--licenses", "matlab:2"},
+      {"--reservation", "course"},
+  };
+  std::vector<std::string> asked;
+  std::vector<std::string> taken_back;
+  for (const auto& [option, value] : kOptions) {
+    asked.insert(asked.end(), {option, value});
+    taken_back.insert(taken_back.end(), {option, "none"});
+  }
+  asked.emplace_back("--exclusive");
+  taken_back.emplace_back("--exclusive=no");
+  std::vector<std::string> words = asked;
+  words.emplace_back("job.sh");
+  const auto plain = submit({"job.sh"});
+  const auto given = submit(words);
+  ASSERT_TRUE(given.ok()) << given.error().message;
+  EXPECT_NE(given->spec, plain->spec);
+  words = asked;
+  words.insert(words.end(), taken_back.begin(), taken_back.end());
+  words.emplace_back("job.sh");
+  const auto back = submit(words);
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(back->spec, plain->spec);
+  EXPECT_THAT(error_of(kSubmit, {"--time", "none", "x"}), HasSubstr("--time"));
+}
+
+TEST(CommandLine, TypesOfMailAreChecked) {
+  EXPECT_TRUE(submit({"--mail-type", "END,fail", "job.sh"}).ok());
+  EXPECT_THAT(error_of(kSubmit, {"--mail-type", "END,BOGUS", "x"}),
+              AllOf(HasSubstr("--mail-type"), HasSubstr("BOGUS")));
+}
+
 TEST(CommandLine, BadValuesNameTheOption) {
   const std::vector<std::pair<std::string, std::string>> bad = {{"--nodes", "0"},
                                                                 {"--nodes", "-1"},
