@@ -234,7 +234,7 @@ constexpr CommandInfo kCommands[] = {
    "list takes names; the others need an administrator's key.", false},
   {kQos, "qos", "add|modify|delete|list [NAME] [KEY=VALUE...]", "manage qualities of service",
    "Settings (an empty value takes one away; docs/accounting.md explains them):\n"
-   "  priority=POINTS usage_factor=PERCENT preempts=QOS,... preempt_mode=queue|requeue|cancel|checkpoint\n"
+   "  priority=POINTS usage_factor=PERCENT preempts=QOS,... preempt_mode=queue|requeue|cancel|checkpoint|suspend\n"
    "  preempt_grace=TIME\n"
    "  jobs= pending= cpus= gpus= nodes= cpu_minutes=   what all its jobs may use together\n"
    "  user.jobs= ... account.jobs= ...                 what each user and each account may use in it\n"

@@ -76,6 +76,7 @@ Result<sched::Policy> make_policy(const config::Config& config) {
     queue.preempt_mode = in.preempt_mode == "requeue"      ? sched::PreemptMode::kRequeue
                          : in.preempt_mode == "cancel"     ? sched::PreemptMode::kCancel
                          : in.preempt_mode == "checkpoint" ? sched::PreemptMode::kCheckpoint
+                         : in.preempt_mode == "suspend"    ? sched::PreemptMode::kSuspend
                                                            : sched::PreemptMode::kOff;
     queue.preempt_grace = in.preempt_grace;
     queue.preempt_exempt = in.preempt_exempt;

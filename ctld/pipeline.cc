@@ -23,11 +23,11 @@ bool calls_for_plan(const Fact& fact) {
                std::is_same_v<T, NodeBecameUnreachable> || std::is_same_v<T, AttemptEndedOnNode> ||
                std::is_same_v<T, JobEnded> || std::is_same_v<T, ArrayTasksEnded> || std::is_same_v<T, JobUpdated> ||
                std::is_same_v<T, AttemptTimeLimitChanged> || std::is_same_v<T, AttemptResumed> ||
-               std::is_same_v<T, ArrayTasksHeld> || std::is_same_v<T, ArrayTasksReleased> ||
-               std::is_same_v<T, AccountSet> || std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> ||
-               std::is_same_v<T, UserRemoved> || std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved> ||
-               std::is_same_v<T, JobRequeued> || std::is_same_v<T, ReservationMade> ||
-               std::is_same_v<T, ReservationRemoved>;
+               std::is_same_v<T, AttemptStoodStill> || std::is_same_v<T, ArrayTasksHeld> ||
+               std::is_same_v<T, ArrayTasksReleased> || std::is_same_v<T, AccountSet> ||
+               std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> || std::is_same_v<T, UserRemoved> ||
+               std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved> || std::is_same_v<T, JobRequeued> ||
+               std::is_same_v<T, ReservationMade> || std::is_same_v<T, ReservationRemoved>;
       },
       fact.body);
 }
@@ -256,7 +256,8 @@ void Pipeline::plan_slice() {
   }
   const bool complete = plan.complete;
   auto command = engine::apply_plan(state_, std::move(plan));
-  if (command.placements.empty() && command.promises.empty() && command.preemptions.empty()) {
+  if (command.placements.empty() && command.promises.empty() && command.preemptions.empty() &&
+      command.resumes.empty()) {
     return;
   }
   auto decision = execute(std::move(command));

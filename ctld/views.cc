@@ -331,7 +331,11 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
     }
   } else if (active->suspension.since.is_set()) {
     out.set_reason("suspended");
-    out.set_reason_detail("stands still and keeps what it holds: muster continue " + std::to_string(job.id.value));
+    const JobId room_for = active->suspension.room_for;
+    out.set_reason_detail(room_for == JobId{}
+                              ? "stands still and keeps what it holds: muster continue " + std::to_string(job.id.value)
+                              : "stands still for job " + std::to_string(room_for.value) +
+                                    " and goes on when its cores are free");
   }
   const Suspension& s = active->suspension;
   out.set_suspended_us((s.earlier + (s.since.is_set() ? now_ - s.since : Duration{})).us);

@@ -96,7 +96,12 @@ AgentState initial_state(std::string node, Term recorded) {
 
 AttemptReport report_of(AttemptKey key, const AgentAttempt& attempt) {
   if (attempt.phase == AttemptPhase::kEnded) return ended_report(key, attempt.outcome);
-  return AttemptReport{.key = key, .ended = false, .outcome = {}};
+  return AttemptReport{.key = key, .ended = false, .outcome = {}, .stands_still = attempt.stood_still};
+}
+
+SuspendAttempt suspend_effect(AttemptKey key, const AgentAttempt& attempt) {
+  return SuspendAttempt{
+      .key = key, .suspend = attempt.suspended, .gives_cores = attempt.gives_cores, .number = attempt.suspend_number};
 }
 
 AgentEffects recover(AgentState& state, AttemptKey key, std::shared_ptr<const LaunchOrder> order, const Found& found) {
@@ -247,8 +252,10 @@ AgentEffects on_suspend(AgentState& state, const SuspendOrder& order) {
   }
   it->second.suspend_number = order.number;
   it->second.suspended = order.suspend;
+  it->second.gives_cores = order.suspend && order.gives_cores;
+  if (it->second.stood_still != order.number) it->second.stood_still = 0;
   // What is still starting is told as soon as it is there to be told (on_started).
-  if (it->second.phase == AttemptPhase::kRunning) effects.push_back(SuspendAttempt{order.key, order.suspend});
+  if (it->second.phase == AttemptPhase::kRunning) effects.push_back(suspend_effect(order.key, it->second));
   return effects;
 }
 
@@ -278,8 +285,21 @@ AgentEffects on_started(AgentState& state, AttemptKey key) {
     attempt.phase = AttemptPhase::kStopping;
     effects.push_back(StopAttempt{key, 0, attempt.stop, attempt.notice_signal, attempt.notice});
   } else if (attempt.suspended) {
-    effects.push_back(SuspendAttempt{key, true});
+    effects.push_back(suspend_effect(key, attempt));
   }
+  return effects;
+}
+
+AgentEffects on_stood_still(AgentState& state, AttemptKey key, std::uint64_t number) {
+  AgentEffects effects;
+  const auto it = state.attempts.find(key);
+  // Of an older order, or of an attempt that ends: the controller counts on it no more.
+  if (it == state.attempts.end() || it->second.phase != AttemptPhase::kRunning || !it->second.gives_cores ||
+      number != it->second.suspend_number) {
+    return effects;
+  }
+  it->second.stood_still = number;
+  effects.push_back(SendReport{report_of(key, it->second)});
   return effects;
 }
 
@@ -297,6 +317,7 @@ AgentEffects on_ended(AgentState& state, AttemptKey key, Outcome outcome) {
   if (it == state.attempts.end() || it->second.phase == AttemptPhase::kEnded) return effects;
   AgentAttempt& attempt = it->second;
   attempt.phase = AttemptPhase::kEnded;
+  attempt.stood_still = 0;
   attempt.pending_signal = 0;
   attempt.outcome = std::move(outcome);
   effects.push_back(SendReport{report_of(key, attempt)});

@@ -57,6 +57,8 @@ struct AgentAttempt {
   Duration notice;                    // ... and the stop so much later
   bool suspended = false;             // as the newest order said
   std::uint64_t suspend_number = 0;   // of that order; 0: none came to this life of the daemon
+  bool gives_cores = false;           // that order says so
+  std::uint64_t stood_still = 0;      // the number of the order that it obeys and that gives its cores away
 };
 
 struct AgentState {
@@ -86,10 +88,14 @@ struct StopAttempt {
   Duration notice = {};
   friend bool operator==(const StopAttempt&, const StopAttempt&) = default;
 };
-// Tell the shepherd to let the attempt's processes stand still, or go on. May be ordered again.
+// Tell the shepherd to let the attempt's processes stand still, or go on. May be ordered again. With gives_cores:
+// on_stood_still when nothing of it runs any more, with the number, also when it stood still before; from then on
+// nothing of it runs until it is told to go on, also when it ends.
 struct SuspendAttempt {
   AttemptKey key;
   bool suspend = false;
+  bool gives_cores = false;
+  std::uint64_t number = 0;
   friend bool operator==(const SuspendAttempt&, const SuspendAttempt&) = default;
 };
 // Make "this attempt has ended so" durable before performing any later effect. The attempt may have no record yet (a
@@ -176,6 +182,8 @@ AgentEffects on_acknowledged(AgentState& state, AttemptKey key);
 AgentEffects on_started(AgentState& state, AttemptKey key);
 // Nothing was started (no interpreter, no working directory, fork failed, ...).
 AgentEffects on_launch_failed(AgentState& state, AttemptKey key, Outcome outcome);
+// Nothing of it runs, as the SuspendAttempt with this number and gives_cores asked.
+AgentEffects on_stood_still(AgentState& state, AttemptKey key, std::uint64_t number);
 // Nothing of the attempt is left, and `outcome` is on disk (the shepherd wrote it; for one that died the shell did).
 AgentEffects on_ended(AgentState& state, AttemptKey key, Outcome outcome);
 
@@ -187,6 +195,8 @@ AgentEffects retry_reports(const AgentState& state, std::size_t max);
 // ---- help for shells
 
 AttemptReport report_of(AttemptKey key, const AgentAttempt& attempt);
+// The newest order to suspend or to continue, for a shepherd that may not have heard it.
+SuspendAttempt suspend_effect(AttemptKey key, const AgentAttempt& attempt);
 // Empty when all is well, else the broken rule. Tests and the simulation call it after every step.
 std::string check_invariants(const AgentState& state);
 

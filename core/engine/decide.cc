@@ -107,7 +107,9 @@ class Decide {
                          "is pending: only running jobs can be suspended, hold it with muster hold");
   }
   Result<Decision> operator()(const ContinueJobs& c) {
-    return order_running(c.jobs, c.caller, continue_order, "is not suspended: there is nothing to continue");
+    sched::Draft draft(s_.ledger);
+    const auto order = [&](const Job& job, const Caller& caller) { return continue_order(job, caller, draft); };
+    return order_running(c.jobs, c.caller, order, "is not suspended: there is nothing to continue");
   }
 
   Result<Decision> operator()(const DrainNodes& c) {
@@ -215,6 +217,7 @@ class Decide {
   Result<Decision> operator()(const ApplyPlan& c) {
     preempt(c);  // first: what starts may count on it
     sched::Draft draft(s_.ledger);
+    go_on(c, draft);
     sched::LimitBook limits(s_.accounts, now_);
     PlacementRules rules(s_, policy_, now_);
     std::set<JobId> started;
@@ -283,8 +286,9 @@ class Decide {
   }
 
   // One order for all running jobs that are selected; those that wait are told of.
-  Result<Decision> order_running(const JobSelector& selector, const Caller& caller,
-                                 RunningOrder (*order)(const Job&, const Caller&), const char* why_not_waiting) {
+  template <typename Order>
+  Result<Decision> order_running(const JobSelector& selector, const Caller& caller, Order order,
+                                 const char* why_not_waiting) {
     std::set<JobId> told;
     for (const Selected& sel : selected(selector, caller)) {
       if (sel.array != nullptr) {
@@ -319,6 +323,18 @@ class Decide {
         ++d_.matched;
       } else {
         note_id(p.victim.job, made.refusal);
+      }
+    }
+  }
+
+  void go_on(const ApplyPlan& c, sched::Draft& draft) {
+    for (const AttemptKey& key : c.resumes) {
+      RunningOrder made = go_on_order(s_, key, draft);
+      if (made.fact) {
+        fact(std::move(*made.fact));
+        ++d_.matched;
+      } else {
+        note_id(key.job, made.refusal);
       }
     }
   }

@@ -185,8 +185,9 @@ class Evolve {
     with_attempt(f.key, [this, &f](const Job& job, Active& active) {
       for (AttemptOnNode& on : active.nodes) {
         if (on.share.node == f.node && on.phase != NodePhase::kEnded) {
-          unindex_share(s_, job, active, on.share);
+          unindex_share(s_, job, active, on);
           on.phase = NodePhase::kEnded;
+          on.stands_still = false;
           on.outcome = f.outcome;
         }
       }
@@ -207,10 +208,13 @@ class Evolve {
 
   void operator()(const JobRequeued& f) { evolve_requeued(s_, f, at_); }
   void operator()(const AttemptSuspended& f) {
-    with_active(f.key, [&](Job& job) { evolve_suspended(s_, job, true, at_); });
+    with_active(f.key, [&](Job& job) { evolve_suspended(s_, job, f.room_for, at_); });
+  }
+  void operator()(const AttemptStoodStill& f) {
+    with_active(f.key, [&](Job& job) { evolve_stood_still(s_, job, f.node); });
   }
   void operator()(const AttemptResumed& f) {
-    with_active(f.key, [&](Job& job) { evolve_suspended(s_, job, false, at_); });
+    with_active(f.key, [&](Job& job) { evolve_resumed(s_, job, at_); });
   }
 
   void operator()(const JobEnded& f) {

@@ -9,8 +9,11 @@ namespace muster::engine {
 void index_job(State& state, const Job& job);
 void unindex_job(State& state, const Job& job);
 // Gives back what an active job holds on one node, before its phase there becomes kEnded.
-void unindex_share(State& state, const Job& job, const Active& active, const NodeShare& share);
-// What it is stopped for; part of index_job() and unindex_job().
+void unindex_share(State& state, const Job& job, const Active& active, const AttemptOnNode& on);
+// When what it holds there becomes free; part of index_job() and unindex_share().
+void hold_parts(State& state, const Active& active, const AttemptOnNode& on);
+void release_parts(State& state, const Active& active, const AttemptOnNode& on);
+// What it is stopped or stands still for; part of index_job() and unindex_job().
 void index_room(State& state, const Job& job, const Active& active);
 void unindex_room(State& state, const Job& job, const Active& active);
 // Its place among the jobs of its user and name; of a single job or an array record, from its submission to its end.

@@ -104,6 +104,8 @@ class Check {
       require(job.attempt.value > 0, job_text(job) + " runs as attempt 0");
       require(active->stop != StopCause::kNone || active->terms == StopTerms{},
               job_text(job) + " is not being stopped and has terms of a stop");
+      require(active->suspension.room_for == JobId{} || active->suspension.since.is_set(),
+              job_text(job) + " makes room by standing still and runs");
       require(std::any_of(active->nodes.begin(), active->nodes.end(),
                           [](const AttemptOnNode& on) { return on.phase != NodePhase::kEnded; }),
               job_text(job) + " has ended everywhere and is still there");
@@ -111,6 +113,9 @@ class Check {
         require((on.phase == NodePhase::kEnded) == on.outcome.has_value(),
                 job_text(job) + ": phase and outcome disagree");
         require(on.share.node.value < s_.nodes.size(), job_text(job) + " is on an unknown node");
+        require(!on.stands_still || (active->suspension.since.is_set() && active->suspension.room_for != JobId{} &&
+                                     on.phase != NodePhase::kEnded),
+                job_text(job) + " gives its cores away and runs");
       }
     }
   }
@@ -178,9 +183,10 @@ class Check {
           continue;
         }
         const std::size_t n = on.share.node.value;
-        require(!cores[n].intersects(on.share.cores), job_text(job) + ": holds a core that another job holds");
+        const NodeShare held = sched::held_share(on);
+        require(!cores[n].intersects(held.cores), job_text(job) + ": holds a core that another job holds");
         require(!gpus[n].intersects(on.share.gpus), job_text(job) + ": holds a GPU that another job holds");
-        cores[n] |= on.share.cores;
+        cores[n] |= held.cores;
         gpus[n] |= on.share.gpus;
         memory[n] += on.share.mem_mib;
       }
@@ -203,6 +209,7 @@ class Check {
     require(again.dependents == s_.dependents, "the index of dependent jobs is wrong");
     require(again.by_name == s_.by_name, "the index of jobs by name is wrong");
     require(again.jobs_on_node == s_.jobs_on_node, "the index of jobs on nodes is wrong");
+    require(again.standing_still == s_.standing_still, "the index of jobs that stand still for others is wrong");
     require(again.making_room == s_.making_room, "the index of jobs that make room is wrong");
     require(again.node_by_name == s_.node_by_name, "the index of node names is wrong");
     require(again.waiting_tasks == s_.waiting_tasks, "the count of waiting tasks is wrong");

@@ -29,11 +29,12 @@ sched::Cluster cluster_of(const State& state) {
       .running = &state.jobs_on_node,
       .running_job = [&state](JobId id) -> const Job& { return state.jobs.at(id); },
       .making_room = &state.making_room,
+      .standing_still = &state.standing_still,
       .describe = [&state](const Job& job, const OpenDependency& open) { return engine::describe(state, job, open); }};
 }
 
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now) {
-  if (state.pending.empty()) {
+  if (state.pending.empty() && state.standing_still.empty()) {
     return {};
   }
   return sched::schedule(cluster_of(state), policy, sched::DefaultOrder(policy, &state.accounts, now), budget, now);
@@ -41,7 +42,7 @@ sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBud
 
 sched::Plan plan(const State& state, const sched::Policy& policy, sched::WorkBudget budget, Instant now,
                  sched::PlanMemory& memory) {
-  if (state.pending.empty()) {
+  if (state.pending.empty() && state.standing_still.empty()) {
     memory = {};
     return {};
   }
@@ -98,6 +99,7 @@ ApplyPlan apply_plan(const State& state, sched::Plan plan) {
   ApplyPlan command;
   command.placements = std::move(plan.placements);
   command.preemptions = std::move(plan.preemptions);
+  command.resumes = std::move(plan.resumes);
   for (const sched::Promise& p : plan.promises) {
     const Job& job = record_of(state, p.job);
     const Instant before = job.promised_start;

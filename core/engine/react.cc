@@ -65,7 +65,8 @@ SuspendOrder suspend_order(const State& state, const Job& job, const Suspension&
   return SuspendOrder{.key = {job.id, job.attempt},
                       .term = state.term,
                       .suspend = suspension.since.is_set(),
-                      .number = suspension.orders};
+                      .number = suspension.orders,
+                      .gives_cores = suspension.room_for != JobId{}};
 }
 
 // When the last node of the attempt was done: by its own clock, but within what the controller knows for sure, so that

@@ -26,15 +26,13 @@ template <typename Change>
 void move_end(State& state, Job& job, Change change) {
   auto& active = std::get<Active>(job.phase);
   std::vector<const NodeShare*> held;
+  const Instant before = sched::believed_end(active);
   for (const AttemptOnNode& on : active.nodes) {
     if (on.phase != NodePhase::kEnded) {
       held.push_back(&on.share);
+      release_parts(state, active, on);
+      state.accounts.give_back(job.id, *job.spec, on.share, before, state.now);
     }
-  }
-  const Instant before = sched::believed_end(active);
-  for (const NodeShare* share : held) {
-    state.horizon.release(*share, before);
-    state.accounts.give_back(job.id, *job.spec, *share, before, state.now);
   }
   state.accounts.remove_running(job.id, *job.spec, before);
   state.licenses.release(job.spec->licenses, before);
@@ -42,8 +40,10 @@ void move_end(State& state, Job& job, Change change) {
   change(active);
   index_room(state, job, active);
   const Instant after = sched::believed_end(active);
-  for (const NodeShare* share : held) {
-    state.horizon.hold(*share, after);
+  for (const AttemptOnNode& on : active.nodes) {
+    if (on.phase != NodePhase::kEnded) {
+      hold_parts(state, active, on);
+    }
   }
   state.accounts.add_running(job.id, *job.spec, held, after, state.now);
   state.licenses.hold(job.spec->licenses, after);
@@ -126,18 +126,57 @@ RunningOrder suspend_order(const Job& job, const Caller& caller) {
   if (active->stop != StopCause::kNone) {
     return {{}, "is ending: only running jobs can be suspended"};
   }
+  if (active->suspension.room_for != JobId{}) {
+    return {{}, "is preempted and goes on by itself: cancel it, or suspend it when it runs again"};
+  }
   if (active->suspension.since.is_set()) {
     return {};
   }
   return {AttemptSuspended{{job.id, job.attempt}, caller.user}, nullptr};
 }
 
-RunningOrder continue_order(const Job& job, const Caller& caller) {
+namespace {
+
+// Whether an attempt that stands still for another job can have its cores back; takes them from the draft. Nodes that
+// have not said yet that it stands still have given nothing away.
+bool take_cores_back(const Active& active, sched::Draft& draft) {
+  for (const AttemptOnNode& on : active.nodes) {
+    const NodeIndex node = on.share.node;
+    if (on.stands_still && (!draft.node(node.value).connected || !draft.has_cores(node, on.share.cores))) {
+      return false;
+    }
+  }
+  for (const AttemptOnNode& on : active.nodes) {
+    if (on.stands_still) {
+      draft.take_cores(on.share.node, on.share.cores);
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+RunningOrder continue_order(const Job& job, const Caller& caller, sched::Draft& draft) {
   const Active* active = active_of(job);
   if (active == nullptr || !active->suspension.since.is_set() || active->stop != StopCause::kNone) {
     return {{}, "is not suspended: there is nothing to continue"};
   }
+  if (!take_cores_back(*active, draft)) {
+    return {{}, "is preempted and its cores are not free: it goes on by itself when they are"};
+  }
   return {AttemptResumed{{job.id, job.attempt}, caller.user}, nullptr};
+}
+
+RunningOrder go_on_order(const State& state, AttemptKey key, sched::Draft& draft) {
+  const Job* job = find_job(state, key.job);
+  const Active* active = job == nullptr || job->attempt != key.attempt ? nullptr : active_of(*job);
+  if (active == nullptr || active->stop != StopCause::kNone || active->suspension.room_for == JobId{}) {
+    return {{}, "does not stand still any more"};
+  }
+  if (!take_cores_back(*active, draft)) {
+    return {{}, "cannot go on: its cores are not free any more"};
+  }
+  return {AttemptResumed{key, {}}, nullptr};
 }
 
 RunningOrder preempt_order(const State& state, const sched::Policy& policy, const Preemption& preemption, Instant now) {
@@ -163,6 +202,12 @@ RunningOrder preempt_order(const State& state, const sched::Policy& policy, cons
   const sched::QueuePolicy& queue = *policy.find_queue(victim->spec->queue);
   if (now < sched::exempt_until(active, queue)) {
     return {{}, "has not run for the preempt_exempt of its queue yet"};
+  }
+  if (way.mode == sched::PreemptMode::kSuspend) {
+    if (!sched::can_stand_still(active)) {
+      return {{}, "cannot be suspended to make room: it has GPUs, or stands still already"};
+    }
+    return {AttemptSuspended{.key = preemption.victim, .by = {}, .room_for = preemption.job}, nullptr};
   }
   StopTerms terms;
   terms.room_for = preemption.job;
@@ -248,17 +293,48 @@ void evolve_stop(State& state, Job& job, const StopRequested& fact, Instant at) 
   });
 }
 
-void evolve_suspended(State& state, Job& job, bool suspended, Instant at) {
+void evolve_suspended(State& state, Job& job, JobId room_for, Instant at) {
   move_end(state, job, [&](Active& active) {
     Suspension& s = active.suspension;
-    if (s.since.is_set() != suspended) {
+    if (!s.since.is_set()) {
       ++s.orders;
-    }
-    if (suspended && !s.since.is_set()) {
       s.since = at;
-    } else if (!suspended && s.since.is_set()) {
-      s.earlier = s.earlier + (at - s.since);
-      s.since = {};
+      s.room_for = room_for;
+    }
+  });
+}
+
+void evolve_stood_still(State& state, Job& job, NodeIndex node) {
+  auto& active = std::get<Active>(job.phase);
+  if (active.suspension.room_for == JobId{}) {
+    return;
+  }
+  for (AttemptOnNode& on : active.nodes) {
+    if (on.share.node == node && on.phase != NodePhase::kEnded && !on.stands_still) {
+      release_parts(state, active, on);
+      on.stands_still = true;
+      hold_parts(state, active, on);
+      state.ledger.give_back(sched::cores_of(on.share));
+    }
+  }
+}
+
+void evolve_resumed(State& state, Job& job, Instant at) {
+  move_end(state, job, [&](Active& active) {
+    Suspension& s = active.suspension;
+    if (!s.since.is_set()) {
+      return;
+    }
+    ++s.orders;
+    s.earlier = s.earlier + (at - s.since);
+    s.since = {};
+    if (std::exchange(s.room_for, JobId{}) != JobId{}) {
+      s.resumed = at;
+    }
+    for (AttemptOnNode& on : active.nodes) {
+      if (std::exchange(on.stands_still, false)) {
+        state.ledger.take(sched::cores_of(on.share));
+      }
     }
   });
 }

@@ -19,7 +19,10 @@ struct RunningOrder {
 };
 RunningOrder requeue_order(const Job& job, const Caller& caller);
 RunningOrder suspend_order(const Job& job, const Caller& caller);
-RunningOrder continue_order(const Job& job, const Caller& caller);
+// Takes the cores of one that stands still for another job from the draft.
+RunningOrder continue_order(const Job& job, const Caller& caller, sched::Draft& draft);
+// What the planner orders for one that stands still for another job.
+RunningOrder go_on_order(const State& state, AttemptKey key, sched::Draft& draft);
 // The job that waits must be able to start but for its place.
 RunningOrder preempt_order(const State& state, const sched::Policy& policy, const Preemption& preemption, Instant now);
 
@@ -38,6 +41,8 @@ std::optional<JobRequeued> requeue_at_end(const Job& job, const Active& active);
 // Used by evolve() only.
 void evolve_requeued(State& state, const JobRequeued& fact, Instant at);
 void evolve_stop(State& state, Job& job, const StopRequested& fact, Instant at);
-void evolve_suspended(State& state, Job& job, bool suspended, Instant at);
+void evolve_suspended(State& state, Job& job, JobId room_for, Instant at);
+void evolve_stood_still(State& state, Job& job, NodeIndex node);
+void evolve_resumed(State& state, Job& job, Instant at);
 
 }  // namespace muster::engine

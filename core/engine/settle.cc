@@ -168,6 +168,13 @@ void Settlement::report(NodeIndex node, const AttemptReport& report) {
     on->phase = NodePhase::kStarted;
     fact(AttemptConfirmed{report.key, node});
   }
+  // Of an attempt that was told to end since, nothing stands still any more.
+  const Suspension& s = active->suspension;
+  if (s.room_for != JobId{} && report.stands_still == s.orders && active->stop == StopCause::kNone &&
+      !on->stands_still) {
+    on->stands_still = true;
+    fact(AttemptStoodStill{report.key, node});
+  }
 }
 
 void Settlement::lost(NodeIndex node, AttemptKey key, const std::string& detail) {

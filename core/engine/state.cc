@@ -125,18 +125,38 @@ void unindex_name(State& state, const Job& job) {
 }
 
 void index_room(State& state, const Job& job, const Active& active) {
-  if (active.terms.room_for != JobId{}) {
-    state.making_room[active.terms.room_for].insert(job.id);
+  for (const JobId waiting : {active.terms.room_for, active.suspension.room_for}) {
+    if (waiting != JobId{}) {
+      state.making_room[waiting].insert(job.id);
+    }
+  }
+  if (active.suspension.room_for != JobId{}) {
+    state.standing_still.insert(job.id);
   }
 }
 
 void unindex_room(State& state, const Job& job, const Active& active) {
-  const auto room = state.making_room.find(active.terms.room_for);
-  if (room != state.making_room.end()) {
-    room->second.erase(job.id);
-    if (room->second.empty()) {
-      state.making_room.erase(room);
+  for (const JobId waiting : {active.terms.room_for, active.suspension.room_for}) {
+    const auto room = state.making_room.find(waiting);
+    if (room != state.making_room.end()) {
+      room->second.erase(job.id);
+      if (room->second.empty()) {
+        state.making_room.erase(room);
+      }
     }
+  }
+  state.standing_still.erase(job.id);
+}
+
+void hold_parts(State& state, const Active& active, const AttemptOnNode& on) {
+  for (const sched::HeldPart& part : sched::held_parts(active, on)) {
+    state.horizon.hold(part.share, part.until);
+  }
+}
+
+void release_parts(State& state, const Active& active, const AttemptOnNode& on) {
+  for (const sched::HeldPart& part : sched::held_parts(active, on)) {
+    state.horizon.release(part.share, part.until);
   }
 }
 
@@ -166,8 +186,8 @@ void index_job(State& state, const Job& job) {
     state.licenses.hold(job.spec->licenses, sched::believed_end(*active));
     for (const AttemptOnNode& on : active->nodes) {
       if (on.phase != NodePhase::kEnded) {
-        state.ledger.take(on.share);
-        state.horizon.hold(on.share, sched::believed_end(*active));
+        state.ledger.take(sched::held_share(on));
+        hold_parts(state, *active, on);
         state.jobs_on_node[on.share.node.value].insert(job.id);
         held.push_back(&on.share);
       }
@@ -179,11 +199,11 @@ void index_job(State& state, const Job& job) {
   }
 }
 
-void unindex_share(State& state, const Job& job, const Active& active, const NodeShare& share) {
-  state.ledger.give_back(share);
-  state.horizon.release(share, sched::believed_end(active));
-  state.jobs_on_node[share.node.value].erase(job.id);
-  state.accounts.give_back(job.id, *job.spec, share, sched::believed_end(active), state.now);
+void unindex_share(State& state, const Job& job, const Active& active, const AttemptOnNode& on) {
+  state.ledger.give_back(sched::held_share(on));
+  release_parts(state, active, on);
+  state.jobs_on_node[on.share.node.value].erase(job.id);
+  state.accounts.give_back(job.id, *job.spec, on.share, sched::believed_end(active), state.now);
 }
 
 void unindex_job(State& state, const Job& job) {
@@ -210,7 +230,7 @@ void unindex_job(State& state, const Job& job) {
     unindex_room(state, job, *active);
     for (const AttemptOnNode& on : active->nodes) {
       if (on.phase != NodePhase::kEnded) {
-        unindex_share(state, job, *active, on.share);
+        unindex_share(state, job, *active, on);
       }
     }
     state.accounts.remove_running(job.id, *job.spec, sched::believed_end(*active));
@@ -235,6 +255,7 @@ void index_node(State& state, const Node& node) {
   state.ledger.set_features(node.index, node.features);
   const auto node_class = state.node_classes.find(node.topology);
   state.ledger.set_class(node.index, node_class == state.node_classes.end() ? topo::SharedClass() : node_class->second);
+  state.ledger.set_connected(node.index, node.contact == Contact::kConnected);
   state.ledger.set_usable(node.index, node.contact == Contact::kConnected && !node.drained);
 }
 
@@ -247,6 +268,7 @@ void rebuild_indexes(State& state) {
   state.by_name.clear();
   state.jobs_on_node.clear();
   state.making_room.clear();
+  state.standing_still.clear();
   state.node_by_name.clear();
   state.ledger = {};
   state.horizon = {};

@@ -73,8 +73,9 @@ struct State {
   // Single jobs and array records by user and name, for singletons.
   std::map<std::pair<std::string, std::string>, std::set<JobId>> by_name;
   std::vector<std::set<JobId>> jobs_on_node;  // active jobs, by node index
-  // Jobs that are being stopped to make room for the one with this id, which waits or did.
+  // Jobs that are being stopped, or stand still, to make room for the one with this id, which waits or did.
   std::map<JobId, std::set<JobId>> making_room;
+  std::set<JobId> standing_still;  // those that stand still, or are about to, until the planner lets them go on
   std::map<std::string, NodeIndex, std::less<>> node_by_name;
   sched::Ledger ledger;
   sched::Horizon horizon;

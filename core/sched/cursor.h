@@ -83,6 +83,7 @@ class Line {
   };
   void push(Place place) { heap_.push(place); }
   [[nodiscard]] bool empty() const { return heap_.empty(); }
+  [[nodiscard]] const Place& top() const { return heap_.top(); }
   std::size_t pop() {
     const std::size_t cursor = heap_.top().cursor;
     heap_.pop();

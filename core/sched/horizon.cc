@@ -78,6 +78,27 @@ Instant end_of(Instant start, Duration limit) {
   return limit.is_infinite() || start.us > INT64_MAX / 2 - limit.us ? Instant{INT64_MAX / 2} : start + limit;
 }
 
+NodeShare cores_of(const NodeShare& share) {
+  return NodeShare{.node = share.node, .cores = share.cores, .gpus = {}, .mem_mib = 0, .tasks = share.tasks};
+}
+
+NodeShare without_cores(const NodeShare& share) {
+  return NodeShare{.node = share.node, .cores = {}, .gpus = share.gpus, .mem_mib = share.mem_mib, .tasks = share.tasks};
+}
+
+NodeShare held_share(const AttemptOnNode& on) {
+  return on.stands_still ? without_cores(on.share) : on.share;
+}
+
+std::vector<HeldPart> held_parts(const Active& active, const AttemptOnNode& on) {
+  const Instant end = believed_end(active);
+  // The node is about to say that it stands still. What it keeps then, it keeps until it has gone on and ended.
+  if (active.suspension.room_for != JobId{} && active.stop == StopCause::kNone && !on.stands_still) {
+    return {{cores_of(on.share), active.suspension.since}, {without_cores(on.share), end}};
+  }
+  return {{held_share(on), end}};
+}
+
 Duration ran_for(const Active& active, Instant now) {
   const Instant until = active.suspension.since.is_set() ? active.suspension.since : now;
   return std::max(Duration{}, until - active.start_time - active.suspension.earlier);

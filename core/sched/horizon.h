@@ -52,6 +52,19 @@ class Horizon {
 // The end of a span that may have no limit, without overflow.
 [[nodiscard]] Instant end_of(Instant start, Duration limit);
 
+// The share's cores alone, and all of it but these.
+[[nodiscard]] NodeShare cores_of(const NodeShare& share);
+[[nodiscard]] NodeShare without_cores(const NodeShare& share);
+
+// What the attempt keeps from all others on this node, which it has not left.
+[[nodiscard]] NodeShare held_share(const AttemptOnNode& on);
+// The same in parts, each with when it is believed to become free.
+struct HeldPart {
+  NodeShare share;
+  Instant until;
+};
+[[nodiscard]] std::vector<HeldPart> held_parts(const Active& active, const AttemptOnNode& on);
+
 // How long the attempt has run, without the time in which it stood still.
 [[nodiscard]] Duration ran_for(const Active& active, Instant now);
 

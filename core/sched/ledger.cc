@@ -238,18 +238,35 @@ bool Draft::can_take(const NodeShare& share) const {
 
 void Draft::take(const NodeShare& share) {
   MUSTER_CHECK(can_take(share));
+  use(share);
+}
+
+bool Draft::has_cores(NodeIndex node, const IndexSet& cores) const {
+  return node.value < size() && cores.is_subset_of(this->node(node.value).free_cores);
+}
+
+void Draft::take_cores(NodeIndex node, const IndexSet& cores) {
+  MUSTER_CHECK(has_cores(node, cores));
+  use(NodeShare{.node = node, .cores = cores, .gpus = {}, .mem_mib = 0, .tasks = 0});
+}
+
+void Draft::use(const NodeShare& share) {
   const std::size_t i = share.node.value;
   if (!std::exchange(taken_, true)) {
     fit_index_ = base_->fit_index();
   }
   NodeCapacity& n = changed_.try_emplace(i, base_->nodes()[i]).first->second;
   const std::uint32_t rank = base_->rank(share.node);
-  fit_index_.erase(rank, bucket_of(n));
+  if (n.usable) {
+    fit_index_.erase(rank, bucket_of(n));
+  }
   n.free_cores -= share.cores;
   n.free_gpus -= share.gpus;
   n.free_mem_mib -= share.mem_mib;
   n.free -= amount_of(share);
-  fit_index_.insert(rank, bucket_of(n));
+  if (n.usable) {
+    fit_index_.insert(rank, bucket_of(n));
+  }
 }
 
 }  // namespace muster::sched

@@ -23,6 +23,7 @@ struct NodeCapacity {
   std::string name;
   bool known = false;   // has registered once
   bool usable = false;  // connected and not drained: new work may start here
+  bool connected = false;
   IndexSet all_cores;
   IndexSet free_cores;
   IndexSet all_gpus;
@@ -42,6 +43,7 @@ class Ledger {
   // Sets what a node has. What is held stays held, also cores or GPUs that are gone from the new hardware.
   void set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware);
   void set_usable(NodeIndex node, bool usable);
+  void set_connected(NodeIndex node, bool connected) { at(node).connected = connected; }
   void set_features(NodeIndex node, const std::vector<std::string>& features);
   // Of a node with as many cores and GPUs as its hardware has.
   void set_class(NodeIndex node, topo::SharedClass node_class);
@@ -128,8 +130,12 @@ class Draft {
   [[nodiscard]] bool can_take(const NodeShare& share) const;
   // Takes a share for which can_take() is true.
   void take(const NodeShare& share);
+  // The same with the cores of an attempt that goes on, which may also be on a node where nothing new may start.
+  [[nodiscard]] bool has_cores(NodeIndex node, const IndexSet& cores) const;
+  void take_cores(NodeIndex node, const IndexSet& cores);
 
  private:
+  void use(const NodeShare& share);
   const Ledger* base_;
   std::map<std::size_t, NodeCapacity> changed_;
   FitIndex fit_index_;  // of its own from the first take() on

@@ -28,6 +28,8 @@ constexpr Duration kGoneMin = Duration::from_s(1);
 constexpr Duration kStopSlack = Duration::from_s(60);
 // Nothing is preempted for a start that is sooner by less: what ends by itself meanwhile is waited for.
 constexpr Duration kGainMin = Duration::from_s(10);
+// What goes on after it stood still is left alone for so long.
+constexpr Duration kGoesOnFor = Duration::from_s(10);
 
 bool lists(const PreemptRules& rules, const std::string& a, const std::string& b) {
   const auto found = rules.qos.find(a);
@@ -122,7 +124,7 @@ PreemptMode mode_of(QosPreempt mode, PreemptMode of_queue) {
     case QosPreempt::kCheckpoint:
       return PreemptMode::kCheckpoint;
     case QosPreempt::kSuspend:
-      break;  // not supported
+      return PreemptMode::kSuspend;
   }
   return PreemptMode::kOff;
 }
@@ -150,7 +152,20 @@ GivingWay giving_way(const Policy& policy, const PreemptRules& rules, const JobS
 }
 
 Instant exempt_until(const Active& active, const QueuePolicy& queue) {
-  return end_of(active.start_time, queue.preempt_exempt + active.suspension.earlier);
+  const Instant until = end_of(active.start_time, queue.preempt_exempt + active.suspension.earlier);
+  const Instant resumed = active.suspension.resumed;
+  return resumed.is_set() ? std::max(until, end_of(resumed, std::max(kGoesOnFor, queue.preempt_exempt))) : until;
+}
+
+bool has_yet_to_give(const Active& active, const AttemptOnNode& on, JobId waiting) {
+  const bool ends = active.stop != StopCause::kNone && active.terms.room_for == waiting;
+  return on.phase != NodePhase::kEnded && (ends || !on.stands_still);
+}
+
+bool can_stand_still(const Active& active) {
+  return !active.suspension.since.is_set() &&
+         std::all_of(active.nodes.begin(), active.nodes.end(),
+                     [](const AttemptOnNode& on) { return on.phase == NodePhase::kEnded || on.share.gpus.empty(); });
 }
 
 std::int64_t work_lost(const Active& active, Instant now) {
@@ -183,10 +198,10 @@ bool Preemptor::room_is_made(JobId job) const {
   }
   const auto found = cluster_.making_room->find(job);
   return found != cluster_.making_room->end() &&
-         std::any_of(found->second.begin(), found->second.end(), [this](JobId id) {
+         std::any_of(found->second.begin(), found->second.end(), [this, job](JobId id) {
            const auto& active = std::get<Active>(cluster_.running_job(id).phase);
-           return std::any_of(active.nodes.begin(), active.nodes.end(), [this](const AttemptOnNode& on) {
-             return on.phase != NodePhase::kEnded && cluster_.ledger.nodes()[on.share.node.value].usable;
+           return std::any_of(active.nodes.begin(), active.nodes.end(), [&](const AttemptOnNode& on) {
+             return has_yet_to_give(active, on, job) && cluster_.ledger.nodes()[on.share.node.value].usable;
            });
          });
 }
@@ -208,7 +223,8 @@ std::vector<Preemptor::Candidate> Preemptor::candidates(const Timeline& timeline
         continue;
       }
       const GivingWay way = giving_way(policy_, rules_, spec, *job.spec);
-      if (way.mode == PreemptMode::kOff) {
+      const bool stands_still = way.mode == PreemptMode::kSuspend;
+      if (way.mode == PreemptMode::kOff || (stands_still && !can_stand_still(active))) {
         continue;
       }
       const QueuePolicy& queue = *policy_.find_queue(job.spec->queue);
@@ -217,16 +233,21 @@ std::vector<Preemptor::Candidate> Preemptor::candidates(const Timeline& timeline
         continue;
       }
       Candidate c{.job = &job,
-                  .work = work_lost(active, now_),
-                  .gone = now_ + std::max(way.grace, kGoneMin),
+                  .work = stands_still ? 0 : work_lost(active, now_),
+                  .gone = now_ + (stands_still ? kGoneMin : std::max(way.grace, kGoneMin)),
                   .end = believed_end(active),
-                  .slots = {}};
+                  .slots = {},
+                  .keeps = {}};
       if (c.end <= c.gone) {
         continue;  // it ends by itself
       }
       for (const AttemptOnNode& on : active.nodes) {
         if (on.phase != NodePhase::kEnded && timeline.draft().node(on.share.node.value).usable) {
-          c.slots.push_back(Slot{.node = on.share.node, .amount = amount_of(on.share), .tasks = 0});
+          const Amount gives = amount_of(stands_still ? cores_of(on.share) : held_share(on));
+          c.slots.push_back(Slot{.node = on.share.node, .amount = gives, .tasks = 0});
+          if (stands_still) {
+            c.keeps.push_back(Slot{.node = on.share.node, .amount = amount_of(without_cores(on.share)), .tasks = 0});
+          }
         }
       }
       out.push_back(std::move(c));
@@ -422,6 +443,49 @@ std::optional<Preemptor::Set> Preemptor::best_of(Timeline& timeline, const std::
   return victims;
 }
 
+// Those of the victims that stand still and keep, beyond their believed end, what this job or one that was promised a start
+// before it counts on: it would not start then, and they would have stood still for nothing.
+std::set<JobId> Preemptor::counted_on(Timeline& timeline, const Set& victims, const JobSpec& spec, const Spot& spot) {
+  const Instant ever = end_of(spot.start, Duration::infinite());
+  const Instant end = end_of(spot.start, spec.time_limit);
+  std::set<JobId> found;
+  timeline.hold(spot.slots, spot.start, end, {});
+  for (const Candidate* c : victims) {
+    timeline.hold(c->keeps, c->end, ever, {});
+  }
+  for (const Candidate* c : victims) {
+    for (const Slot& slot : c->keeps) {
+      for (const Timeline::Step& step : timeline.steps(slot.node)) {
+        if (step.from >= c->end && step.free.mem_mib < 0) {
+          found.insert(c->job->id);
+        }
+      }
+    }
+    timeline.drop(c->keeps, c->end, ever, {});
+  }
+  timeline.drop(spot.slots, spot.start, end, {});
+  return found;
+}
+
+// The best choice without such victims; they are taken out of the candidates.
+std::optional<Preemptor::Set> Preemptor::bearable(Timeline& timeline, std::vector<Candidate>& all, const JobSpec& spec,
+                                                  const NodeFilter& filter, Instant by, Spot& spot) {
+  while (true) {
+    std::optional<Set> victims = best_of(timeline, all, spec, filter, by, spot);
+    if (!victims || victims->empty()) {
+      return std::nullopt;
+    }
+    const std::set<JobId> spared = counted_on(timeline, *victims, spec, spot);
+    if (spared.empty()) {
+      return victims;
+    }
+    for (const Candidate* c : *victims) {
+      timeline.take_back(c->slots, c->gone, c->end);
+    }
+    std::erase_if(all, [&spared](const Candidate& c) { return spared.contains(c.job->id); });
+  }
+}
+
 std::optional<Preemptor::Choice> Preemptor::choose(Timeline& timeline, const Wanted& wanted) {
   if (fits_left_ == 0) {
     return std::nullopt;
@@ -443,8 +507,8 @@ std::optional<Preemptor::Choice> Preemptor::choose(Timeline& timeline, const Wan
     std::vector<Candidate> soon;
     std::copy_if(all.begin(), all.end(), std::back_inserter(soon), [by](const Candidate& c) { return c.gone <= by; });
     Spot spot;
-    const std::optional<Set> victims = best_of(timeline, soon, spec, filter, by, spot);
-    if (!victims || victims->empty()) {
+    const std::optional<Set> victims = bearable(timeline, soon, spec, filter, by, spot);
+    if (!victims) {
       continue;
     }
     if (!wanted.may_start(spot)) {

@@ -63,8 +63,14 @@ struct GivingWay {
                                       const JobSpec& b) {
   return giving_way(policy, rules, a, b).mode != PreemptMode::kOff;
 }
-// From then on a running attempt may be preempted.
+// From then on a running attempt may be preempted. One that went on after it had stood still for another job runs for some
+// seconds at least, so that a row of short jobs does not keep it from all progress.
 [[nodiscard]] Instant exempt_until(const Active& active, const QueuePolicy& queue);
+// Whether what makes room for the job that waits has yet to give on this node what it is to give.
+[[nodiscard]] bool has_yet_to_give(const Active& active, const AttemptOnNode& on, JobId waiting);
+// Whether an attempt that was not told to end can make room by standing still: its cores can be handed over, its GPUs
+// and their memory cannot. One that its user suspended has said that it keeps what it holds.
+[[nodiscard]] bool can_stand_still(const Active& active);
 // What stopping the attempt loses: milliseconds of its CPUs since its start, without those in which it stood still.
 [[nodiscard]] std::int64_t work_lost(const Active& active, Instant now);
 
@@ -105,11 +111,16 @@ class Preemptor {
     Instant gone;  // when it is believed to be gone if it is stopped now
     Instant end;   // and if it is not
     std::vector<Slot> slots;
+    std::vector<Slot> keeps;  // of one that stands still: what it keeps, until nobody knows when
   };
   using Set = std::vector<const Candidate*>;
 
   [[nodiscard]] std::vector<Candidate> candidates(const Timeline& timeline, const JobSpec& spec,
                                                   const NodeFilter& filter);
+  std::optional<Set> bearable(Timeline& timeline, std::vector<Candidate>& all, const JobSpec& spec,
+                              const NodeFilter& filter, Instant by, Spot& spot);
+  [[nodiscard]] static std::set<JobId> counted_on(Timeline& timeline, const Set& victims, const JobSpec& spec,
+                                                  const Spot& spot);
   std::optional<Set> best_of(Timeline& timeline, const std::vector<Candidate>& all, const JobSpec& spec,
                              const NodeFilter& filter, Instant by, Spot& spot);
   std::optional<Set> cheapest_first(Timeline& timeline, const std::vector<Candidate>& all, const JobSpec& spec,

@@ -15,6 +15,7 @@
 #include "core/sched/queue_rules.h"
 #include "core/sched/request.h"
 #include "core/sched/span.h"
+#include "core/sched/standing_still.h"
 #include "lib/base/check.h"
 
 namespace muster::sched {
@@ -69,6 +70,7 @@ class Pass {
         timeline_(timeline_of(cluster, policy, now)),
         rules_(preempt_rules(cluster.accounts)),
         preemptor_(cluster, policy, rules_, now),
+        standing_still_(cluster, policy, rules_, now),
         group_(cluster.pending.groups().begin()),
         claims_(policy.queues.size()) {
     if (cluster.accounts != nullptr && cluster.accounts->has_limits()) {
@@ -141,7 +143,7 @@ class Pass {
       look_again_at(preemptor_.look_again());
     }
     plan_.complete = !out_of_budget_ && plan_.preemptions.empty() &&
-                     (plan_.placements.empty() || cluster_.ledger.order().size() <= 1);
+                     ((plan_.placements.empty() && plan_.resumes.empty()) || cluster_.ledger.order().size() <= 1);
     return std::move(plan_);
   }
 
@@ -184,7 +186,10 @@ class Pass {
         }
         return;
       case Stage::kServe:
-        if (line_.empty() || out_of_budget_) {
+        if (!out_of_budget_ &&
+            (line_.empty() ? !standing_still_.is_done() : standing_still_.comes_before(line_.top().standing))) {
+          serve_standing_still();
+        } else if (line_.empty() || out_of_budget_) {
           next_ = 0;
           stage_ = policy_.rules.backfill == Backfill::kNone ? Stage::kOver : Stage::kGaps;
         } else {
@@ -400,6 +405,13 @@ class Pass {
     if (others) {
       kept_.hold(timeline_);
     }
+  }
+
+  // It stands before the jobs whose places are kept.
+  void serve_standing_still() {
+    kept_.lift(timeline_);
+    standing_still_.serve_next(timeline_, plan_);
+    kept_.hold(timeline_);
   }
 
   // The place of its promise, while no job before it needs that.
@@ -622,6 +634,9 @@ class Pass {
   // Every job has a place in the profile. What came new gets the earliest one; when something became free, each job in
   // order moves to its earliest one, which is never later.
   void run_conservative() {
+    while (!standing_still_.is_done()) {
+      standing_still_.serve_next(timeline_, plan_);  // nobody preempts here: what is left of it goes first
+    }
     for (std::size_t i = 0; i < cursors_.size(); ++i) {
       enqueue(i);
     }
@@ -725,6 +740,7 @@ class Pass {
   std::optional<LimitBook> limits_;  // unset: there are none
   PreemptRules rules_;
   Preemptor preemptor_;
+  StandingStill standing_still_;
   Plan plan_;
   bool out_of_budget_ = false;
   Stage stage_ = Stage::kGroups;

@@ -7,6 +7,7 @@
 //      job uses its whole time limit. A job that was promised once keeps its claim in every later pass, so nothing that
 //      stands behind it can delay it. Jobs that stand before it may.
 //   3. A job that is at a limit of its account, user or QOS (limits.h) neither starts nor blocks nor gets a promise.
+//      An attempt that stands still for another job waits in that order for the cores that it had (standing_still.h).
 //   4. All others are backfilled, the smallest for their standing first: what fits now and ends before a promise needs its place, or leaves
 //      enough for it, starts.
 #pragma once
@@ -44,6 +45,7 @@ enum class PreemptMode : std::uint8_t {
   kRequeue,     // stopped, and back to the queue; a job that must not be requeued is cancelled
   kCancel,      // stopped, and that is its end
   kCheckpoint,  // as kRequeue, with the signal that it asked for and the grace first
+  kSuspend,     // it stands still with its memory, without its cores, and goes on when these are free again
 };
 
 // A queue's part of the policy; from the configuration.
@@ -162,6 +164,15 @@ struct WorkBudget {
   static constexpr std::uint64_t kWorkPerGroup = 8;
 };
 
+// What a pass keeps for an attempt that stands still for another job, or gives it when it goes on.
+struct KeptCores {
+  JobId job;
+  std::vector<NodeShare> idle;  // from now on
+  std::vector<Slot> busy;       // from then on
+  Instant from;
+  Instant until;
+};
+
 struct Plan {
   std::vector<Placement> placements;
   std::vector<Promise> promises;  // in the order in which they were made
@@ -171,6 +182,8 @@ struct Plan {
   std::vector<Promise> kept;
   std::vector<JobSpecPtr> refused;  // requests that did not fit, in the order of RequestLess
   std::vector<Preemption> preemptions;
+  std::vector<AttemptKey> resumes;  // that stood still for others and have all their cores free
+  std::vector<KeptCores> kept_cores;
   std::set<JobId> no_victims;  // jobs for which nothing that could be preempted would make room
   // Whether a pass over the state with this plan applied would start nothing more. False when the budget ran out, and
   // whenever something starts on one of several nodes: what is promised may then be moved to another one, which leaves
@@ -238,8 +251,10 @@ struct Cluster {
   // The jobs that run on each node, by its index, with their records: who may be preempted. Null: nobody is.
   const std::vector<std::set<JobId>>* running = nullptr;
   std::function<const Job&(JobId)> running_job = {};
-  // The jobs that are being stopped to make room for one that waits.
+  // The jobs that are being stopped, or stand still, to make room for one that waits.
   const std::map<JobId, std::set<JobId>>* making_room = nullptr;
+  // Those that stand still, or are about to, for other jobs. Null: none does.
+  const std::set<JobId>* standing_still = nullptr;
   // What the job of an open dependency of `job` does: "afterok:42 (job 42 is running)". For explanations alone.
   std::function<std::string(const Job& job, const OpenDependency& open)> describe = {};
 };

@@ -36,13 +36,24 @@ void Timeline::start(const std::vector<NodeShare>& shares, Instant until, const 
   licenses_.take(licenses, now_, until);
   for (const NodeShare& share : shares) {
     draft_.take(share);
-    Amount taken = Amount{};
-    taken -= amount_of(share);
-    if (!steps_[share.node.value].empty()) {
-      add(share.node, now_, until, taken);
-    } else {
-      started_[share.node.value].push_back(Horizon::Hold{until, amount_of(share)});
-    }
+    note_start(share, until);
+  }
+}
+
+void Timeline::go_on(const NodeShare& cores, Instant until) {
+  draft_.take_cores(cores.node, cores.cores);
+  if (draft_.node(cores.node.value).usable) {
+    note_start(cores, until);
+  }
+}
+
+void Timeline::note_start(const NodeShare& share, Instant until) {
+  Amount taken = Amount{};
+  taken -= amount_of(share);
+  if (!steps_[share.node.value].empty()) {
+    add(share.node, now_, until, taken);
+  } else {
+    started_[share.node.value].push_back(Horizon::Hold{until, amount_of(share)});
   }
 }
 

@@ -39,6 +39,8 @@ class Timeline {
 
   // Takes what is free now, until then.
   void start(const std::vector<NodeShare>& shares, Instant until, const LicenseCounts& licenses);
+  // Takes the cores of an attempt that goes on until then, also on nodes where nothing new may start.
+  void go_on(const NodeShare& cores, Instant until);
   // Takes an amount of each node in [from, until).
   void hold(const std::vector<Slot>& slots, Instant from, Instant until, const LicenseCounts& licenses);
   // Undoes a hold().
@@ -65,6 +67,7 @@ class Timeline {
   }
 
  private:
+  void note_start(const NodeShare& share, Instant until);
   void add(NodeIndex node, Instant from, Instant until, Amount change);
 
   Draft draft_;

@@ -10,6 +10,7 @@
 #include "core/sched/queue_rules.h"
 #include "core/sched/request.h"
 #include "core/sched/span.h"
+#include "core/sched/standing_still.h"
 #include "lib/base/text.h"
 
 namespace muster::sched {
@@ -355,7 +356,7 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
     }
   }
   if (in_the_way.empty()) {
-    return std::nullopt;
+    return kept_blocker(with, spec, filter, any);
   }
   std::string text;
   for (std::size_t i = 0; i < std::min(in_the_way.size(), kPromisesNamedMax); ++i) {
@@ -393,7 +394,13 @@ std::optional<Blocker> Why::room_blocker(const Job& job) const {
   }
   if (cluster_.making_room != nullptr) {
     if (const auto stopping = cluster_.making_room->find(job.id); stopping != cluster_.making_room->end()) {
-      victims.insert(stopping->second.begin(), stopping->second.end());
+      for (const JobId id : stopping->second) {
+        const auto& active = std::get<Active>(cluster_.running_job(id).phase);
+        if (std::any_of(active.nodes.begin(), active.nodes.end(),
+                        [&](const AttemptOnNode& on) { return has_yet_to_give(active, on, job.id); })) {
+          victims.insert(id);
+        }
+      }
     }
   }
   if (victims.empty() ||
@@ -470,7 +477,32 @@ std::vector<Blocker> Why::blockers_of_new(const JobSpec& spec) const {
   return blockers;
 }
 
-Timeline Why::timeline_before(JobId self) const {
+// Whether one that stands still for another job comes before waiting jobs of this spec.
+bool Why::stands_before(JobId still, const JobSpec& spec) const {
+  return standing_of(policy_, rules_, *cluster_.running_job(still).spec) >= standing_of(policy_, rules_, spec);
+}
+
+std::optional<Blocker> Why::kept_blocker(Timeline& with, const JobSpec& spec, const NodeFilter& filter,
+                                         bool any) const {
+  for (const KeptCores& kept : outlook_.plan.kept_cores) {
+    if (!stands_before(kept.job, spec)) {
+      continue;
+    }
+    take_kept_cores(with, outlook_.plan, [&kept](JobId id) { return id == kept.job; });
+    if (fit_now(with, spec, filter, any).empty()) {
+      const auto& active = std::get<Active>(cluster_.running_job(kept.job).phase);
+      return Blocker{"priority",
+                     "Priority",
+                     job_text(kept.job) + " stands still for " + job_text(active.suspension.room_for) +
+                         " and goes on with cores that it would take",
+                     {}};
+    }
+  }
+  return std::nullopt;
+}
+
+Timeline Why::timeline_before(const Job& job) const {
+  const JobId self = job.id;
   Timeline t = timeline_of(cluster_, policy_, now_);
   for (const Placement& p : outlook_.plan.placements) {
     if (p.job != self) {
@@ -478,6 +510,7 @@ Timeline Why::timeline_before(JobId self) const {
       t.start(p.shares, end_of(now_, given_limit(p, of)), of.licenses);
     }
   }
+  take_kept_cores(t, outlook_.plan, [&](JobId id) { return stands_before(id, *job.spec); });
   for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
     for (const Promise& p : *list) {
       if (p.job == self) {
@@ -530,7 +563,7 @@ Explanation Why::explain(const Job& job) const {
     }
   }
   e.planned_start = estimated_start(job);
-  const Timeline before = timeline_before(job.id);
+  const Timeline before = timeline_before(job);
   if (const auto start = start_behind_deadline(job, before); start && !e.planned_start) {
     e.blockers.push_back({"deadline",
                           "DeadLine",

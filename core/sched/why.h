@@ -71,6 +71,9 @@ class Why {
   // The limits that keep a job with this request from starting; in the place of the job `self`, if that is promised a start.
   [[nodiscard]] std::vector<LimitHit> limit_hits(const JobSpec& spec, Instant since, JobId self) const;
   [[nodiscard]] std::unique_ptr<LimitBook> limits_before(JobId self) const;
+  [[nodiscard]] bool stands_before(JobId still, const JobSpec& spec) const;
+  // One that stands still for another job and comes before this request, on a timeline on which that fits.
+  std::optional<Blocker> kept_blocker(Timeline& with, const JobSpec& spec, const NodeFilter& filter, bool any) const;
   // The jobs that are preempted for this one.
   [[nodiscard]] std::optional<Blocker> room_blocker(const Job& job) const;
   void resource_blockers(const JobSpec& spec, Instant since, std::vector<Blocker>& out) const;
@@ -94,7 +97,7 @@ class Why {
   [[nodiscard]] std::vector<std::int64_t> limits_before_windows(const Job& job) const;
   [[nodiscard]] bool comes_before(const Job& a, const Job& b) const;
   // What is free when only those that stand before the job have their promised and expected places.
-  [[nodiscard]] Timeline timeline_before(JobId self) const;
+  [[nodiscard]] Timeline timeline_before(const Job& job) const;
   [[nodiscard]] const std::vector<std::string>& nodes_of(const JobSpec& spec) const;
   [[nodiscard]] NodeFilter filter_of(const JobSpec& spec) const;
 

@@ -33,7 +33,7 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
   pending.insert(changed);
   std::map<JobId, Promise> promised = cluster_.promised;
   promised.erase(job.id);
-  const Cluster cluster{.ledger = cluster_.ledger,
+  Cluster cluster{.ledger = cluster_.ledger,
                         .horizon = cluster_.horizon,
                         .pending = pending,
                         .job = [&](JobId id) -> const Job& { return id == job.id ? changed : cluster_.job(id); },
@@ -41,6 +41,11 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
                         .accounts = cluster_.accounts,
                         .windows = cluster_.windows,
                         .licenses = cluster_.licenses};
+  if (cluster_.standing_still != nullptr && !cluster_.standing_still->empty()) {
+    cluster.running = cluster_.running;
+    cluster.running_job = cluster_.running_job;
+    cluster.standing_still = cluster_.standing_still;
+  }
   const Plan plan = schedule(cluster, policy_, order_, WorkBudget{.placements_made = UINT32_MAX}, now_);
   return std::any_of(plan.placements.begin(), plan.placements.end(),
                      [&job](const Placement& p) { return p.job == job.id; });

@@ -229,10 +229,6 @@ Status finish(Config& config, const std::string& file) {
       return invalid_argument("default_time in [queue." + name + "]" + in_file +
                               " is longer than max_time: make one of them fit");
     }
-    if (queue.preempt_mode == "suspend") {
-      return invalid_argument("preempt_mode in [queue." + name + "]" + in_file +
-                              " is suspend, which is not supported yet: use requeue, checkpoint or cancel");
-    }
   }
   MUSTER_TRY(features_of(config));
   MUSTER_TRY(node_features_of(config));

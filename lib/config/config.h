@@ -99,7 +99,7 @@ struct QueueSection {
   std::string nodes;  // a node list; empty: every node
   Duration max_time;
   Duration default_time;     // zero: [job] default_time
-  std::string preempt_mode;  // off, requeue, cancel, checkpoint (suspend: known, and refused)
+  std::string preempt_mode;  // off, requeue, cancel, checkpoint, suspend
   Duration preempt_grace;
   Duration preempt_exempt;
   std::string state;      // up, drain (no new jobs), down (nothing starts), inactive (both)

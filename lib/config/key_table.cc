@@ -204,7 +204,9 @@ std::vector<Row> make_table() {
        "What becomes of a running job whose place a job of a queue with a higher priority needs: off leaves it alone; "
        "requeue stops it and puts it back; cancel ends it; checkpoint sends the signal of its --signal (or TERM) "
        "first, "
-       "stops it after preempt_grace and puts it back. suspend is not supported yet."},
+       "stops it after preempt_grace and puts it back; suspend lets it stand still with its memory until its cores are "
+       "free "
+       "again, which a job with GPUs never does."},
       {kQueueSection, "preempt_grace", ValueType::kDuration, "s", "0", 0, kHour, "",
        time([](C, Q q) -> D { return q->preempt_grace; }), "ctld", true,
        "How long before a preempted job is stopped it is warned, by TERM or its own signal. 0: it is not warned, but "

@@ -164,10 +164,7 @@ Status set_preempt_mode(QosPreempt& mode, const AccountingSetting& s) {
   const auto* const found = std::find(std::begin(kPreemptNames), end, s.value.empty() ? kPreemptNames[0] : s.value);
   if (found == end) {
     return invalid_argument(s.key + ": \"" + printable(s.value.substr(0, 80)) +
-                            "\" is no mode: use queue, requeue, cancel or checkpoint");
-  }
-  if (s.value == kPreemptNames[static_cast<std::size_t>(QosPreempt::kSuspend)]) {
-    return invalid_argument(s.key + ": suspend is not supported yet: use queue, requeue, cancel or checkpoint");
+                            "\" is no mode: use queue, requeue, cancel, checkpoint or suspend");
   }
   mode = static_cast<QosPreempt>(found - std::begin(kPreemptNames));
   return ok_status();

@@ -139,6 +139,7 @@ struct ApplyPlan {
   std::vector<Placement> placements;
   std::vector<PromisedStart> promises = {};
   std::vector<Preemption> preemptions = {};
+  std::vector<AttemptKey> resumes = {};  // that stood still for others and go on
 };
 
 // Adds, changes or deletes an account, a user (or its place in one account) or a QOS.

@@ -219,12 +219,21 @@ struct JobRequeued {
   std::string reason;
   friend bool operator==(const JobRequeued&, const JobRequeued&) = default;
 };
-// Its processes stand still and its time limit does; it keeps what it holds.
+// Its processes are to stand still and its time limit does. With `room_for` another job preempts it: its cores, and no
+// more, are free on each node that says that it stands still. Without it, it keeps what it holds.
 struct AttemptSuspended {
   AttemptKey key;
   std::string by;
+  JobId room_for = {};
   friend bool operator==(const AttemptSuspended&, const AttemptSuspended&) = default;
 };
+// The node says that nothing of a preempted attempt runs there: its cores are free.
+struct AttemptStoodStill {
+  AttemptKey key;
+  NodeIndex node;
+  friend bool operator==(const AttemptStoodStill&, const AttemptStoodStill&) = default;
+};
+// It has its cores again and goes on.
 struct AttemptResumed {
   AttemptKey key;
   std::string by;
@@ -237,7 +246,7 @@ using FactBody =
                  StopRequested, JobEnded, ArrayTasksEnded, StartPromised, DependencySet, SettingChanged, JobUpdated,
                  AttemptTimeLimitChanged, ArrayTasksHeld, ArrayTasksReleased, AccountSet, AccountRemoved, UserSet,
                  UserRemoved, QosSet, QosRemoved, BillingConfigured, ReservationMade, ReservationRemoved, JobRequeued,
-                 AttemptSuspended, AttemptResumed, NodeClassAdded>;
+                 AttemptSuspended, AttemptResumed, NodeClassAdded, AttemptStoodStill>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

@@ -27,6 +27,7 @@ struct AttemptOnNode {
   NodeShare share;
   NodePhase phase = NodePhase::kLaunching;
   std::optional<Outcome> outcome;  // set when kEnded
+  bool stands_still = false;       // as the node said, for the job of Suspension::room_for, which may have its cores
   friend bool operator==(const AttemptOnNode&, const AttemptOnNode&) = default;
 };
 
@@ -50,6 +51,9 @@ struct Suspension {
   Instant since;             // unset: it runs
   Duration earlier;          // all in all, before that
   std::uint64_t orders = 0;  // to suspend and to continue so far: a node obeys the newest
+  // Preempted: the job that waits for its cores (a task of an array: its array). 0: suspended by hand, with all it holds.
+  JobId room_for = {};
+  Instant resumed = {};  // when it went on last after it was preempted; unset: it never was
   friend bool operator==(const Suspension&, const Suspension&) = default;
 };
 

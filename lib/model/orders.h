@@ -72,6 +72,9 @@ struct SuspendOrder {
   Term term;
   bool suspend = false;
   std::uint64_t number = 0;
+  // With suspend: other jobs get its cores as soon as the node says that it stands still. Until it goes on, none of its
+  // processes may run, not even to end.
+  bool gives_cores = false;
   friend bool operator==(const SuspendOrder&, const SuspendOrder&) = default;
 };
 
@@ -80,6 +83,8 @@ struct AttemptReport {
   AttemptKey key;
   bool ended = false;
   Outcome outcome;  // when ended
+  // The number of the order with gives_cores that it obeys: nothing of it runs. 0: it does not stand still for others.
+  std::uint64_t stands_still = 0;
   friend bool operator==(const AttemptReport&, const AttemptReport&) = default;
 };
 

@@ -200,6 +200,7 @@ void write(const AttemptOnNode& in, pb::AttemptOnNode& out) {
   to_pb(in.share, *out.mutable_share());
   out.set_phase(static_cast<std::uint32_t>(in.phase));
   if (in.outcome) to_pb(*in.outcome, *out.mutable_outcome());
+  out.set_stands_still(in.stands_still);
 }
 template <typename Value, typename Message>
 void write(const Value& in, Message& out) {
@@ -260,6 +261,7 @@ Result<AttemptOnNode> read(const pb::AttemptOnNode& in) {
   if (in.has_outcome()) {
     MUSTER_ASSIGN(out.outcome, from_pb(in.outcome()));
   }
+  out.stands_still = in.stands_still();
   return out;
 }
 
@@ -278,6 +280,8 @@ Result<Active> read_active(const pb::ActivePhase& in) {
   MUSTER_ASSIGN(out.suspension.since, read_instant(in.suspension().since_us(), "Suspension.since_us"));
   MUSTER_ASSIGN(out.suspension.earlier, read_duration(in.suspension().earlier_us(), "Suspension.earlier_us"));
   out.suspension.orders = in.suspension().orders();
+  out.suspension.room_for = JobId(in.suspension().room_for());
+  MUSTER_ASSIGN(out.suspension.resumed, read_instant(in.suspension().resumed_us(), "Suspension.resumed_us"));
   return out;
 }
 
@@ -296,6 +300,8 @@ void write_active(const Active& in, pb::ActivePhase& out) {
     out.mutable_suspension()->set_since_us(in.suspension.since.us);
     out.mutable_suspension()->set_earlier_us(in.suspension.earlier.us);
     out.mutable_suspension()->set_orders(in.suspension.orders);
+    out.mutable_suspension()->set_room_for(in.suspension.room_for.value);
+    out.mutable_suspension()->set_resumed_us(in.suspension.resumed.us);
   }
 }
 
@@ -383,6 +389,11 @@ struct FactWriter {
   void operator()(const AttemptSuspended& in) const {
     to_pb(in.key, *out.mutable_attempt_suspended()->mutable_key());
     out.mutable_attempt_suspended()->set_by(in.by);
+    out.mutable_attempt_suspended()->set_room_for(in.room_for.value);
+  }
+  void operator()(const AttemptStoodStill& in) const {
+    to_pb(in.key, *out.mutable_attempt_stood_still()->mutable_key());
+    out.mutable_attempt_stood_still()->set_node(in.node.value);
   }
   void operator()(const AttemptResumed& in) const {
     to_pb(in.key, *out.mutable_attempt_resumed()->mutable_key());
@@ -544,10 +555,19 @@ Result<FactBody> read_job_requeued(const pb::JobRequeued& in) {
   return FactBody(JobRequeued{JobId(in.job()), state, in.reason()});
 }
 
-template <typename Body>
 Result<FactBody> read_suspended(const pb::AttemptSuspended& in) {
   MUSTER_REQUIRE(in, key);
-  return FactBody(Body{from_pb(in.key()), in.by()});
+  return FactBody(AttemptSuspended{from_pb(in.key()), in.by(), JobId(in.room_for())});
+}
+
+Result<FactBody> read_resumed(const pb::AttemptSuspended& in) {
+  MUSTER_REQUIRE(in, key);
+  return FactBody(AttemptResumed{from_pb(in.key()), in.by()});
+}
+
+Result<FactBody> read_stood_still(const pb::AttemptStoodStill& in) {
+  MUSTER_REQUIRE(in, key);
+  return FactBody(AttemptStoodStill{from_pb(in.key()), NodeIndex(in.node())});
 }
 
 Result<FactBody> read_job_ended(const pb::JobEnded& in) {
@@ -674,9 +694,11 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
     case pb::Fact::kJobRequeued:
       return read_job_requeued(in.job_requeued());
     case pb::Fact::kAttemptSuspended:
-      return read_suspended<AttemptSuspended>(in.attempt_suspended());
+      return read_suspended(in.attempt_suspended());
     case pb::Fact::kAttemptResumed:
-      return read_suspended<AttemptResumed>(in.attempt_resumed());
+      return read_resumed(in.attempt_resumed());
+    case pb::Fact::kAttemptStoodStill:
+      return read_stood_still(in.attempt_stood_still());
     case pb::Fact::BODY_NOT_SET:
       break;
   }
@@ -1033,10 +1055,11 @@ void to_pb(const SuspendOrder& in, pb::SuspendOrder& out) {
   out.set_term(in.term.value);
   out.set_suspend(in.suspend);
   out.set_number(in.number);
+  out.set_gives_cores(in.gives_cores);
 }
 Result<SuspendOrder> from_pb(const pb::SuspendOrder& in) {
   MUSTER_REQUIRE(in, key);
-  return SuspendOrder{from_pb(in.key()), Term(in.term()), in.suspend(), in.number()};
+  return SuspendOrder{from_pb(in.key()), Term(in.term()), in.suspend(), in.number(), in.gives_cores()};
 }
 
 void to_pb(const LimitOrder& in, pb::LimitOrder& out) {
@@ -1071,12 +1094,13 @@ void to_pb(const AttemptReport& in, pb::AttemptReport& out) {
   to_pb(in.key, *out.mutable_key());
   out.set_ended(in.ended);
   to_pb(in.outcome, *out.mutable_outcome());
+  out.set_stands_still(in.stands_still);
 }
 Result<AttemptReport> from_pb(const pb::AttemptReport& in) {
   MUSTER_REQUIRE(in, key);
   if (in.ended()) MUSTER_REQUIRE(in, outcome);
   MUSTER_ASSIGN(Outcome outcome, from_pb(in.outcome()));
-  return AttemptReport{from_pb(in.key()), in.ended(), std::move(outcome)};
+  return AttemptReport{from_pb(in.key()), in.ended(), std::move(outcome), in.stands_still()};
 }
 
 void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {

@@ -190,8 +190,8 @@ class RandomModel {
     return order;
   }
   StopOrder stop() { return {key(), Term(u64()), stop_cause(), i32(), i32(), duration()}; }
-  SuspendOrder suspend() { return {key(), Term(u64()), coin(), u64()}; }
-  AttemptReport report() { return {key(), coin(), outcome()}; }
+  SuspendOrder suspend() { return {key(), Term(u64()), coin(), u64(), coin()}; }
+  AttemptReport report() { return {key(), coin(), outcome(), u64()}; }
   NodeRegistration registration() {
     return {text(), hardware(), text(),
             text(), text(),     list(4, [this] { return report(); }),
@@ -213,6 +213,7 @@ class RandomModel {
   AttemptOnNode attempt_on_node() {
     AttemptOnNode value{share(), enumerator(NodePhase::kEnded), {}};
     if (coin()) value.outcome = outcome();
+    value.stands_still = coin();
     return value;
   }
   StopTerms stop_terms() { return {JobId(u64()), coin(), i32(), duration()}; }
@@ -227,7 +228,7 @@ class RandomModel {
             coin(),
             instant(),
             stop_terms(),
-            {instant(), duration(), u64()}};
+            {instant(), duration(), u64(), JobId(u64()), instant()}};
   }
   Job job() {
     Job j;
@@ -382,11 +383,13 @@ class RandomModel {
       case 30:
         return JobRequeued{JobId(u64()), state(), text()};
       case 31:
-        return AttemptSuspended{key(), text()};
+        return AttemptSuspended{key(), text(), JobId(u64())};
       case 32:
         return AttemptResumed{key(), text()};
       case 33:
         return NodeClassAdded{topology_hash(), topology()};
+      case 34:
+        return AttemptStoodStill{key(), NodeIndex(u32())};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }

@@ -118,8 +118,6 @@ TEST(Config, ErrorsNamePlaceAndRemedy) {
       {"[job]\ndefault_time = \"2h\"\nmax_time = \"1h\"", "default_time in [job] in m.toml is longer than max_time"},
       {"[queue.main]\ndefault_time = \"2h\"\nmax_time = \"1h\"", "default_time in [queue.main] in m.toml is longer"},
       {"[queue.main]\npreempt_mode = \"kill\"", "give one of off|requeue|cancel|checkpoint|suspend"},
-      {"[queue.main]\npreempt_mode = \"suspend\"",
-       "preempt_mode in [queue.main] in m.toml is suspend, which is not supported yet: use requeue"},
       {"[node]\nlisten = ", "bad TOML at m.toml:2:"},
       {"[node]\n[node]\n", "bad TOML at m.toml:2:"},
       {"\xff", "bad TOML at m.toml:1"},

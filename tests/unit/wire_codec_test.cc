@@ -213,6 +213,7 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"AttemptSuspended", AttemptSuspended{key, "ann"}},
       {"AttemptResumed", AttemptResumed{key, "ann"}},
       {"NodeClassAdded", NodeClassAdded{{0x0123456789abcdef, 2}, golden_topology()}},
+      {"AttemptStoodStill", AttemptStoodStill{key, NodeIndex(7)}},
   };
 }
 
