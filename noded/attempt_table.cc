@@ -211,7 +211,7 @@ void AttemptTable::perform(const agent::AgentEffects& effects) {
     } else if (const auto* suspend = std::get_if<agent::SuspendAttempt>(&effect)) {
       auto it = shepherds_.find(suspend->key);
       if (it != shepherds_.end() && it->second.running) {
-        write_suspend(it->second, suspend->suspend);
+        write_suspend(*suspend);
       }
     } else if (const auto* end = std::get_if<agent::RecordEnd>(&effect)) {
       record_end(end->key, end->outcome, true);
@@ -401,11 +401,19 @@ void AttemptTable::write_stop(Shepherd& shepherd, std::int32_t notice_signal, Du
   }
 }
 
-void AttemptTable::write_suspend(Shepherd& shepherd, bool suspend) {
+void AttemptTable::write_suspend(const agent::SuspendAttempt& order) {
+  Shepherd& shepherd = shepherds_[order.key];
+  if (order.gives_cores && shepherd.version >= kStandStillProtocolVersion) {
+    write_frame(shepherd, StandStillFrame{order.number});
+    return;
+  }
   if (shepherd.version >= kOrdersProtocolVersion) {
-    write_frame(shepherd, SuspendFrame{suspend});
+    write_frame(shepherd, SuspendFrame{order.suspend});
   } else {
-    write_frame(shepherd, StopFrame{suspend ? SIGSTOP : SIGCONT, 0});
+    write_frame(shepherd, StopFrame{order.suspend ? SIGSTOP : SIGCONT, 0});
+  }
+  if (order.gives_cores) {
+    perform(agent::on_stood_still(state_, order.key, order.number));  // it gives no answer, and obeys at once
   }
 }
 
@@ -479,6 +487,8 @@ void AttemptTable::on_frame(AttemptKey key, const Frame& frame) {
         using T = std::decay_t<decltype(f)>;
         if constexpr (std::is_same_v<T, StartedFrame>) {
           on_ready(key, {});
+        } else if constexpr (std::is_same_v<T, StoodStillFrame>) {
+          perform(agent::on_stood_still(state_, key, f.number));
         } else if constexpr (std::is_same_v<T, StateFrame>) {
           shepherds_[key].attempts_to_reach = 0;
           shepherds_[key].version = f.version;
@@ -512,7 +522,7 @@ void AttemptTable::on_ready(AttemptKey key, const std::vector<std::uint32_t>& st
     write_stop(shepherds_[key], known->second.notice_signal, known->second.notice);
   } else if (known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kRunning &&
              known->second.suspend_number != 0) {
-    write_suspend(shepherds_[key], known->second.suspended);
+    write_suspend(agent::suspend_effect(key, known->second));
   }
   if (known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kRunning && known->second.limit) {
     send_limit(key, *known->second.limit);

@@ -111,7 +111,7 @@ class AttemptTable : public Attempts {
   Status attach(AttemptKey key, const ShepherdRecord& record);
   void write_frame(Shepherd& shepherd, const Frame& frame);
   void write_stop(Shepherd& shepherd, std::int32_t notice_signal, Duration notice);
-  void write_suspend(Shepherd& shepherd, bool suspend);
+  void write_suspend(const agent::SuspendAttempt& order);
   void flush(Shepherd& shepherd);
   void on_events(AttemptKey key, unsigned events);
   void on_frame(AttemptKey key, const Frame& frame);

@@ -144,6 +144,8 @@ void Shepherd::on_frame(const Frame& frame) {
     on_notice(*notice);
   } else if (const auto* suspend = std::get_if<SuspendFrame>(&frame)) {
     on_suspend(suspend->suspend);
+  } else if (const auto* still = std::get_if<StandStillFrame>(&frame)) {
+    on_stand_still(*still);
   } else if (const auto* end = std::get_if<FinishFrame>(&frame)) {
     if (!decided_ && !ending_) {
       decide(end->outcome);
@@ -231,6 +233,9 @@ void Shepherd::on_stop(const StopFrame& frame) {
 }
 
 void Shepherd::send_signal(int signal) {
+  if (signal == SIGCONT && gives_cpus_) {
+    return;  // others have its CPUs
+  }
   if (goes_to_everything(signal)) {
     tree_->signal_all(signal);
     return;
@@ -244,6 +249,10 @@ void Shepherd::send_signal(int signal) {
 
 void Shepherd::on_notice(const NoticeFrame& frame) {
   if (ending_ || stop_at_us_ != 0) {
+    return;
+  }
+  if (gives_cpus_) {
+    on_stop(StopFrame{0, frame.grace_us});
     return;
   }
   on_suspend(false);  // it must be able to act on it
@@ -263,6 +272,7 @@ void Shepherd::on_suspend(bool suspend) {
     suspended_at_us_ = now_us();
     tree_->freeze();
   } else {
+    gives_cpus_ = false;
     const std::int64_t stood_us = now_us() - std::exchange(suspended_at_us_, 0);
     stood_us_ += stood_us;
     for (std::int64_t* at : {&limit_at_us_, &warn_at_us_}) {
@@ -271,6 +281,14 @@ void Shepherd::on_suspend(bool suspend) {
     tree_->thaw();
   }
   arm_timer();
+}
+
+void Shepherd::on_stand_still(const StandStillFrame& frame) {
+  on_suspend(true);
+  if (suspended_at_us_ != 0) {
+    gives_cpus_ = true;
+    send(StoodStillFrame{frame.number});
+  }
 }
 
 // --signal, shortly before the time limit.
@@ -432,6 +450,10 @@ void Shepherd::decide(const Outcome& outcome) {
 }
 
 void Shepherd::begin_end(EndCause cause, std::int64_t grace_us) {
+  if (gives_cpus_) {
+    tree_->kill_all();  // on others' CPUs nothing of it may run, not even to end
+    grace_us = 0;
+  }
   on_suspend(false);
   stop_at_us_ = 0;
   ending_ = true;

@@ -83,6 +83,7 @@ class Shepherd {
   void set_limit(std::int64_t limit_us);
   void on_notice(const NoticeFrame& frame);
   void on_suspend(bool suspend);
+  void on_stand_still(const StandStillFrame& frame);
   void send_signal(int signal);
   void warn();
   void start_step(const StepStartFrame& frame);
@@ -174,6 +175,7 @@ class Shepherd {
   bool warned_ = false;
   std::int64_t stood_us_ = 0;         // suspended, before suspended_at_us_
   std::int64_t suspended_at_us_ = 0;  // 0: it runs; else limit and warning come so much later
+  bool gives_cpus_ = false;           // suspended, and other jobs have its CPUs
   std::int64_t stop_at_us_ = 0;       // the end of a notice
   std::int64_t stop_grace_us_ = 0;
   std::int64_t kill_at_us_ = 0;

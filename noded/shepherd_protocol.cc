@@ -167,6 +167,8 @@ void fields(A& a, F& f) {
     a.integer(f.grace_us);
   } else if constexpr (std::is_same_v<T, SuspendFrame>) {
     a.integer(f.suspend);
+  } else if constexpr (std::is_same_v<T, StandStillFrame> || std::is_same_v<T, StoodStillFrame>) {
+    a.integer(f.number);
   } else if constexpr (std::is_same_v<T, StopFrame>) {
     a.integer(f.signal);
     a.integer(f.grace_us);

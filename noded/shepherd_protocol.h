@@ -24,9 +24,11 @@
 namespace muster::noded {
 
 // 2: LimitFrame, SuspendFrame, NoticeFrame, and the warning of LaunchFrame. An unknown frame would end the connection.
-inline constexpr std::uint32_t kProtocolVersion = 2;
-// The first one that knows these.
+// 3: StandStillFrame, StoodStillFrame.
+inline constexpr std::uint32_t kProtocolVersion = 3;
+// The first ones that know these.
 inline constexpr std::uint32_t kOrdersProtocolVersion = 2;
+inline constexpr std::uint32_t kStandStillProtocolVersion = 3;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
 inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, made with O_EXCL by noded
@@ -110,6 +112,13 @@ struct NoticeFrame {
 struct SuspendFrame {
   bool suspend = false;
   friend bool operator==(const SuspendFrame&, const SuspendFrame&) = default;
+};
+
+// As SuspendFrame, but other jobs get the CPUs: answered by StoodStillFrame with this number, also when it stood still
+// before. Until SuspendFrame lets it go on nothing of it runs: what ends it meanwhile kills it at once.
+struct StandStillFrame {
+  std::uint64_t number = 0;
+  friend bool operator==(const StandStillFrame&, const StandStillFrame&) = default;
 };
 
 // The work of an attempt without a script is over: end what is left, record this outcome (`ran` is filled in).
@@ -230,6 +239,12 @@ struct StateFrame {
   friend bool operator==(const StateFrame&, const StateFrame&) = default;
 };
 
+// Every process stands still, as this StandStillFrame asked. An attempt that ends gives no such answer.
+struct StoodStillFrame {
+  std::uint64_t number = 0;
+  friend bool operator==(const StoodStillFrame&, const StoodStillFrame&) = default;
+};
+
 struct StepOutputFrame {
   std::uint32_t step = 0;
   std::uint32_t rank = 0;
@@ -265,10 +280,10 @@ struct StepInputTakenFrame {
   friend bool operator==(const StepInputTakenFrame&, const StepInputTakenFrame&) = default;
 };
 
-using Frame =
-    std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame, StepCreditFrame,
-                 AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame, StepTaskEndedFrame, StepEndedFrame,
-                 StepInputTakenFrame, StepResumeFrame, StepForgetFrame, LimitFrame, SuspendFrame, NoticeFrame>;
+using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
+                           StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
+                           StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame, StepForgetFrame,
+                           LimitFrame, SuspendFrame, NoticeFrame, StandStillFrame, StoodStillFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);

@@ -171,6 +171,9 @@ void Shepherd::on_step_signal(const StepSignalFrame& frame) {
     end_step(frame.step, step);
     return;
   }
+  if (frame.signal == SIGCONT && gives_cpus_) {
+    return;
+  }
   if (goes_to_everything(frame.signal) && frame.rank == kAllRanks) {
     if (frame.signal == SIGKILL) {
       step.ending = true;
@@ -206,9 +209,14 @@ void Shepherd::end_step(std::uint32_t number, Step& step) {
     return;
   }
   step.ending = true;
-  tree_->signal_step(number, living_tasks(step), SIGTERM);
-  tree_->signal_step(number, living_tasks(step), SIGCONT);
-  step.kill_at_us = now_us() + launch_->kill_grace_us;
+  if (gives_cpus_) {
+    tree_->kill_step(number, living_tasks(step));
+    step.kill_at_us = now_us() + kKillAgainUs;
+  } else {
+    tree_->signal_step(number, living_tasks(step), SIGTERM);
+    tree_->signal_step(number, living_tasks(step), SIGCONT);
+    step.kill_at_us = now_us() + launch_->kill_grace_us;
+  }
   arm_timer();
 }
 

@@ -122,6 +122,41 @@ TEST_F(AgentTest, OfSuspensionsTheNewestCounts) {
   EXPECT_EQ(words(on_suspend(state_, suspension(key, true, 7))), "");
 }
 
+TEST_F(AgentTest, SaysThatItStandsStillUntilItIsToGoOn) {
+  const AttemptKey key = key_of(7);
+  const auto order = [&](bool suspend, std::uint64_t number) {
+    SuspendOrder o = suspension(key, suspend, number);
+    o.gives_cores = suspend;
+    return on_suspend(state_, o);
+  };
+  const auto says = [&] { return registered_attempts(state_).at(0).stands_still; };
+  on_launch(state_, launch(key));
+  EXPECT_EQ(words(order(true, 1)), "");
+  const AgentEffects effects = on_started(state_, key);
+  ASSERT_EQ(words(effects), "runs:7.1 suspend:7.1");
+  EXPECT_TRUE(std::get<SuspendAttempt>(effects.back()).gives_cores);
+  EXPECT_EQ(std::get<SuspendAttempt>(effects.back()).number, 1U);
+  EXPECT_EQ(says(), 0U) << "the shepherd has not said so";
+  const AgentEffects said = on_stood_still(state_, key, 1);
+  ASSERT_EQ(words(said), "runs:7.1");
+  EXPECT_EQ(std::get<SendReport>(said[0]).report.stands_still, 1U);
+  order(true, 1);
+  EXPECT_EQ(says(), 1U) << "repeated after a registration";
+  order(false, 2);
+  EXPECT_EQ(says(), 0U);
+  EXPECT_EQ(words(on_stood_still(state_, key, 1)), "") << "of an order that was taken back";
+  order(true, 3);
+  EXPECT_EQ(words(on_stood_still(state_, key, 1)), "");
+  on_stop(state_, stop(key));
+  EXPECT_EQ(words(on_stood_still(state_, key, 3)), "") << "it is ending";
+  EXPECT_EQ(says(), 0U);
+  // By hand it keeps its cores, and says nothing.
+  const AttemptKey other = key_of(8);
+  run(other);
+  on_suspend(state_, suspension(other, true, 1));
+  EXPECT_EQ(words(on_stood_still(state_, other, 1)), "");
+}
+
 TEST_F(AgentTest, TheNoticeOfAStopThatCameEarlyIsKept) {
   const AttemptKey key = key_of(7);
   on_launch(state_, launch(key));

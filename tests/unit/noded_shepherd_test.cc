@@ -449,6 +449,53 @@ TEST_P(ShepherdTest, ASuspendedScriptAndItsChildrenStandStillAndGoOn) {
   EXPECT_EQ(outcome.cause, EndCause::kCancelled);
 }
 
+// Who gives its CPUs away says when, and is killed without running again: its trap for TERM never runs.
+TEST_P(ShepherdTest, WhoStandsStillForOthersSaysSoAndNeverRunsToEnd) {
+  script(
+      "#!/bin/sh\ntrap 'echo trapped > trapped' TERM\necho ready > ready\n"
+      "i=0; while :; do i=$((i+1)); echo $i > a.new; mv a.new a; done\n");
+  send(launch_);
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  const auto counter = [&] { return std::atol(read_all(directory_ + "/a").c_str()); };
+  ASSERT_TRUE(wait_for([&] { return counter() > 0; }));
+  send(StandStillFrame{1});
+  auto said = receive_one<StoodStillFrame>();
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->number, 1U);
+  // The noded that comes next asks again, and a signal to go on changes nothing.
+  attach();
+  ASSERT_TRUE(receive_one<StateFrame>());
+  send(StopFrame{SIGCONT, 0});
+  send(StandStillFrame{1});
+  said = receive_one<StoodStillFrame>();
+  ASSERT_TRUE(said);
+  const auto still = counter();
+  send(StandStillFrame{3});
+  said = receive_one<StoodStillFrame>();
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->number, 3U);
+  EXPECT_EQ(counter(), still);
+  send(SuspendFrame{false});
+  EXPECT_TRUE(wait_for([&] { return counter() > still; }));
+  send(StandStillFrame{5});
+  ASSERT_TRUE(receive_one<StoodStillFrame>());
+  send(NoticeFrame{SIGUSR1, 60'000'000, launch_.kill_grace_us});
+  EXPECT_EQ(end().cause, EndCause::kCancelled);
+  EXPECT_EQ(read_all(directory_ + "/trapped"), "");
+}
+
+TEST_P(ShepherdTest, WhoEndsDoesNotSayThatItStandsStill) {
+  script("#!/bin/sh\ntrap '' TERM USR1\necho ready > ready\nwhile :; do sleep 0.01; done\n");
+  send(launch_);
+  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
+  send(NoticeFrame{SIGUSR1, 100'000, launch_.kill_grace_us});
+  send(StandStillFrame{1});
+  EXPECT_EQ(end().cause, EndCause::kCancelled);
+  for (const Frame& frame : others_) {
+    EXPECT_FALSE(std::holds_alternative<StoodStillFrame>(frame));
+  }
+}
+
 TEST_P(ShepherdTest, TheTimeLimitStandsStillWithTheScript) {
   script("#!/bin/sh\nexec sleep 1000\n");
   launch_.time_limit_us = 400'000;
@@ -872,7 +919,9 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
                                   StepForgetFrame{7},
                                   LimitFrame{600'000'000},
                                   SuspendFrame{true},
-                                  NoticeFrame{10, 1LL << 40U, 7}};
+                                  NoticeFrame{10, 1LL << 40U, 7},
+                                  StandStillFrame{3},
+                                  StoodStillFrame{1ULL << 40U}};
   ASSERT_EQ(frames.size(), std::variant_size_v<Frame>);
   std::string stream;
   for (const Frame& frame : frames) {
