@@ -115,8 +115,8 @@ void Checks::process_began(std::size_t node, const NodeHardware& hardware, const
   }
   if (ended_.contains(key.job)) fail(name_of(key) + " begins after the job has ended");
   std::uint64_t memory = order.share.mem_mib;
+  check_cores(node, key, order.share.cores);
   for (const auto& [other, share] : on_node_[node]) {
-    if (share.cores.intersects(order.share.cores)) fail(name_of(key) + " gets a core that " + name_of(other) + " uses");
     if (share.gpus.intersects(order.share.gpus)) fail(name_of(key) + " gets a GPU that " + name_of(other) + " uses");
     memory += share.mem_mib;
   }
@@ -126,9 +126,29 @@ void Checks::process_began(std::size_t node, const NodeHardware& hardware, const
   on_node_[node].emplace(key, order.share);
 }
 
+// Two that run never share a core.
+void Checks::check_cores(std::size_t node, AttemptKey key, const IndexSet& cores) {
+  for (const auto& [other, share] : on_node_[node]) {
+    if (other != key && !processes_.at(other).at(node).stands_still && share.cores.intersects(cores)) {
+      fail(name_of(key) + " gets a core that " + name_of(other) + " uses");
+    }
+  }
+}
+
+void Checks::process_still(std::size_t node, AttemptKey key, bool stands_still) {
+  remember(mix(key.job.value) + (stands_still ? 3 : 5) + node);
+  Process& process = processes_.at(key).at(node);
+  process.stands_still = stands_still;
+  if (!stands_still) check_cores(node, key, process.share.cores);
+}
+
 void Checks::process_gone(std::size_t node, AttemptKey key, const Outcome& outcome) {
   remember(mix(key.job.value) + static_cast<std::uint64_t>(outcome.cause) * 977 + node);
   Process& process = processes_.at(key).at(node);
+  if (process.stands_still && outcome.cause != EndCause::kCancelled && outcome.cause != EndCause::kNodeLost &&
+      outcome.cause != EndCause::kShepherdDied) {
+    fail(name_of(key) + " stands still and ends by itself: " + std::string(to_string(outcome.cause)));
+  }
   process.alive = false;
   process.outcome = outcome;
   on_node_[node].erase(key);
@@ -371,7 +391,14 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
            ended->outcome.detail + ")");
     }
   } else if (const auto* stop = std::get_if<StopRequested>(&fact.body)) {
-    if (stop->cause == StopCause::kPreempted) check_preemption(before, *stop, fact.at);
+    if (stop->cause == StopCause::kPreempted) check_preemption(before, stop->key, stop->terms.room_for, fact.at);
+  } else if (const auto* suspended = std::get_if<AttemptSuspended>(&fact.body)) {
+    if (suspended->room_for != JobId{}) check_preemption(before, suspended->key, suspended->room_for, fact.at);
+  } else if (const auto* still = std::get_if<AttemptStoodStill>(&fact.body)) {
+    const std::size_t node = place_of(before.nodes.at(still->node.value).name);
+    if (on_node_[node].contains(still->key) && !processes_.at(still->key).at(node).stands_still) {
+      fail("the cores of " + name_of(still->key) + " are given away while it runs");
+    }
   } else if (const auto* again = std::get_if<JobRequeued>(&fact.body)) {
     if (alive_.contains(again->job)) fail(name_of(again->job) + " waits again while it still runs");
     if (cancelled_.contains(again->job)) fail(name_of(again->job) + " waits again although it was cancelled");
@@ -394,20 +421,20 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
 }
 
 // Whoever makes room stands behind the job that it makes room for, and that job waits.
-void Checks::check_preemption(const engine::State& before, const StopRequested& stop, Instant now) {
-  const Job* victim = engine::find_job(before, stop.key.job);
-  const Job* array = engine::find_array(before, stop.terms.room_for);
-  const Job* waiting = array != nullptr ? array : engine::find_job(before, stop.terms.room_for);
+void Checks::check_preemption(const engine::State& before, AttemptKey key, JobId room_for, Instant now) {
+  const Job* victim = engine::find_job(before, key.job);
+  const Job* array = engine::find_array(before, room_for);
+  const Job* waiting = array != nullptr ? array : engine::find_job(before, room_for);
   if (victim == nullptr || waiting == nullptr || !waits(*waiting)) {
-    fail(name_of(stop.key) + " is preempted for a job that does not wait");
+    fail(name_of(key) + " is preempted for a job that does not wait");
     return;
   }
   if (!sched::may_preempt(policy_, sched::preempt_rules(&before.accounts), *waiting->spec, *victim->spec)) {
-    fail(name_of(stop.key) + " is preempted for a job that may not do so");
+    fail(name_of(key) + " is preempted for a job that may not do so");
   }
   const sched::QueuePolicy& queue = *policy_.find_queue(victim->spec->queue);
   if (now < std::get<Active>(victim->phase).start_time + queue.preempt_exempt) {
-    fail(name_of(stop.key) + " is preempted before its time");
+    fail(name_of(key) + " is preempted before its time");
   }
 }
 
@@ -562,7 +589,7 @@ void Checks::check_reason(const engine::State& state, const Job& job, const engi
     // The choice of nodes is no search: with some of them reserved it may succeed where it fails with all.
     const bool has_room =
         fits(state, job, sched::Assume::kFreeNow) || (!state.windows.empty() && fits_beside_others(state, job, now));
-    return has_room && !state.promised.empty();
+    return has_room && (!state.promised.empty() || !state.standing_still.empty());
   };
   if (!is_true()) fail(name_of(job.id) + " waits for a reason that is not true: " + reason.word + ": " + reason.detail);
   // A job that is not held and whose time has come waits only for something that takes what it needs.
@@ -574,7 +601,23 @@ void Checks::check_reason(const engine::State& state, const Job& job, const engi
   if (reason.word != "Priority") fail(name_of(job.id) + " waits although it could start: " + reason.word);
 }
 
+// Where nothing waits and nothing is reserved, whoever has all its cores free goes on.
+void Checks::check_standing_still(const engine::State& state) {
+  if (!state.pending.empty() || !state.reservations.empty()) return;
+  for (const JobId id : state.standing_still) {
+    const auto& active = std::get<Active>(state.jobs.at(id).phase);
+    const bool could = active.stop == StopCause::kNone &&
+                       std::all_of(active.nodes.begin(), active.nodes.end(), [&](const AttemptOnNode& on) {
+                         const sched::NodeCapacity& n = state.ledger.nodes()[on.share.node.value];
+                         return on.phase == NodePhase::kEnded ||
+                                (on.stands_still && n.connected && on.share.cores.is_subset_of(n.free_cores));
+                       });
+    if (could) fail(name_of(id) + " stands still for nobody");
+  }
+}
+
 void Checks::planned(const engine::State& state, Instant now) {
+  check_standing_still(state);
   const engine::Explainer explainer(state, policy_, now);
   each_waiting(state, [&](const Job& job) { check_reason(state, job, explainer, now); });
 }

@@ -28,6 +28,8 @@ class Checks {
   // On the nodes.
   void process_began(std::size_t node, const NodeHardware& hardware, const LaunchOrder& order);
   void process_gone(std::size_t node, AttemptKey key, const Outcome& outcome);
+  // It stands still, and other jobs may have its cores; or it goes on.
+  void process_still(std::size_t node, AttemptKey key, bool stands_still);
   void power_was_cut(std::size_t node) { ++power_cuts_[node]; }
 
   // In the controller.
@@ -53,12 +55,15 @@ class Checks {
     NodeShare share;
     bool alive = true;
     Outcome outcome;
+    bool stands_still = false;
   };
   struct Submission {
     std::uint64_t tasks = 1;
   };
   void check_start(const engine::State& before, const AttemptStarted& fact, Instant now);
-  void check_preemption(const engine::State& before, const StopRequested& stop, Instant now);
+  void check_preemption(const engine::State& before, AttemptKey victim, JobId room_for, Instant now);
+  void check_cores(std::size_t node, AttemptKey key, const IndexSet& cores);
+  void check_standing_still(const engine::State& state);
   void check_dependency(const engine::State& before, const Job& job, std::uint64_t position, Instant now);
   [[nodiscard]] bool is_met(const DependencyTerm& term, Instant now) const;
   // The ids of a submission that a crash has undone are given again.

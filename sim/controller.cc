@@ -152,7 +152,8 @@ void Controller::plan() {
   const sched::Plan plan = engine::plan(life_->state, options_.policy, options_.budget, wall_clock());
   ApplyPlan command = engine::apply_plan(life_->state, plan);
   const std::size_t effects_before = life_->open.effects.size();
-  if (!command.placements.empty() || !command.promises.empty() || !command.preemptions.empty()) {
+  if (!command.placements.empty() || !command.promises.empty() || !command.preemptions.empty() ||
+      !command.resumes.empty()) {
     const Result<engine::Decision> applied = carry_out(std::move(command));
     if (!applied.ok()) {
       problem("a plan was refused: " + applied.error().message);
@@ -167,7 +168,7 @@ void Controller::plan() {
                   [](const Effect& effect) { return std::holds_alternative<DependencyMet>(effect); });
   life_->more_to_plan = !plan.complete || met;
   if (life_->more_to_plan) {
-    if (plan.placements.empty() && plan.preemptions.empty())
+    if (plan.placements.empty() && plan.preemptions.empty() && plan.resumes.empty())
       problem("a plan is neither complete nor does it start anything");
   } else if (watch.on_planned) {
     watch.on_planned(life_->state);

@@ -264,6 +264,10 @@ void SimNode::do_effect(const agent::StopAttempt& effect) {
   }
   if (shepherd.stopping) return;
   shepherd.stopping = true;
+  if (shepherd.gives_cores) {
+    end_later(effect.key, Duration::from_us(1), outcome);  // it is killed without going on
+    return;
+  }
   resume(shepherd);
   const Duration left = shepherd.end_at - timeline_.now();
   if (effect.notice_signal != 0 && random_.permille(300)) {
@@ -283,6 +287,9 @@ void SimNode::resume(Shepherd& shepherd) {
   shepherd.stood_still = shepherd.stood_still + stood_still;
   shepherd.end_at = shepherd.end_at + stood_still;
   shepherd.suspended_at.reset();
+  if (std::exchange(shepherd.gives_cores, false) && watch.on_still) {
+    watch.on_still({shepherd.order->key.job, shepherd.order->key.attempt}, false);
+  }
 }
 
 void SimNode::do_effect(const agent::SuspendAttempt& effect) {
@@ -292,6 +299,12 @@ void SimNode::do_effect(const agent::SuspendAttempt& effect) {
   if (effect.suspend && !shepherd.suspended_at) {
     shepherd.suspended_at = timeline_.now();
     shepherd.number = ++shepherd_numbers_;  // the end that was planned does not come
+  }
+  if (effect.suspend && effect.gives_cores) {
+    if (!std::exchange(shepherd.gives_cores, true) && watch.on_still) watch.on_still(effect.key, true);
+    to_daemon(random_.duration(Duration{}, Duration::from_ms(5)), [this, key = effect.key, number = effect.number] {
+      perform(agent::on_stood_still(daemon_->state, key, number));
+    });
   } else if (!effect.suspend && shepherd.suspended_at) {
     resume(shepherd);
     end_later(effect.key, std::max(shepherd.end_at - timeline_.now(), Duration::from_us(1)), Outcome(shepherd.end));

@@ -33,6 +33,7 @@ struct NodeOptions {
 struct NodeWatch {
   std::function<void(const LaunchOrder& order)> on_process;             // a process of the attempt begins now
   std::function<void(AttemptKey key, const Outcome& outcome)> on_gone;  // nothing of it is left
+  std::function<void(AttemptKey key, bool stands_still)> on_still;      // by order, for other jobs; or goes on
   std::function<void(std::string problem)> problem;
 };
 
@@ -80,7 +81,8 @@ class SimNode {
     Instant begun_at;
     bool stopping = false;
     std::optional<Instant> suspended_at;
-    Duration stood_still;  // before that
+    bool gives_cores = false;  // and other jobs have its cores
+    Duration stood_still;      // before that
     // How it ends if nothing else comes, and when.
     Instant end_at;
     Outcome end;

@@ -50,7 +50,10 @@ sched::Policy draw_policy(Random& random, std::uint32_t nodes) {
   low.spread = random.permille(300);
   if (random.permille(500)) policy.sites = random_sites(random, nodes);
   if (random.permille(600)) {
-    low.preempt_mode = static_cast<sched::PreemptMode>(random.between(1, 3));
+    low.preempt_mode = static_cast<sched::PreemptMode>(random.between(1, 4));
+    if (low.preempt_mode == sched::PreemptMode::kSuspend) {
+      batch.mem_per_cpu_mib = low.mem_per_cpu_mib = 128;  // so that others fit beside what stands still
+    }
     if (random.permille(300)) low.preempt_grace = Duration::from_ms(static_cast<std::int64_t>(random.below(3'000)));
     if (random.permille(300)) low.preempt_exempt = Duration::from_s(static_cast<std::int64_t>(random.below(5)));
   }
@@ -136,6 +139,11 @@ class World {
         log("n" + std::to_string(i + 1) + " ended job " + std::to_string(key.job.value) + "." +
             std::to_string(key.attempt.value) + ": " + std::string(to_string(outcome.cause)));
         checks_.process_gone(i, key, outcome);
+      };
+      node.watch.on_still = [this, i](AttemptKey key, bool stands_still) {
+        log("n" + std::to_string(i + 1) + (stands_still ? " stops job " : " goes on with job ") +
+            std::to_string(key.job.value) + "." + std::to_string(key.attempt.value));
+        checks_.process_still(i, key, stands_still);
       };
       node.watch.problem = [this](std::string problem) { checks_.fail(std::move(problem)); };
       link.at_node = [&node](const ToNode& message) { node.from_controller(message); };
@@ -524,7 +532,12 @@ class World {
                (f.terms.room_for != JobId{} ? " for " + id_(f.terms.room_for) : "");
       }
       std::string operator()(const JobRequeued& f) const { return "JobRequeued " + id_(f.job) + " " + f.reason; }
-      std::string operator()(const AttemptSuspended& f) const { return "AttemptSuspended " + of_(f.key); }
+      std::string operator()(const AttemptSuspended& f) const {
+        return "AttemptSuspended " + of_(f.key) + (f.room_for != JobId{} ? " for " + id_(f.room_for) : "");
+      }
+      std::string operator()(const AttemptStoodStill& f) const {
+        return "AttemptStoodStill " + of_(f.key) + on_(f.node);
+      }
       std::string operator()(const AttemptResumed& f) const { return "AttemptResumed " + of_(f.key); }
       std::string operator()(const JobEnded& f) const {
         return "JobEnded " + id_(f.job) + " " + std::string(to_string(f.state)) + " " + f.reason;

@@ -173,5 +173,76 @@ class Preemption(ClusterTest):
             self.assertIn("--signal", result.err)
 
 
+class StandStill(ClusterTest):
+    nodes = 2
+    topology = "package:1 core:2 pu:1"
+    settings = ("queue.main.preempt_mode=suspend", "queue.main.preempt_exempt=0", "queue.urgent.priority=10", "node.kill_grace=2s")
+    # On each node a counter, until the file is there.
+    victim = ("muster run -n 2 -c 2 sh -c 'i=0; while [ ! -e done ]; do i=$((i+1)); echo $i > n.$MUSTER_PROCID; "
+              "mv n.$MUSTER_PROCID count.$MUSTER_PROCID; sleep 0.02; done; echo rank $MUSTER_PROCID ends'")
+
+    def tearDown(self):
+        self.cluster.run("cancel", "--me")
+        until(lambda: not self.cluster.json("queue")["jobs"], what="an empty queue")
+        for name in os.listdir(self.cluster.work):
+            os.unlink(os.path.join(self.cluster.work, name))
+
+    def touch(self, name):
+        open(os.path.join(self.cluster.work, name), "w").close()
+
+    def counts(self):
+        return [self.cluster.read("count.%d" % rank) for rank in (0, 1)]
+
+    def start_victim(self):
+        low = self.cluster.submit("-N", "2", "-n", "2", "-c", "2", "--mem", "10M", "-t", "60", "-o", "low.out", "--wrap", self.victim)
+        for rank in (0, 1):
+            self.cluster.wait_file("count.%d" % rank)
+        return low
+
+    def start_urgent(self):
+        high = self.cluster.submit("-p", "urgent", "-N", "2", "-n", "2", "-c", "2", "--mem", "10M", "-t", "10", "-o", "high.out",
+                                   "--wrap", "echo high begins; while [ ! -e go ]; do sleep 0.05; done; echo high ends")
+        self.cluster.wait_state(high, "running")
+        return high
+
+    def test_it_stands_still_on_two_nodes_and_goes_on_by_itself(self):
+        low = self.start_victim()
+        high = self.start_urgent()
+        view = self.cluster.job(low)
+        self.assertEqual((view["state"], view["reason"]), ("suspended", "suspended"))
+        self.assertEqual(view["reason_detail"], "stands still for job %d and goes on when its cores are free" % high)
+        self.assertIn("job %d" % high, self.cluster.ok("queue"))
+        before = self.counts()
+        self.cluster.wait_file("high.out")
+        self.cluster.local("restart", "n2")
+        self.cluster.local("restart", "ctld")
+        refused = self.cluster.run("continue", low)
+        self.assertEqual(refused.code, 1)
+        self.assertIn("its cores are not free", refused.err)
+        time.sleep(0.3)  # what is measured: nothing happens in that time
+        self.assertEqual(self.counts(), before, "it ran beside the job that has its cores")
+        self.assertEqual(self.cluster.job(low)["state"], "suspended")
+        self.touch("go")
+        self.assertEqual(self.cluster.wait(high)["state"], "completed")
+        until(lambda: all(now != then for now, then in zip(self.counts(), before)), what="counters that go on")
+        self.assertEqual(self.cluster.wait_state(low, "running")["attempt"], 1)
+        self.assertGreater(self.cluster.job(low)["suspended_s"], 0)
+        self.touch("done")
+        self.assertEqual(self.cluster.wait(low)["state"], "completed")
+        self.assertEqual(sorted(self.cluster.read("low.out").split("\n")), ["", "rank 0 ends", "rank 1 ends"])
+        self.assertEqual(self.cluster.read("high.out"), "high begins\nhigh ends\n")
+
+    def test_who_stands_still_can_be_cancelled_and_never_runs_to_end(self):
+        low = self.start_victim()
+        high = self.start_urgent()
+        before = self.counts()
+        self.cluster.ok("cancel", low)
+        self.assertEqual(self.cluster.wait(low)["state"], "cancelled")
+        self.assertEqual(self.counts(), before)
+        self.assertEqual(self.cluster.job(high)["state"], "running")
+        self.touch("go")
+        self.assertEqual(self.cluster.wait(high)["state"], "completed")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -36,12 +36,13 @@ class World {
       queue.name = name;
       queue.priority = static_cast<std::int64_t>(policy_.queues.size()) * 10;
       queue.time_default = Duration::from_s(600);
-      queue.preempt_mode = static_cast<sched::PreemptMode>(random_.below(4));
+      queue.preempt_mode = static_cast<sched::PreemptMode>(random_.below(5));
       if (random_.permille(300)) queue.preempt_exempt = Duration::from_s(static_cast<std::int64_t>(random_.below(60)));
       if (random_.permille(300)) queue.preempt_grace = Duration::from_s(static_cast<std::int64_t>(random_.below(30)));
       policy_.queues.push_back(queue);
     }
-    policy_.queues.front().preempt_mode = sched::PreemptMode::kRequeue;
+    policy_.queues.front().preempt_mode =
+        random_.permille(500) ? sched::PreemptMode::kSuspend : sched::PreemptMode::kRequeue;
     policy_.default_queue = "normal";
     nodes_ = static_cast<std::uint32_t>(random_.between(1, 5));
     run(StartTerm{});
@@ -85,9 +86,15 @@ class World {
     JobSelector held;
     held.states = {JobState::kPending};
     run(ReleaseJobs{{"root", true}, held});
+    // Those that stand still for others go on by themselves.
     JobSelector still;
-    still.states = {JobState::kSuspended};
-    run(ContinueJobs{{"root", true}, still});
+    for (const auto& [id, job] : state_.jobs) {
+      const auto* active = std::get_if<Active>(&job.phase);
+      if (active != nullptr && active->suspension.since.is_set() && active->suspension.room_for == JobId{}) {
+        still.items.push_back({id, false, {}});
+      }
+    }
+    if (!still.items.empty()) run(ContinueJobs{{"root", true}, still});
   }
   [[nodiscard]] bool at_rest() const { return state_.jobs.empty() && state_.arrays.empty(); }
   [[nodiscard]] std::uint64_t preempted() const { return pairs_.size(); }
@@ -98,7 +105,9 @@ class World {
       ChangeAccounting command{{"root", true}, AccountingKind::kQos, AccountingVerb::kAdd, name, {}};
       if (preempts[0] != 0) command.settings.push_back({"preempts", preempts});
       if (random_.permille(300))
-        command.settings.push_back({"preempt_mode", random_.permille(500) ? "cancel" : "requeue"});
+        command.settings.push_back({"preempt_mode", random_.permille(500)   ? "cancel"
+                                                    : random_.permille(500) ? "suspend"
+                                                                            : "requeue"});
       if (random_.permille(300)) command.settings.push_back({"preempt_grace", "20s"});
       run(command);
     };
@@ -120,6 +129,10 @@ class World {
     spec.hold = false;
     spec.dependency = {};
     spec.begin = {};
+    if (random_.permille(600)) {  // others fit beside it while it stands still
+      spec.mem_per_cpu_mib = spec.mem_per_gpu_mib = 0;
+      spec.mem_per_node_mib = random_.between(1, 200);
+    }
     spec.time_limit = Duration::from_s(static_cast<std::int64_t>(random_.between(30, 3'000)));
     run(SubmitJob{{"u", false}, {}, std::make_shared<const JobSpec>(std::move(spec))});
   }
@@ -150,6 +163,13 @@ class World {
       const auto* active = std::get_if<Active>(&job.phase);
       if (active == nullptr) continue;
       const bool stopping = active->stop != StopCause::kNone;
+      if (!stopping && active->suspension.room_for != JobId{}) {
+        for (const AttemptOnNode& on : active->nodes) {
+          if (on.phase == NodePhase::kEnded || on.stands_still || random_.permille(300)) continue;
+          reports.emplace_back(state_.nodes[on.share.node.value].name,
+                               AttemptReport{{id, job.attempt}, false, {}, active->suspension.orders});
+        }
+      }
       const bool over = !active->suspension.since.is_set() &&
                         now_ >= active->start_time + active->suspension.earlier + active->time_limit;
       const bool by_chance = !stopping && !active->suspension.since.is_set() && random_.permille(20);
@@ -172,7 +192,7 @@ class World {
       if (::testing::Test::HasFatalFailure()) return;
       const bool complete = plan.complete;
       run(std::move(command));
-      if (complete) return;
+      if (complete) return check_standing_still();
     }
   }
 
@@ -196,8 +216,7 @@ class World {
         pairs_.emplace(id, array != JobId{} ? array : victim.job);
       }
       // Again for the same job only when all of it is gone, and one that stands before it took the place, or one of its tasks.
-      ASSERT_FALSE(state_.making_room.contains(id))
-          << "job " << id.value << " preempts more before what it has is gone";
+      ASSERT_FALSE(waits_for_room(id)) << "job " << id.value << " preempts more before what it has is gone";
       // Jobs of one standing pass each other as they age, and a stop that took very long may come too late for the job to
       // end before what is promised behind it: so once or twice nothing starts, but not again and again.
       const bool starts = std::any_of(command.placements.begin(), command.placements.end(),
@@ -215,6 +234,31 @@ class World {
                                         [id](const sched::Promise& p) { return p.job == id; });
       ASSERT_NE(promise, plan.promises.end());
       check_needed(id, by_job.begin()->second, promise->start);
+    }
+  }
+
+  // Whether something that makes room for the job still has what it is to give.
+  [[nodiscard]] bool waits_for_room(JobId id) const {
+    const auto making = state_.making_room.find(id);
+    return making != state_.making_room.end() &&
+           std::any_of(making->second.begin(), making->second.end(), [&](JobId other) {
+             const auto& active = std::get<Active>(state_.jobs.at(other).phase);
+             return std::any_of(active.nodes.begin(), active.nodes.end(),
+                                [&](const AttemptOnNode& on) { return sched::has_yet_to_give(active, on, id); });
+           });
+  }
+
+  // Where nothing waits, whoever has all its cores free goes on.
+  void check_standing_still() const {
+    for (const JobId id : state_.pending.empty() ? state_.standing_still : std::set<JobId>{}) {
+      const auto& active = std::get<Active>(state_.jobs.at(id).phase);
+      const bool could = active.stop == StopCause::kNone &&
+                         std::all_of(active.nodes.begin(), active.nodes.end(), [&](const AttemptOnNode& on) {
+                           return on.phase == NodePhase::kEnded ||
+                                  (on.stands_still &&
+                                   on.share.cores.is_subset_of(state_.ledger.nodes()[on.share.node.value].free_cores));
+                         });
+      ASSERT_FALSE(could) << "job " << id.value << " stands still for nobody";
     }
   }
 
@@ -254,7 +298,16 @@ class World {
         for (const Fact& fact : facts) engine::evolve(after, fact);
       };
       for (std::size_t i = 0; i < victims.size(); ++i) {
-        if (i != spared) end(state_.jobs.at(victims[i].job));
+        const Job& victim = state_.jobs.at(victims[i].job);
+        if (i == spared) continue;
+        if (sched::giving_way(policy_, rules(), *record(id).spec, *victim.spec).mode != sched::PreemptMode::kSuspend) {
+          end(victim);
+          continue;
+        }
+        engine::evolve(after, Fact{now_, AttemptSuspended{victims[i], "", id}});
+        for (const AttemptOnNode& on : std::get<Active>(victim.phase).nodes) {
+          engine::evolve(after, Fact{now_, AttemptStoodStill{victims[i], on.share.node}});
+        }
       }
       for (const auto& [other, job] : state_.jobs) {
         const auto* active = std::get_if<Active>(&job.phase);
@@ -282,9 +335,13 @@ class World {
     }
     for (const Fact& fact : decision->facts) {
       // What may take the place that was made for a job, or turn the order round.
+      const auto* suspended = std::get_if<AttemptSuspended>(&fact.body);
+      const auto* resumed = std::get_if<AttemptResumed>(&fact.body);
       const bool turns =
           std::holds_alternative<AttemptStarted>(fact.body) || std::holds_alternative<JobSubmitted>(fact.body) ||
-          std::holds_alternative<AttemptSuspended>(fact.body) || std::holds_alternative<AttemptResumed>(fact.body);
+          (suspended != nullptr && suspended->room_for == JobId{}) || (resumed != nullptr && !resumed->by.empty());
+      suspended_ += suspended != nullptr && suspended->room_for != JobId{} ? 1U : 0U;
+      resumed_ += resumed != nullptr && resumed->by.empty() ? 1U : 0U;
       starts_ += turns ? 1 : 0;
       remember(fact);
       Effects effects;
@@ -331,6 +388,12 @@ class World {
     } else if (const auto* promised = std::get_if<StartPromised>(&fact.body)) {
       text +=
           "promise " + id(promised->job) + " at " + std::to_string((promised->start.us - kStart.us) / 1'000) + " ms";
+    } else if (const auto* suspended = std::get_if<AttemptSuspended>(&fact.body)) {
+      text += "suspend " + id(suspended->key.job) + " for " + id(suspended->room_for);
+    } else if (const auto* still = std::get_if<AttemptStoodStill>(&fact.body)) {
+      text += "still " + id(still->key.job) + " on " + std::to_string(still->node.value);
+    } else if (const auto* resumed = std::get_if<AttemptResumed>(&fact.body)) {
+      text += "go on " + id(resumed->key.job);
     } else {
       text += "fact " + std::to_string(fact.body.index());
     }
@@ -356,6 +419,8 @@ class World {
 
  public:
   std::uint64_t checked_ = 0;
+  std::uint64_t suspended_ = 0;
+  std::uint64_t resumed_ = 0;
   std::vector<std::string> trail_;
 };
 
@@ -365,6 +430,8 @@ TEST(PreemptProperty, RandomWorkloadsComeToRest) {
   const std::uint64_t rounds = rounds_given != nullptr ? std::strtoull(rounds_given, nullptr, 10) : 60;
   std::uint64_t preempted = 0;
   std::uint64_t checked = 0;
+  std::uint64_t suspended = 0;
+  std::uint64_t resumed = 0;
   for (std::uint64_t round = 0; round < rounds; ++round) {
     World world(sim::mix(seed + round));
     for (int i = 0; i < 80 && !HasFatalFailure(); ++i) world.step(true);
@@ -384,8 +451,12 @@ TEST(PreemptProperty, RandomWorkloadsComeToRest) {
     ASSERT_FALSE(HasFatalFailure()) << "round " << round << " of MUSTER_SEED=" << seed << trail;
     preempted += world.preempted();
     checked += world.checked_;
+    suspended += world.suspended_;
+    resumed += world.resumed_;
   }
   EXPECT_GT(preempted, rounds) << "hardly anything is preempted: the test shows nothing";
+  EXPECT_GT(suspended, rounds) << "hardly anything stands still: the test shows nothing";
+  EXPECT_GT(resumed, rounds / 2) << "hardly anything goes on: the test shows nothing";
   EXPECT_GT(checked, rounds / 10) << "hardly any choice was checked: the test shows nothing";
 }
 
