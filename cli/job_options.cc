@@ -246,15 +246,25 @@ class JobBuilder {
         spec_.warn_batch_only = warning.batch_only;
         break;
       }
-      // Only the value that changes nothing is accepted until there is a choice.
-      case OptionId::kLocality:
-        return only(one, {"none"});
+      case OptionId::kLocality: {
+        MUSTER_ASSIGN(spec_.locality, named(one, parse_locality(text)));
+        if (spec_.locality != Locality::kRequire) break;
+        return invalid_argument(one.source + " require is not supported yet: use prefer");
+      }
       case OptionId::kCpuBind:
-        return only(one, {"none", "no", "q", "quiet", "v", "verbose", "quiet,none", "verbose,none"});
+        MUSTER_TRY(named(one, parse_cpu_bind(text)));
+        spec_.cpu_bind = text;
+        break;
       case OptionId::kGpuBind:
-        return only(one, {"none"});
+        MUSTER_TRY(named(one, parse_gpu_bind(text)));
+        spec_.gpu_bind = text;
+        break;
       case OptionId::kDistribution:
-        return only(one, {"block", "block:block", "block:cyclic", "*"});
+        MUSTER_TRY(named(one, parse_distribution(text)));
+        spec_.distribution = text;
+        break;
+      case OptionId::kThreadsPerCore:
+        return set_count(one, spec_.threads_per_core);
       default:
         break;  // not about the job
     }
@@ -316,10 +326,11 @@ class JobBuilder {
     MUSTER_ASSIGN(field, parse_memory_mib(*one.value));
     return ok_status();
   }
-  static Status only(const Given& one, std::initializer_list<std::string_view> values) {
-    if (std::find(values.begin(), values.end(), *one.value) != values.end()) return ok_status();
-    return invalid_argument(one.source + ": \"" + *one.value + "\" is not supported yet: leave it out, or use " +
-                            std::string(*values.begin()));
+  // The error says which option it is about.
+  template <typename T>
+  static Result<T> named(const Given& one, Result<T> parsed) {
+    if (parsed.ok()) return parsed;
+    return invalid_argument(one.source + ": " + parsed.error().message);
   }
 
   JobSpec& spec_;
@@ -577,6 +588,10 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
   options.ntasks = spec.ntasks;
   options.ntasks_per_node = spec.ntasks_per_node;
   options.cpus_per_task = spec.cpus_per_task;
+  options.threads_per_core = spec.threads_per_core;
+  options.cpu_bind = spec.cpu_bind;
+  options.gpu_bind = spec.gpu_bind;
+  options.distribution = spec.distribution;
   options.nodelist = spec.nodelist;
   options.exclude = spec.exclude;
   options.append = spec.open_mode == OpenMode::kAppend;

@@ -1,6 +1,7 @@
 #include "cli/json.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli/run_step.h"
@@ -62,6 +63,36 @@ Json index_list(const std::string& text) {
   return list;
 }
 
+Json nic_json(const pb::Nic& nic) {
+  return {{"pci_address", nic.pci_address()}, {"names", texts(nic.names())}};
+}
+
+// Those of all its tasks.
+Json nics_of(const pb::NodePlacement& placement) {
+  std::map<std::string, Json> by_address;
+  for (const pb::TaskPlacement& task : placement.task_list()) {
+    for (const pb::Nic& nic : task.nics()) by_address.emplace(nic.pci_address(), nic_json(nic));
+  }
+  Json list = Json::array();
+  for (auto& [address, nic] : by_address) list.push_back(std::move(nic));
+  return list;
+}
+
+Json task_json(const pb::TaskPlacement& task) {
+  Json out;
+  out["task"] = task.task();
+  out["cpus"] = task.cpus();
+  out["numa"] = index_list(task.numa());
+  Json gpus = Json::array();
+  for (const pb::Gpu& gpu : task.gpus()) gpus.push_back(gpu_json(gpu));
+  out["gpus"] = std::move(gpus);
+  Json nics = Json::array();
+  for (const pb::Nic& nic : task.nics()) nics.push_back(nic_json(nic));
+  out["nics"] = std::move(nics);
+  out["locality"] = {{"device", task.local_device()}, {"numa", task.local_numa()}, {"package", task.local_package()}};
+  return out;
+}
+
 Json placement_json(const pb::JobView& job) {
   Json nodes = Json::array();
   for (const pb::NodePlacement& placement : job.placement()) {
@@ -74,10 +105,13 @@ Json placement_json(const pb::JobView& job) {
     Json gpus = Json::array();
     for (const pb::Gpu& gpu : placement.gpus()) gpus.push_back(gpu_json(gpu));
     out["gpus"] = std::move(gpus);
-    out["nics"] = Json::array();
+    out["nics"] = nics_of(placement);
     out["mem_mib"] = placement.mem_mib();
     out["pretended"] = placement.pretended();
     put_text(out, "phase", placement.phase());
+    Json tasks = Json::array();
+    for (const pb::TaskPlacement& task : placement.task_list()) tasks.push_back(task_json(task));
+    if (!tasks.empty()) out["task_list"] = std::move(tasks);
     nodes.push_back(std::move(out));
   }
   return nodes;
@@ -147,6 +181,11 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   put_text(out, "constraint", job.constraint());
   put_text(out, "switches", job.switches());
   if (job.segment() != 0) out["segment"] = job.segment();
+  put_text(out, "locality", job.locality());
+  put_text(out, "cpu_bind", job.cpu_bind());
+  put_text(out, "gpu_bind", job.gpu_bind());
+  put_text(out, "distribution", job.distribution());
+  if (job.threads_per_core() != 0) out["threads_per_core"] = job.threads_per_core();
   put_text(out, "reservation", job.reservation());
   for (const pb::LicenseCount& one : job.licenses()) out["licenses"][one.name()] = one.count();
   put_text(out, "submit_host", job.submit_host());

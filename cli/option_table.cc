@@ -62,6 +62,12 @@ constexpr OptionInfo kOptions[] = {
   {Id::kMailUser, "mail-user", 0, Arg::kRequired, Kind::kText, "ADDRESS", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
   {Id::kMailType, "mail-type", 0, Arg::kRequired, Kind::kText, "TYPES", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
 
+  {Id::kLocality, "locality", 0, Arg::kRequired, Kind::kText, "none|prefer", "whether tasks get CPUs near their GPUs (default prefer)", kJobMakers, kScript},
+  {Id::kCpuBind, "cpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "what tasks are bound to: none, threads, cores, l3, numa, sockets, rank, map_cpu:LIST, mask_cpu:LIST (default cores)", kJobMakers, kScript},
+  {Id::kGpuBind, "gpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "which GPUs tasks see: none (all of the job's), closest, per_task:N, single:N, map_gpu:LIST, mask_gpu:LIST (default: their own with --gpus-per-task, else all)", kJobMakers, kScript},
+  {Id::kDistribution, "distribution", 'm', Arg::kRequired, Kind::kText, "HOW", "order of tasks over the packages of a node: block, cyclic, plane=N; block:cyclic with several nodes", kJobMakers, kScript},
+  {Id::kThreadsPerCore, "threads-per-core", 0, Arg::kRequired, Kind::kCount, "N", "hardware threads to use of each core (default all)", kJobMakers, kScript},
+
   // Of submit.
   {Id::kWrap, "wrap", 0, Arg::kRequired, Kind::kText, "COMMAND", "run this shell command in place of a script", kSubmit, kPlain},
   {Id::kWait, "wait", 'W', Arg::kNone, Kind::kFlag, "", "return when the job has ended, with its exit status", kSubmit, kScript},
@@ -165,12 +171,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kCheckpointInterval, "checkpoint-interval", 0, Arg::kRequired, Kind::kText, "TIME", "how often to save it", kJobMakers, kLaterScript},
   {Id::kRecover, "recover", 0, Arg::kRequired, Kind::kText, "safe|fast", "how to restart after a lost node", kJobMakers, kLaterScript},
   {Id::kSpares, "spares", 0, Arg::kRequired, Kind::kText, "K", "spare nodes", kJobMakers, kLaterScript},
-  {Id::kThreadsPerCore, "threads-per-core", 0, Arg::kRequired, Kind::kText, "N", "hardware threads to use of each core", kJobMakers, kLaterScript},
   {Id::kImage, "image", 0, Arg::kRequired, Kind::kText, "IMAGE", "container image", kJobMakers, kLaterScript},
-  {Id::kLocality, "locality", 0, Arg::kRequired, Kind::kText, "none|prefer|require", "keep CPUs and GPUs near each other", kJobMakers, kScript},
-  {Id::kCpuBind, "cpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "bind tasks to CPUs", kJobMakers, kScript},
-  {Id::kGpuBind, "gpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "bind tasks to GPUs", kJobMakers, kScript},
-  {Id::kDistribution, "distribution", 'm', Arg::kRequired, Kind::kText, "HOW", "order of tasks over nodes", kJobMakers, kScript},
   {Id::kPriority, "priority", 0, Arg::kRequired, Kind::kText, "N", "fixed priority", kJobMakers, kLaterScript},
 
   // Everywhere.

@@ -41,6 +41,10 @@ struct RunOptions {
   std::uint32_t ntasks = 0;
   std::uint32_t ntasks_per_node = 0;
   std::uint32_t cpus_per_task = 0;
+  std::uint32_t threads_per_core = 0;
+  std::string cpu_bind;  // as given; empty: as the job says; so the following
+  std::string gpu_bind;
+  std::string distribution;
   std::vector<std::string> nodelist;
   std::vector<std::string> exclude;
 

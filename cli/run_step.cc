@@ -60,6 +60,10 @@ Status StepRun::start() {
   spec.set_ntasks(options_.ntasks);
   spec.set_ntasks_per_node(options_.ntasks_per_node);
   spec.set_cpus_per_task(options_.cpus_per_task);
+  spec.set_threads_per_core(options_.threads_per_core);
+  spec.set_cpu_bind(options_.cpu_bind);
+  spec.set_gpu_bind(options_.gpu_bind);
+  spec.set_distribution(options_.distribution);
   for (const std::string& name : options_.nodelist) {
     spec.add_nodelist(name);
   }

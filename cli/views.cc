@@ -165,6 +165,11 @@ std::string job_text(const pb::JobView& job) {
   add_line(out, "Constraint", job.constraint());
   add_line(out, "Switches", job.switches());
   add_line(out, "Segment", job.segment() != 0 ? std::to_string(job.segment()) + " nodes" : "");
+  add_line(out, "Locality", job.locality());
+  add_line(out, "CPU binding", printable(job.cpu_bind()));
+  add_line(out, "GPU binding", printable(job.gpu_bind()));
+  add_line(out, "Distribution", printable(job.distribution()));
+  add_line(out, "Threads", job.threads_per_core() != 0 ? std::to_string(job.threads_per_core()) + " of each core" : "");
   add_line(out, "Reservation", printable(job.reservation()));
   std::string licenses;
   for (const pb::LicenseCount& one : job.licenses())

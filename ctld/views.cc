@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/engine/running.h"
+#include "ctld/task_view.h"
 #include "lib/base/text.h"
 #include "lib/model/patterns.h"
 #include "lib/wire/codec.h"
@@ -48,6 +49,13 @@ void fill_spec(const JobSpec& spec, pb::JobView& out) {
     out.set_switches(std::to_string(spec.switches) + (waits ? "@" + format_duration(spec.switches_wait) : ""));
   }
   out.set_segment(spec.segment);
+  if (spec.locality != Locality::kPrefer) {
+    out.set_locality(std::string(locality_name(spec.locality)));
+  }
+  out.set_cpu_bind(spec.cpu_bind);
+  out.set_gpu_bind(spec.gpu_bind);
+  out.set_distribution(spec.distribution);
+  out.set_threads_per_core(spec.threads_per_core);
   out.set_reservation(spec.reservation);
   for (const LicenseCount& one : spec.licenses) {
     pb::LicenseCount& to = *out.add_licenses();
@@ -340,7 +348,7 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
   const Suspension& s = active->suspension;
   out.set_suspended_us((s.earlier + (s.since.is_set() ? now_ - s.since : Duration{})).us);
   if (with_placement) {
-    placement(shares, &active->nodes, out);
+    placement(*job.spec, shares, &active->nodes, out);
   }
 }
 
@@ -394,12 +402,12 @@ void Views::ended(const JobSummary& summary, bool with_placement, pb::JobView& o
   fill_paths(*summary.spec, summary.id, summary.array, summary.array_position,
              summary.nodes.empty() ? "" : summary.nodes.front(), out);
   if (with_placement) {
-    placement(summary.shares, nullptr, out);
+    placement(*summary.spec, summary.shares, nullptr, out);
   }
 }
 
-void Views::placement(const std::vector<NodeShare>& shares, const std::vector<AttemptOnNode>* phases,
-                      pb::JobView& out) const {
+void Views::placement(const JobSpec& spec, const std::vector<NodeShare>& shares,
+                      const std::vector<AttemptOnNode>* phases, pb::JobView& out) const {
   for (std::size_t i = 0; i < shares.size(); ++i) {
     const auto& share = shares[i];
     auto& place = *out.add_placement();
@@ -430,6 +438,9 @@ void Views::placement(const std::vector<NodeShare>& shares, const std::vector<At
       if (gpu < node.hardware.gpus.size()) {
         fill_gpu(node.hardware.gpus[gpu], *place.add_gpus());
       }
+    }
+    if (const auto* node_class = state_.ledger.nodes()[share.node.value].node_class.get(); node_class != nullptr) {
+      fill_tasks(*node_class, node, spec, share, place);
     }
   }
 }

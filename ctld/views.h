@@ -52,7 +52,7 @@ class Views {
   void pending_reason(const Job& job, pb::JobView& out);
   // Why even a job that could start does not, shortly after a start of the controller; empty: nothing of the kind.
   [[nodiscard]] std::string waits_for_nodes() const;
-  void placement(const std::vector<NodeShare>& shares, const std::vector<AttemptOnNode>* phases,
+  void placement(const JobSpec& spec, const std::vector<NodeShare>& shares, const std::vector<AttemptOnNode>* phases,
                  pb::JobView& out) const;
 
   const engine::State& state_;

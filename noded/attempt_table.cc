@@ -300,7 +300,8 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
     IndexSet threads;
     for (const std::uint32_t core : order.share.cores.to_vector()) {
       if (core < options_.identity.hardware.cores.size()) {
-        threads |= options_.identity.hardware.cores[core].threads;
+        const IndexSet& here = options_.identity.hardware.cores[core].threads;
+        threads |= spec.threads_per_core == 0 ? here : here.lowest(spec.threads_per_core);
       }
     }
     frame.cpus = threads.words();

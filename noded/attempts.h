@@ -24,8 +24,8 @@ struct NodeIdentity {
   std::string slurm_dir;   // folder of the Slurm-named links, first in a job's PATH; empty: not wanted
   std::string bin_dir;     // folder of `muster`
   NodeHardware hardware;
-  NodeTopology topology;              // of the same machine
-  std::vector<std::string> features;  // as its configuration names them
+  std::shared_ptr<const NodeTopology> topology;  // of the same machine; null: not known
+  std::vector<std::string> features;             // as its configuration names them
 };
 
 // What the machine's user database says of a job's user.

@@ -153,7 +153,9 @@ void ControllerLink::register_node() {
   NodeRegistration registration;
   registration.name = identity.name;
   registration.hardware = identity.hardware;
-  registration.topology = identity.topology;
+  if (identity.topology != nullptr) {
+    registration.topology = *identity.topology;
+  }
   registration.features = identity.features;
   registration.boot_id = options_.boot_id;
   registration.endpoint = identity.endpoint;

@@ -118,20 +118,25 @@ void set_user(std::vector<std::string>& environment, const JobEnvironmentContext
   set_default(environment, "TMPDIR", "/tmp");
 }
 
-void set_gpus(Adder& add, const LaunchOrder& order, const NodeIdentity& node, std::vector<std::string>& environment) {
-  if (node.hardware.gpus.empty()) {
-    return;
-  }
+// "0,2,3": the indices of those that the node has.
+std::string gpu_list(const NodeIdentity& node, const IndexSet& gpus) {
   std::string list;
-  for (const std::uint32_t number : order.share.gpus.to_vector()) {
+  for (const std::uint32_t number : gpus.to_vector()) {
     if (number < node.hardware.gpus.size()) {
       list += (list.empty() ? "" : ",") + std::to_string(node.hardware.gpus[number].vendor_index);
     }
   }
-  // Also when it is empty: a job without GPUs must not use those of others.
-  for (const char* name : {"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK"}) {
-    add(name, list);
+  return list;
+}
+
+void set_gpus(Adder& add, const LaunchOrder& order, const NodeIdentity& node, std::vector<std::string>& environment) {
+  if (node.hardware.gpus.empty()) {
+    return;
   }
+  for (std::string& variable : gpu_variables(node, order.share.gpus)) {
+    environment.push_back(std::move(variable));
+  }
+  const std::string list = gpu_list(node, order.share.gpus);
   // The numbers are those of nvidia-smi, which CUDA counts by only when it is told so.
   set_default(environment, "CUDA_DEVICE_ORDER", "PCI_BUS_ID");
   if (!list.empty()) {
@@ -312,6 +317,16 @@ std::string fold_counts(const std::vector<std::uint32_t>& counts) {
       out += "(x" + std::to_string(j - i) + ")";
     }
     i = j;
+  }
+  return out;
+}
+
+std::vector<std::string> gpu_variables(const NodeIdentity& node, const IndexSet& gpus) {
+  const std::string list = gpu_list(node, gpus);
+  std::vector<std::string> out;
+  // Also when it is empty: a job without GPUs must not use those of others.
+  for (const char* name : {"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK"}) {
+    out.push_back(std::string(name) + "=" + list);
   }
   return out;
 }

@@ -35,6 +35,9 @@ void set_variable(std::vector<std::string>& environment, std::string_view name, 
 // "4(x2),3": equal neighbours folded, as SLURM_TASKS_PER_NODE and SLURM_JOB_CPUS_PER_NODE want it.
 std::string fold_counts(const std::vector<std::uint32_t>& counts);
 
+// The variables by which libraries of GPU vendors learn which GPUs they may use: these, by the vendor's indices.
+std::vector<std::string> gpu_variables(const NodeIdentity& node, const IndexSet& gpus);
+
 // For the batch script (on the first node), from the environment that was submitted.
 std::vector<std::string> batch_environment(const LaunchOrder& order, const JobEnvironmentContext& context,
                                            const std::vector<std::string>& submitted);

@@ -141,8 +141,9 @@ Result<NodeIdentity> identity_of(const config::Config& config, const std::string
                       {{"folder", identity.bin_dir + "/../libexec/muster/slurm"}});
     }
   }
-  MUSTER_ASSIGN(identity.topology, discover_topology(config.node.topology, config.node.memory_mib));
-  identity.hardware = hardware_of(identity.topology);
+  MUSTER_ASSIGN(NodeTopology topology, discover_topology(config.node.topology, config.node.memory_mib));
+  identity.hardware = hardware_of(topology);
+  identity.topology = std::make_shared<const NodeTopology>(std::move(topology));
   MUSTER_ASSIGN(identity.features, config::node_features_of(config));
   return identity;
 }

@@ -53,6 +53,18 @@ void set_input(const pb::PeerStart& r, StepStartFrame& frame) {
   }
 }
 
+void add_binding(const NodeIdentity& node, const topo::BoundTask& bound, StepTask& task) {
+  // A pretended node's numbers are not this machine's.
+  if (!node.hardware.pretended) {
+    task.cpus = bound.chosen.threads.words();
+  }
+  if (bound.own_gpus) {
+    for (std::string& variable : gpu_variables(node, bound.chosen.gpus)) {
+      task.environment.push_back(std::move(variable));
+    }
+  }
+}
+
 }  // namespace
 
 StepId step_id_of(const pb::StepKey& key) {
@@ -235,6 +247,26 @@ void StepParts::start(const StepId& id, const CoordinatorAddress& from, const pb
   launch(id, request);
 }
 
+Result<std::vector<topo::BoundTask>> StepParts::bind(const LaunchOrder& order, const pb::PeerStart& request,
+                                                     std::uint32_t tasks) {
+  const NodeIdentity& node = attempts_.identity();
+  if (node.topology == nullptr) {
+    return std::vector<topo::BoundTask>();
+  }
+  if (node_class_ == nullptr) {
+    node_class_ = std::make_unique<const topo::NodeClass>(*node.topology);
+  }
+  const pb::StepSpec& spec = request.spec();
+  return topo::bind_step(*node_class_, *order.spec, order.share,
+                         {.tasks = tasks,
+                          .nodes = static_cast<std::size_t>(request.nodes_size()),
+                          .cpus_per_task = spec.cpus_per_task(),
+                          .cpu_bind = spec.cpu_bind(),
+                          .gpu_bind = spec.gpu_bind(),
+                          .distribution = spec.distribution(),
+                          .threads_per_core = spec.threads_per_core()});
+}
+
 void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   const CoordinatorAddress coordinator = parts_[id].coordinator;
   const Result<AttemptInfo> info = attempts_.find(id.key);
@@ -270,11 +302,20 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   constexpr std::uint64_t kWindowMin = 64U << 10U;
   frame.credit_bytes = std::clamp<std::uint64_t>(kStepWindowBytes / layout.nodes.size(), kWindowMin, 1U << 20U);
   const std::uint32_t count = layout.tasks[request.node_index()];
+  const Result<std::vector<topo::BoundTask>> bound = bind(*info->order, request, count);
+  if (!bound) {
+    parts_.erase(id);
+    refuse(coordinator, id, bound.error());
+    return;
+  }
   frame.tasks.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::uint32_t rank = request.first_rank() + i;
     frame.tasks.push_back(
         {.rank = rank, .environment = task_environment(submitted, layout, request.node_index(), rank, i), .cpus = {}});
+    if (i < bound->size()) {
+      add_binding(context.identity, (*bound)[i], frame.tasks.back());
+    }
   }
   follow(id);
   if (const Status sent = attempts_.send(id.key, frame); !sent) {

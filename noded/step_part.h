@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "core/topo/bind_step.h"
 #include "lib/model/ids.h"
 #include "noded/attempts.h"
 
@@ -71,10 +72,14 @@ class StepParts {
   void refuse(const CoordinatorAddress& to, const StepId& id, const Error& error);
   Result<AttemptInfo> authorise(const StepId& id, const CoordinatorAddress& from);
   Part* find(const StepId& id);
+  // The tasks of the step on this node; none where it is not known how the node hangs together.
+  Result<std::vector<topo::BoundTask>> bind(const LaunchOrder& order, const pb::PeerStart& request,
+                                            std::uint32_t tasks);
 
   Attempts& attempts_;
   Reply reply_;
   std::map<StepId, Part> parts_;
+  std::unique_ptr<const topo::NodeClass> node_class_;  // made when the first step starts
 };
 
 // Ends the loops of both halves: 128 + signal for what a signal ended, else the exit code.

@@ -17,6 +17,7 @@
 #include "core/engine/update.h"
 #include "core/sched/place.h"
 #include "core/sched/queue_rules.h"
+#include "core/sched/share.h"
 #include "core/sched/span.h"
 #include "lib/base/text.h"
 #include "lib/model/constraint.h"
@@ -227,11 +228,13 @@ class Decide {
         d_.notes.push_back("job " + std::to_string(p.job.value) + ": " + why_not);
         continue;
       }
-      for (const NodeShare& share : p.shares) {
-        draft.take(share);
-      }
       const Job* array = find_array(s_, p.job);
       const Job* job = array != nullptr ? array : find_job(s_, p.job);
+      std::vector<NodeShare> shares;
+      for (const NodeShare& share : p.shares) {
+        shares.push_back(sched::choose_share(draft.node(share.node.value), share, *job->spec));
+        draft.take(shares.back());
+      }
       const JobId id = array != nullptr ? JobId{p.job.value + p.position} : p.job;
       if (s_.accounts.has_limits()) {
         limits.start(*job->spec, sched::demand_of(p.shares, sched::given_limit(p, *job->spec)));
@@ -241,7 +244,7 @@ class Decide {
       ++of_array[p.job];
       fact(AttemptStarted{.job = id,
                           .attempt = next_attempt(*job, p.position),
-                          .shares = p.shares,
+                          .shares = std::move(shares),
                           .time_limit = p.time_limit == job->spec->time_limit ? Duration{} : p.time_limit});
       ++d_.matched;
     }
@@ -508,7 +511,7 @@ class Decide {
       if (!nodes.insert(share.node).second) {
         return "the plan names a node twice";
       }
-      if (!draft.can_take(share)) {
+      if (!draft.has_room(share)) {
         return "what the plan gives it is not free any more";
       }
     }

@@ -63,6 +63,29 @@ Status check_limits(const JobSpec& s) {
   return ok_status();
 }
 
+// `--locality require` is not there yet: the planner counts, and could promise what no set of cores and GPUs keeps.
+Status check_binding(const JobSpec& s) {
+  const auto check = [](const char* option, const auto& parsed) {
+    return parsed.ok() ? ok_status() : Status(invalid_argument(std::string(option) + ": " + parsed.error().message));
+  };
+  MUSTER_TRY(check("--cpu-bind", parse_cpu_bind(s.cpu_bind)));
+  MUSTER_TRY(check("--gpu-bind", parse_gpu_bind(s.gpu_bind)));
+  const Result<Distribution> distribution = parse_distribution(s.distribution);
+  MUSTER_TRY(check("--distribution", distribution));
+  if (distribution->kind != DistributionKind::kBlock && !distribution->packages_only && s.nodes_max != 1) {
+    return invalid_argument("--distribution " + s.distribution +
+                            " would deal tasks out over nodes, which is not supported yet: write block:" +
+                            s.distribution + " to deal them out over the packages of each node, or give --nodes 1");
+  }
+  if (s.locality == Locality::kRequire) {
+    return invalid_argument("--locality require is not supported yet: use prefer");
+  }
+  return s.threads_per_core <= kThreadsPerCoreMax
+             ? ok_status()
+             : Status(invalid_argument("--threads-per-core " + std::to_string(s.threads_per_core) +
+                                       " is too large: at most " + std::to_string(kThreadsPerCoreMax)));
+}
+
 // A node that is named twice is still one node.
 void remove_repeated(std::vector<std::string>& names) {
   std::set<std::string> seen;
@@ -239,6 +262,7 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
   remove_repeated(spec->exclude);
   MUSTER_TRY(fill_queue(policy, *spec, before));
   MUSTER_TRY(fill_size(*spec));
+  MUSTER_TRY(check_binding(*spec));
   const sched::QueuePolicy& queue = *policy.find_queue(spec->queue);
   MUSTER_TRY(fill_account(state, policy, *spec));
   keep_within_queue(queue, *spec);

@@ -15,6 +15,7 @@ namespace muster::engine {
 inline constexpr std::uint32_t kNodesMax = 100'000;
 inline constexpr std::uint32_t kTasksMax = 10'000'000;
 inline constexpr std::uint32_t kCpusPerTaskMax = 65'536;
+inline constexpr std::uint32_t kThreadsPerCoreMax = 64;        // no processor has more
 inline constexpr std::int32_t kSignalMax = 64;                 // Linux's SIGRTMAX
 inline constexpr std::uint64_t kMemMibMax = 1ULL << 40U;       // 1 EiB
 inline constexpr std::size_t kNameBytesMax = 1'024;            // names of jobs, users, queues, accounts, hosts

@@ -236,6 +236,15 @@ bool Draft::can_take(const NodeShare& share) const {
          share.mem_mib <= n.free_mem_mib;
 }
 
+bool Draft::has_room(const NodeShare& share) const {
+  if (share.node.value >= size()) {
+    return false;
+  }
+  const NodeCapacity& n = node(share.node.value);
+  return n.usable && share.cores.count() <= n.free_cores.count() && share.gpus.count() <= n.free_gpus.count() &&
+         share.mem_mib <= n.free_mem_mib;
+}
+
 void Draft::take(const NodeShare& share) {
   MUSTER_CHECK(can_take(share));
   use(share);

@@ -128,6 +128,8 @@ class Draft {
   [[nodiscard]] const FitIndex& fit_index() const { return taken_ ? fit_index_ : base_->fit_index(); }
   // Whether the share is free now on a usable node.
   [[nodiscard]] bool can_take(const NodeShare& share) const;
+  // The same of its numbers alone, whichever cores and GPUs it names.
+  [[nodiscard]] bool has_room(const NodeShare& share) const;
   // Takes a share for which can_take() is true.
   void take(const NodeShare& share);
   // The same with the cores of an attempt that goes on, which may also be on a node where nothing new may start.

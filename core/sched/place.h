@@ -62,7 +62,8 @@ struct Spot {
 std::optional<Spot> earliest_fit(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
                                  Instant not_before, Instant lapse = Instant{INT64_MAX / 2});
 
-// The cores and GPUs for slots that fit_now() gave.
+// Shares for slots that fit_now() gave: the lowest of what is free stands for as much. Which cores and GPUs a job gets is
+// chosen when it starts (share.h).
 std::vector<NodeShare> shares_for(const Draft& draft, const std::vector<Slot>& slots);
 
 // Why a request cannot be placed.

@@ -40,7 +40,7 @@ bool take_hex_prefix(std::string_view& text) {
 }
 
 // A hexadecimal number of any length as the set of its bits.
-Result<IndexSet> parse_mask(std::string_view text) {
+Result<IndexSet> parse_mask(std::string_view option, std::string_view what, std::string_view text) {
   std::string_view digits = text;
   take_hex_prefix(digits);
   IndexSet out;
@@ -48,8 +48,8 @@ Result<IndexSet> parse_mask(std::string_view text) {
   for (std::size_t i = 0; i < digits.size(); ++i) {
     const int value = hex_digit(digits[digits.size() - 1 - i]);
     if (value < 0 || digits.size() > bits_max / 4) {
-      return invalid_argument("mask_cpu: '" + printable(text.substr(0, 40)) +
-                              "' is no mask of hardware threads: write hexadecimal digits, such as 0xff");
+      return invalid_argument(std::string(option) + ": '" + printable(text.substr(0, 40)) + "' is no mask of " +
+                              std::string(what) + "s: write hexadecimal digits, such as 0xff");
     }
     for (std::uint32_t bit = 0; bit < 4; ++bit) {
       if ((value >> bit & 1) != 0) {
@@ -58,8 +58,8 @@ Result<IndexSet> parse_mask(std::string_view text) {
     }
   }
   if (out.empty()) {
-    return invalid_argument("mask_cpu: '" + printable(text.substr(0, 40)) +
-                            "' names no hardware thread: write hexadecimal digits, such as 0xff");
+    return invalid_argument(std::string(option) + ": '" + printable(text.substr(0, 40)) + "' names no " +
+                            std::string(what) + ": write hexadecimal digits, such as 0xff");
   }
   return out;
 }
@@ -84,20 +84,37 @@ Result<IndexSet> parse_thread(std::string_view text) {
   return IndexSet::range(static_cast<std::uint32_t>(value), 1);
 }
 
-// "8*2": what stands before the star, that many times.
-Status add_entry(std::string_view item, CpuBind& bind) {
-  const std::string_view what = item.substr(0, item.find('*'));
-  std::uint64_t times = 1;
-  if (what.size() < item.size()) {
-    MUSTER_ASSIGN(times, parse_count(item.substr(what.size() + 1), "the number behind '*'", {1, kCpuBindListMax}));
+// "8*2,9": what stands before each star, that many times.
+template <typename Parse>
+Result<std::vector<IndexSet>> parse_entries(std::string_view text, const Parse& parse) {
+  std::vector<IndexSet> out;
+  for (const std::string_view item : split(text, ',')) {
+    const std::string_view what = item.substr(0, item.find('*'));
+    std::uint64_t times = 1;
+    if (what.size() < item.size()) {
+      MUSTER_ASSIGN(times, parse_count(item.substr(what.size() + 1), "the number behind '*'", {1, kCpuBindListMax}));
+    }
+    MUSTER_ASSIGN(const IndexSet entry, parse(what));
+    if (out.size() + times > kCpuBindListMax) {
+      return invalid_argument("the list has more than " + std::to_string(kCpuBindListMax) +
+                              " entries: name as many as there are tasks on a node");
+    }
+    out.insert(out.end(), times, entry);
   }
-  MUSTER_ASSIGN(const IndexSet threads, bind.kind == CpuBindKind::kMapCpu ? parse_thread(what) : parse_mask(what));
-  if (bind.list.size() + times > kCpuBindListMax) {
-    return invalid_argument("the list has more than " + std::to_string(kCpuBindListMax) +
-                            " entries: name as many as there are tasks on a node");
+  return out;
+}
+
+// Without words that only say how much is printed.
+std::string_view without_manners(std::string_view text) {
+  for (const std::string_view word : {"quiet", "q", "verbose", "v"}) {
+    if (text == word) {
+      return {};
+    }
+    if (text.starts_with(word) && text.substr(word.size()).starts_with(',') && text.size() > word.size() + 1) {
+      return text.substr(word.size() + 1);
+    }
   }
-  bind.list.insert(bind.list.end(), times, threads);
-  return ok_status();
+  return text;
 }
 
 }  // namespace
@@ -116,17 +133,15 @@ std::string_view locality_name(Locality locality) {
 }
 
 Result<CpuBind> parse_cpu_bind(std::string_view text) {
-  std::string_view rest = text;
-  for (const std::string_view word : {"quiet,", "q,", "verbose,", "v,"}) {
-    if (rest.starts_with(word)) {
-      rest.remove_prefix(word.size());
-      break;
-    }
+  const std::string_view rest = without_manners(text);
+  CpuBind out;
+  if (rest.empty()) {
+    return out;
   }
   const std::string_view name = rest.substr(0, rest.find(':'));
-  const auto kind = std::find_if(kKinds.begin(), kKinds.end(),
-                                 [&](const auto& k) { return k.first == (name == "ldoms" ? "numa" : name); });
-  CpuBind out;
+  const auto kind = std::find_if(kKinds.begin(), kKinds.end(), [&](const auto& k) {
+    return k.first == (name == "ldoms" ? "numa" : name == "no" ? "none" : name);
+  });
   const bool has_list = name.size() < rest.size();
   const bool takes_list =
       kind != kKinds.end() && (kind->second == CpuBindKind::kMapCpu || kind->second == CpuBindKind::kMaskCpu);
@@ -136,10 +151,45 @@ Result<CpuBind> parse_cpu_bind(std::string_view text) {
                             "mask_cpu:LIST");
   }
   out.kind = kind->second;
+  out.chosen = true;
   if (takes_list) {
-    for (const std::string_view item : split(rest.substr(name.size() + 1), ',')) {
-      MUSTER_TRY(add_entry(item, out));
-    }
+    MUSTER_ASSIGN(out.list, parse_entries(rest.substr(name.size() + 1), [&out](std::string_view what) {
+                    return out.kind == CpuBindKind::kMapCpu ? parse_thread(what)
+                                                            : parse_mask("mask_cpu", "hardware thread", what);
+                  }));
+  }
+  return out;
+}
+
+Result<GpuBind> parse_gpu_bind(std::string_view text) {
+  const std::string_view rest = without_manners(text);
+  const std::string_view name = rest.substr(0, rest.find(':'));
+  const std::string_view value = rest.substr(std::min(rest.size(), name.size() + 1));
+  GpuBind out;
+  if (rest.empty()) {
+    return out;
+  }
+  if (rest == "none") {
+    out.kind = GpuBindKind::kAll;
+  } else if (rest == "closest") {
+    out.kind = GpuBindKind::kOwn;
+  } else if (name == "per_task" || name == "single") {
+    out.kind = GpuBindKind::kOwn;
+    MUSTER_ASSIGN(const std::uint64_t count, parse_count(value, name, {1, IndexSet::kIndexMax}));
+    out.per_task = name == "per_task" ? static_cast<std::uint32_t>(count) : 0;
+  } else if (name == "map_gpu" || name == "mask_gpu") {
+    out.kind = GpuBindKind::kList;
+    MUSTER_ASSIGN(out.list, parse_entries(value, [name](std::string_view what) -> Result<IndexSet> {
+                    if (name == "mask_gpu") {
+                      return parse_mask("mask_gpu", "GPU", what);
+                    }
+                    MUSTER_ASSIGN(const std::uint64_t gpu, parse_count(what, "map_gpu", {0, IndexSet::kIndexMax}));
+                    return IndexSet::range(static_cast<std::uint32_t>(gpu), 1);
+                  }));
+  } else {
+    return invalid_argument("'" + printable(text.substr(0, 40)) +
+                            "' is no binding of GPUs: use none, closest, per_task:N, single:N, map_gpu:LIST or "
+                            "mask_gpu:LIST");
   }
   return out;
 }
@@ -168,18 +218,26 @@ std::string format_cpu_bind(const CpuBind& bind) {
 }
 
 Result<Distribution> parse_distribution(std::string_view text) {
-  if (text == "block") {
-    return Distribution{};
+  // "NODES:PACKAGES"; over nodes only "block" can be had.
+  const bool two = text.starts_with("block:") || text.starts_with("*:");
+  const std::string_view packages = two ? text.substr(text.find(':') + 1) : text;
+  Distribution out;
+  out.packages_only = two;
+  if (packages.empty() || packages == "*" || packages == "block") {
+    return out;
   }
-  if (text == "cyclic") {
-    return Distribution{.kind = DistributionKind::kCyclic, .plane = 1};
+  if (packages == "cyclic") {
+    out.kind = DistributionKind::kCyclic;
+    return out;
   }
-  if (text.starts_with("plane=") || text.starts_with("plane:")) {
-    MUSTER_ASSIGN(const std::uint64_t plane, parse_count(text.substr(6), "plane", {1, kCpuBindListMax}));
-    return Distribution{.kind = DistributionKind::kPlane, .plane = static_cast<std::uint32_t>(plane)};
+  if (packages.starts_with("plane=") || packages.starts_with("plane:")) {
+    MUSTER_ASSIGN(const std::uint64_t plane, parse_count(packages.substr(6), "plane", {1, kCpuBindListMax}));
+    out.kind = DistributionKind::kPlane;
+    out.plane = static_cast<std::uint32_t>(plane);
+    return out;
   }
   return invalid_argument("'" + printable(text.substr(0, 40)) +
-                          "' is no distribution: use block, cyclic or plane=SIZE");
+                          "' is no distribution: use block, cyclic or plane=SIZE, or block:cyclic for several nodes");
 }
 
 std::string format_distribution(const Distribution& distribution) {

@@ -34,15 +34,33 @@ enum class CpuBindKind : std::uint8_t {
 };
 struct CpuBind {
   CpuBindKind kind = CpuBindKind::kCores;
+  bool chosen = false;         // the user named the kind
   std::vector<IndexSet> list;  // kMapCpu, kMaskCpu: OS numbers for task 0, 1, ...; when it is too short it starts anew
   friend bool operator==(const CpuBind&, const CpuBind&) = default;
 };
 // Entries of a list, with repetitions: more than any node has hardware threads.
 inline constexpr std::size_t kCpuBindListMax = 65'536;
-// "none|threads|cores|l3|numa|sockets|rank", "map_cpu:0,8*2,0x10", "mask_cpu:0xff,ff00*4"; "quiet," and "verbose,"
-// in front are accepted and mean nothing; "ldoms" is "numa".
+// "none|threads|cores|l3|numa|sockets|rank", "map_cpu:0,8*2,0x10", "mask_cpu:0xff,ff00*4"; alone or in front of a comma
+// "verbose" and "v", "quiet" and "q", which mean nothing; "ldoms" is "numa", "no" is "none". Empty: the default.
 Result<CpuBind> parse_cpu_bind(std::string_view text);
 std::string format_cpu_bind(const CpuBind& bind);
+
+// --gpu-bind: which of the GPUs that the job holds on the node a task sees.
+enum class GpuBindKind : std::uint8_t {
+  kDefault,  // its own with --gpus-per-task, else all
+  kAll,      // all of them
+  kOwn,      // the share of them that is nearest to its cores
+  kList,     // the named ones
+};
+struct GpuBind {
+  GpuBindKind kind = GpuBindKind::kDefault;
+  std::uint32_t per_task = 0;  // kOwn: so many for each; 0: all of them in equal shares
+  std::vector<IndexSet> list;  // kList: places among the job's GPUs on the node, for task 0, 1, ...; starts anew
+  friend bool operator==(const GpuBind&, const GpuBind&) = default;
+};
+// "none", "closest", "per_task:N", "single:N", "map_gpu:0,1*2", "mask_gpu:0x3,0xc"; "quiet," and "verbose," in front mean
+// nothing. Empty: the default.
+Result<GpuBind> parse_gpu_bind(std::string_view text);
 
 // --distribution: how tasks are numbered over the packages of a node.
 enum class DistributionKind : std::uint8_t {
@@ -53,9 +71,12 @@ enum class DistributionKind : std::uint8_t {
 struct Distribution {
   DistributionKind kind = DistributionKind::kBlock;
   std::uint32_t plane = 1;  // of kPlane, at least 1
+  // Said of the packages alone ("block:cyclic"). Otherwise it is also about nodes, over which only kBlock can be had.
+  bool packages_only = false;
   friend bool operator==(const Distribution&, const Distribution&) = default;
 };
-Result<Distribution> parse_distribution(std::string_view text);  // "block", "cyclic", "plane=4", "plane:4"
+// "block", "cyclic", "plane=4", "plane:4"; "block:block", "block:cyclic" and "*"; empty: block.
+Result<Distribution> parse_distribution(std::string_view text);
 std::string format_distribution(const Distribution& distribution);
 
 }  // namespace muster

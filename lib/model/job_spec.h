@@ -10,6 +10,7 @@
 
 #include "lib/base/result.h"
 #include "lib/base/time.h"
+#include "lib/model/binding.h"
 #include "lib/model/dependency.h"
 #include "lib/model/ids.h"
 #include "lib/model/license.h"
@@ -89,6 +90,12 @@ struct JobSpec {
   // At most so many leaf switches; 0: any number. After waiting so long any number will do; infinite: never.
   std::uint32_t switches = 0;
   Duration switches_wait = Duration::infinite();
+  // How its tasks are placed on each node (binding.h): the last three as given, for its steps that do not say otherwise.
+  Locality locality = Locality::kPrefer;
+  std::uint32_t threads_per_core = 0;  // hardware threads of each core that it uses; 0: all
+  std::string cpu_bind;
+  std::string gpu_bind;
+  std::string distribution;
   std::uint32_t segment = 0;  // its nodes come in groups of so many, each inside one block; 0: no groups
 
   Duration time_limit;  // 0: the queue's default, filled in at submission

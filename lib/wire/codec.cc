@@ -784,6 +784,11 @@ void to_pb(const JobSpec& in, pb::JobSpec& out) {
   out.set_switches(in.switches);
   if (!in.switches_wait.is_infinite()) out.set_switches_wait_us(in.switches_wait.us + 1);
   out.set_segment(in.segment);
+  out.set_locality(in.locality == Locality::kPrefer ? 0 : static_cast<std::uint32_t>(in.locality) + 1);
+  out.set_cpu_bind(in.cpu_bind);
+  out.set_gpu_bind(in.gpu_bind);
+  out.set_distribution(in.distribution);
+  out.set_threads_per_core(in.threads_per_core);
   out.set_time_min_us(in.time_min.us);
   out.set_deadline_us(in.deadline.us);
   out.set_reservation(in.reservation);
@@ -849,6 +854,13 @@ Status read_spec_into(const pb::JobSpec& in, JobSpec& out) {
     out.switches_wait = one_more - Duration::from_us(1);
   }
   out.segment = in.segment();
+  if (in.locality() != 0) {
+    MUSTER_ASSIGN(out.locality, read_enum(in.locality() - 1, Locality::kRequire, "JobSpec.locality"));
+  }
+  out.cpu_bind = in.cpu_bind();
+  out.gpu_bind = in.gpu_bind();
+  out.distribution = in.distribution();
+  out.threads_per_core = in.threads_per_core();
   MUSTER_ASSIGN(out.time_min, read_duration(in.time_min_us(), "JobSpec.time_min_us"));
   MUSTER_ASSIGN(out.deadline, read_instant(in.deadline_us(), "JobSpec.deadline_us"));
   out.reservation = in.reservation();

@@ -175,6 +175,33 @@ void warm(benchmark::State& state) {
 void warm_packed(benchmark::State& state) {
   answer(state, false);
 }
+// A task of one core on a node of 2 packages of 16 cores, as an array starts them by the thousand.
+void one_core(benchmark::State& state) {
+  NodeTopology t;
+  t.packages = 2;
+  t.numa.resize(2);
+  for (std::uint32_t c = 0; c < 32; ++c) {
+    t.cores.push_back({.package = c / 16, .numa = c / 16, .l3 = c / 16, .threads = IndexSet::range(c, 1)});
+  }
+  const NodeClass node(t);
+  const auto all = IndexSet::range(0, 32);
+  std::mt19937_64 random(kSeed);
+  std::vector<NodeUse> uses;
+  for (std::size_t i = 0; i < kQuestions; ++i) {
+    uses.push_back(
+        {.usable_cores = all, .free_cores = IndexSet::from_words({1U + (random() & 0xfffffffeU)}), .free_gpus = {}});
+  }
+  BestTimes times(uses.size());
+  std::size_t next = 0;
+  for (auto _ : state) {
+    times.begin();
+    benchmark::DoNotOptimize(choose(node, uses[next], Request{}));
+    times.end(next);
+    next = (next + 1) % uses.size();
+  }
+  times.report(state);
+}
+BENCHMARK(one_core)->Iterations(8 * kQuestions)->Unit(benchmark::kMicrosecond);
 BENCHMARK(warm)->Arg(0)->Arg(1)->Arg(2)->Iterations(8 * kQuestions)->Unit(benchmark::kMicrosecond);
 BENCHMARK(warm_packed)->Arg(0)->Iterations(8 * kQuestions)->Unit(benchmark::kMicrosecond);
 

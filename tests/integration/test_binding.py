@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Topologies of nodes, from the outside."""
+"""Topologies of nodes, and which cores and GPUs jobs and their tasks get of them, from the outside."""
 
 import os
+import re
+import subprocess
 import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import SOURCE_DIR, ClusterTest
+from cluster import BIN, SOURCE_DIR, ClusterTest, until
 
 MACHINES = os.path.join(SOURCE_DIR, "tests", "data", "topologies")
 
@@ -42,6 +44,110 @@ class Topologies(ClusterTest):
         result = self.cluster.run("show", "queue", "--topology")
         self.assertEqual(result.code, 2)
         self.assertIn("--topology goes with show node only", result.err)
+
+
+# GPUs 0 and 1 of crossed.xml are beside cores 8-15, 2 and 3 beside cores 0-7; one L3 of four cores each.
+class Choices(ClusterTest):
+    nodes = 1
+    topology = os.path.join(MACHINES, "crossed.xml")
+
+    def run_job(self, *options, command="true"):
+        """A job's view with its placement, after it ran `command` as tasks."""
+        script = "muster run %s" % command
+        job = self.cluster.submit(*options, "--wrap", script)
+        view = self.cluster.wait(job)
+        self.assertEqual(view["state"], "completed", view)
+        return self.cluster.json("show", "job", str(job))["jobs"][0]
+
+    def output_of(self, view):
+        with open(os.path.join(self.cluster.work, view["stdout"]), encoding="utf-8") as out:
+            return sorted(out.read().splitlines())
+
+    def test_cores_are_beside_the_gpus(self):
+        place = self.run_job("-n", 2, "-c", 2, "--gpus-per-task", 1)["placement"][0]
+        for task in place["task_list"]:
+            self.assertEqual(task["locality"], {"device": True, "numa": True, "package": True}, place)
+        gpus = {task["gpus"][0]["index"]: task["cpus"] for task in place["task_list"]}
+        self.assertEqual(len(gpus), 2)
+        local = {0: "8-9,24-25", 1: "12-13,28-29", 2: "0-1,16-17", 3: "4-5,20-21"}
+        for gpu, cpus in gpus.items():
+            self.assertEqual(cpus, local[gpu], place)
+        self.assertTrue(place["pretended"])
+
+    def test_tasks_see_their_own_gpus(self):
+        command = "sh -c 'echo $SLURM_PROCID:$CUDA_VISIBLE_DEVICES'"
+        view = self.run_job("-n", 4, "-c", 1, "--gpus-per-task", 1, command=command)
+        # By the order of their cores: GPUs 2 and 3 are beside the first ones.
+        self.assertEqual(self.output_of(view), ["0:2", "1:3", "2:0", "3:1"])
+        view = self.run_job("-n", 4, "-c", 1, "--gpus-per-node", 4, command=command)
+        self.assertEqual(self.output_of(view), ["%d:0,1,2,3" % rank for rank in range(4)])
+        view = self.run_job("-n", 4, "-c", 1, "--gpus-per-node", 4, command="--gpu-bind closest " + command)
+        self.assertEqual(self.output_of(view), ["0:2", "1:3", "2:0", "3:1"])
+        view = self.run_job("-n", 2, "--gpus-per-node", 4, "--gpu-bind", "map_gpu:3,0", command=command)
+        self.assertEqual(self.output_of(view), ["0:3", "1:0"])
+
+    def test_what_cannot_be_is_refused(self):
+        for options, words in ((("--cpu-bind", "core"), "--cpu-bind: 'core' is no binding"),
+                               (("--gpu-bind", "near"), "--gpu-bind: 'near' is no binding"),
+                               (("-N", "2", "-m", "cyclic"), "--distribution cyclic would deal tasks out over nodes"),
+                               (("--locality", "require"), "--locality require is not supported yet")):
+            result = self.cluster.run("submit", *options, "--wrap", "true")
+            self.assertNotEqual(result.code, 0, options)
+            self.assertIn(words, result.err)
+        result = self.cluster.run("run", "-n", 2, "--gpu-bind", "map_gpu:0", "true")
+        self.assertNotEqual(result.code, 0)
+        self.assertIn("--gpu-bind: it names GPU 0 and the job has 0", result.err)
+
+    def test_shown_with_the_job(self):
+        job = self.cluster.submit("-n", 2, "--cpu-bind", "threads", "--gpu-bind", "closest", "-m", "block:cyclic",
+                                  "--threads-per-core", 1, "--locality", "none", "--wrap", "true")
+        view = self.cluster.json("show", "job", str(job))["jobs"][0]
+        self.assertEqual([view[key] for key in ("cpu_bind", "gpu_bind", "distribution", "threads_per_core", "locality")],
+                         ["threads", "closest", "block:cyclic", 1, "none"])
+        self.assertIn("threads", self.cluster.ok("show", "job", str(job)))
+
+
+class Affinity(ClusterTest):
+    """A node that does not pretend: what the kernel says of its tasks."""
+
+    nodes = 1
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster.ok("local", "kill", "n1", "--dir", cls.cluster.local_dir)
+        folder = os.path.join(cls.cluster.local_dir, "n1")
+        with open(os.path.join(folder, "muster.toml"), encoding="utf-8") as pretended:
+            lines = [line for line in pretended if not line.startswith(("topology", "memory"))]
+        config = os.path.join(folder, "itself.toml")
+        with open(config, "w", encoding="utf-8") as itself:
+            itself.writelines(lines)
+        with open(os.path.join(folder, "itself.log"), "w", encoding="utf-8") as log:
+            cls.daemon = subprocess.Popen([os.path.join(BIN, "muster-noded"), "--config", config, "--boot-id", "another"],
+                                          stdout=log, stderr=log)
+        cls.addClassCleanup(cls.end_daemon)
+        until(lambda: not cls.cluster.json("show", "node", "n1")["nodes"][0]["pretended"], what="the node itself")
+
+    @classmethod
+    def end_daemon(cls):
+        cls.daemon.terminate()
+        cls.daemon.wait(timeout=30)
+
+    def affinities(self, *options):
+        out = self.cluster.ok("run", *options, "sh", "-c", "grep Cpus_allowed_list /proc/self/status")
+        return sorted(re.findall(r"Cpus_allowed_list:\s*(\S+)", out))
+
+    def test_tasks_are_bound_as_decided(self):
+        node = self.cluster.json("show", "node", "n1", "--topology")["nodes"][0]
+        if node["cpus"] < 2:
+            self.skipTest("this machine has one core: there is nothing to choose")
+        threads = [group["cpus"] for group in node["topology"]["l3"]]
+        one = self.affinities("-n", 1)
+        self.assertEqual(len(one), 1)
+        two = self.affinities("-n", 2, "--cpu-bind", "cores")
+        self.assertEqual(len(set(two)), 2, "each task has its own: %r of %r" % (two, threads))
+        free = self.affinities("-n", 2, "--cpu-bind", "none")
+        self.assertEqual(len(set(free)), 1, free)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,11 @@ class RandomModel {
     s.switches = u32();
     s.switches_wait = duration();
     s.segment = u32();
+    s.locality = enumerator(Locality::kRequire);
+    s.cpu_bind = text();
+    s.gpu_bind = text();
+    s.distribution = text();
+    s.threads_per_core = u32();
     s.args = texts();
     s.time_limit = duration();
     s.nice = i32();
