@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "cli/bound_text.h"
 #include "cli/commands.h"
 #include "lib/base/text.h"
 #include "lib/io/clock.h"
@@ -323,6 +324,9 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
       return true;
     case pb::NodeReply::kInputCredit:
       input_allowed_ += reply.input_credit().bytes();
+      return true;
+    case pb::NodeReply::kTaskBound:
+      error_line(bound_text(reply.task_bound()));
       return true;
     case pb::NodeReply::kTaskEnded: {
       const auto& ended = reply.task_ended();

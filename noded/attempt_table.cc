@@ -507,7 +507,8 @@ void AttemptTable::on_frame(AttemptKey key, const Frame& frame) {
           }
           ended(key, outcome);
         } else if constexpr (std::is_same_v<T, StepOutputFrame> || std::is_same_v<T, StepTaskEndedFrame> ||
-                             std::is_same_v<T, StepEndedFrame> || std::is_same_v<T, StepInputTakenFrame>) {
+                             std::is_same_v<T, StepEndedFrame> || std::is_same_v<T, StepInputTakenFrame> ||
+                             std::is_same_v<T, StepTaskBoundFrame>) {
           on_step_frame(key, f.step, frame);
         }
         // Frames that only noded sends are ignored.

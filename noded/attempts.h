@@ -60,7 +60,7 @@ class Attempts {
   // kNotFound: no such attempt; kUnavailable: its shepherd is not connected (yet, or any more).
   virtual Status send(AttemptKey key, const Frame& frame) = 0;
 
-  // From now on StepOutputFrame, StepInputTakenFrame, StepTaskEndedFrame and StepEndedFrame of that step come to the
+  // From now on StepOutputFrame, StepInputTakenFrame, StepTaskBoundFrame, StepTaskEndedFrame and StepEndedFrame of that step come to the
   // callback; without a subscription they are dropped. Ended by unsubscribe, by StepEndedFrame (after the callback) and
   // by the end of the attempt. The callback may call anything here.
   using OnStepFrame = std::function<void(const Frame& frame)>;

@@ -118,17 +118,6 @@ void set_user(std::vector<std::string>& environment, const JobEnvironmentContext
   set_default(environment, "TMPDIR", "/tmp");
 }
 
-// "0,2,3": the indices of those that the node has.
-std::string gpu_list(const NodeIdentity& node, const IndexSet& gpus) {
-  std::string list;
-  for (const std::uint32_t number : gpus.to_vector()) {
-    if (number < node.hardware.gpus.size()) {
-      list += (list.empty() ? "" : ",") + std::to_string(node.hardware.gpus[number].vendor_index);
-    }
-  }
-  return list;
-}
-
 void set_gpus(Adder& add, const LaunchOrder& order, const NodeIdentity& node, std::vector<std::string>& environment) {
   if (node.hardware.gpus.empty()) {
     return;
@@ -319,6 +308,16 @@ std::string fold_counts(const std::vector<std::uint32_t>& counts) {
     i = j;
   }
   return out;
+}
+
+std::string gpu_list(const NodeIdentity& node, const IndexSet& gpus) {
+  std::string list;
+  for (const std::uint32_t number : gpus.to_vector()) {
+    if (number < node.hardware.gpus.size()) {
+      list += (list.empty() ? "" : ",") + std::to_string(node.hardware.gpus[number].vendor_index);
+    }
+  }
+  return list;
 }
 
 std::vector<std::string> gpu_variables(const NodeIdentity& node, const IndexSet& gpus) {

@@ -35,6 +35,8 @@ void set_variable(std::vector<std::string>& environment, std::string_view name, 
 // "4(x2),3": equal neighbours folded, as SLURM_TASKS_PER_NODE and SLURM_JOB_CPUS_PER_NODE want it.
 std::string fold_counts(const std::vector<std::uint32_t>& counts);
 
+// "0,2,3": the vendor's indices of those of these GPUs that the node has.
+std::string gpu_list(const NodeIdentity& node, const IndexSet& gpus);
 // The variables by which libraries of GPU vendors learn which GPUs they may use: these, by the vendor's indices.
 std::vector<std::string> gpu_variables(const NodeIdentity& node, const IndexSet& gpus);
 

@@ -165,12 +165,14 @@ void Shepherd::on_frame(const Frame& frame) {
     on_forget(*forget);
   } else if (const auto* limit = std::get_if<LimitFrame>(&frame)) {
     on_limit(*limit);
-  } else if (std::holds_alternative<AttachFrame>(frame)) {
+  } else if (const auto* attach = std::get_if<AttachFrame>(&frame)) {
+    noded_version_ = attach->version;
     on_attach();
   }
 }
 
 void Shepherd::launch(const LaunchFrame& frame) {
+  noded_version_ = frame.version;
   launch_ = frame;
   launched_us_ = now_us();
   tree_ = std::make_unique<ProcessTree>(frame.cgroup_parent.empty() ? std::string()
@@ -386,7 +388,15 @@ void Shepherd::on_status(std::uint64_t index) {
     return;
   }
   Task& task = found->second;
-  task.failed = read_start_failure(task.status_fd, task.spec, task.outcome);
+  StartNews news = read_start_news(task.status_fd, task.spec);
+  if (news.what == StartNews::What::kBound) {
+    send_bound(task, std::move(news.cpus));
+    return;
+  }
+  task.failed = news.what == StartNews::What::kFailed;
+  if (task.failed) {
+    task.outcome = std::move(news.outcome);
+  }
   close_fd(task.status_fd);
   task.spec = TaskSpec{};
   if (task.step == ProcessTree::kNoStep && !task.failed) {

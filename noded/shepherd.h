@@ -136,6 +136,7 @@ class Shepherd {
   void close_input(Task& task);
   void send_output(Task& task, Step& step, unsigned stream, std::string data, bool eof);
   void send_taken(Task& task, std::uint64_t bytes, bool closed);
+  void send_bound(const Task& task, std::vector<std::uint64_t> cpus);
   void arm_timer();
   bool write_outcome();
   TaskSpec base_spec() const;
@@ -150,7 +151,8 @@ class Shepherd {
   bool marked_ = false;            // the record is in its place: the attempt is this shepherd's
   int connection_ = -1;
   bool connection_writable_watched_ = false;
-  bool attached_ = true;  // false: a new noded has not sent its AttachFrame yet
+  bool attached_ = true;             // false: a new noded has not sent its AttachFrame yet
+  std::uint32_t noded_version_ = 0;  // of the protocol, as the noded that is connected speaks it
   FrameReader reader_;
   std::deque<std::string> out_;
   std::size_t out_offset_ = 0;  // sent of the first

@@ -238,6 +238,10 @@ void fields(A& a, F& f) {
     a.integer(f.rank);
     a.integer(f.bytes);
     a.integer(f.closed);
+  } else if constexpr (std::is_same_v<T, StepTaskBoundFrame>) {
+    a.integer(f.step);
+    a.integer(f.rank);
+    words(a, f.cpus);
   } else {
     static_assert(std::is_same_v<T, StepEndedFrame> || std::is_same_v<T, StepForgetFrame>);
     a.integer(f.step);

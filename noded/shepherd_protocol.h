@@ -24,11 +24,12 @@
 namespace muster::noded {
 
 // 2: LimitFrame, SuspendFrame, NoticeFrame, and the warning of LaunchFrame. An unknown frame would end the connection.
-// 3: StandStillFrame, StoodStillFrame.
-inline constexpr std::uint32_t kProtocolVersion = 3;
+// 3: StandStillFrame, StoodStillFrame. 4: StepTaskBoundFrame.
+inline constexpr std::uint32_t kProtocolVersion = 4;
 // The first ones that know these.
 inline constexpr std::uint32_t kOrdersProtocolVersion = 2;
 inline constexpr std::uint32_t kStandStillProtocolVersion = 3;
+inline constexpr std::uint32_t kBoundProtocolVersion = 4;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
 inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, made with O_EXCL by noded
@@ -280,10 +281,20 @@ struct StepInputTakenFrame {
   friend bool operator==(const StepInputTakenFrame&, const StepInputTakenFrame&) = default;
 };
 
+// What the kernel said of the task's affinity when it had been set, before its program began. Not sent again after a
+// resume.
+struct StepTaskBoundFrame {
+  std::uint32_t step = 0;
+  std::uint32_t rank = 0;
+  std::vector<std::uint64_t> cpus;  // words of an IndexSet of hardware threads
+  friend bool operator==(const StepTaskBoundFrame&, const StepTaskBoundFrame&) = default;
+};
+
 using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
                            StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
                            StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame, StepForgetFrame,
-                           LimitFrame, SuspendFrame, NoticeFrame, StandStillFrame, StoodStillFrame>;
+                           LimitFrame, SuspendFrame, NoticeFrame, StandStillFrame, StoodStillFrame,
+                           StepTaskBoundFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);

@@ -80,6 +80,7 @@ void Shepherd::start_step_task(const StepStartFrame& frame, const StepTask& want
   spec.work_dir = frame.work_dir;
   spec.umask = static_cast<mode_t>(frame.umask);
   spec.append = frame.append;
+  spec.tells_cpus = true;
   if (!wanted.cpus.empty()) {
     spec.cpus = wanted.cpus;
   }
@@ -338,6 +339,13 @@ void Shepherd::send_taken(Task& task, std::uint64_t bytes, bool closed) {
     return;
   }
   send(StepInputTakenFrame{task.step, task.rank, bytes, closed});
+}
+
+void Shepherd::send_bound(const Task& task, std::vector<std::uint64_t> cpus) {
+  const auto step = steps_.find(task.step);
+  if (noded_version_ >= kBoundProtocolVersion && step != steps_.end() && !step->second.muted) {
+    send(StepTaskBoundFrame{task.step, task.rank, std::move(cpus)});
+  }
 }
 
 void Shepherd::write_input(std::uint64_t index) {

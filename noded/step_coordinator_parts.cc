@@ -118,6 +118,9 @@ void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& repl
     case Body::kPeerEnded:
       key = &reply.peer_ended().step();
       break;
+    case Body::kPeerTaskBound:
+      key = &reply.peer_task_bound().step();
+      break;
     default:
       return;
   }
@@ -153,6 +156,14 @@ void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& repl
       return;
     case Body::kPeerEnded:
       return on_part_ended(*step, *part);
+    case Body::kPeerTaskBound:
+      // Nobody asks for it again: a client that is away now does without.
+      if (step->client_here && step->rank_in_part(reply.peer_task_bound().bound().rank(), *part)) {
+        pb::NodeReply to_client;
+        *to_client.mutable_task_bound() = reply.peer_task_bound().bound();
+        (void)options_.to_client(step->client, to_client);
+      }
+      return;
     default:
       return;
   }

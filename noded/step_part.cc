@@ -53,6 +53,12 @@ void set_input(const pb::PeerStart& r, StepStartFrame& frame) {
   }
 }
 
+// Whether the client, or the job for all its steps, wants to be told how tasks are bound.
+bool is_told(const pb::StepSpec& spec, const JobSpec& job) {
+  const auto bind = parse_cpu_bind(spec.cpu_bind().empty() ? job.cpu_bind : spec.cpu_bind());
+  return bind.ok() && bind->verbose;
+}
+
 void add_binding(const NodeIdentity& node, const topo::BoundTask& bound, StepTask& task) {
   // A pretended node's numbers are not this machine's.
   if (!node.hardware.pretended) {
@@ -302,7 +308,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   constexpr std::uint64_t kWindowMin = 64U << 10U;
   frame.credit_bytes = std::clamp<std::uint64_t>(kStepWindowBytes / layout.nodes.size(), kWindowMin, 1U << 20U);
   const std::uint32_t count = layout.tasks[request.node_index()];
-  const Result<std::vector<topo::BoundTask>> bound = bind(*info->order, request, count);
+  Result<std::vector<topo::BoundTask>> bound = bind(*info->order, request, count);
   if (!bound) {
     parts_.erase(id);
     refuse(coordinator, id, bound.error());
@@ -317,6 +323,10 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
       add_binding(context.identity, (*bound)[i], frame.tasks.back());
     }
   }
+  Part& part = parts_[id];
+  part.bound = std::move(*bound);
+  part.first_rank = request.first_rank();
+  part.tells_bound = is_told(spec, *info->order->spec);
   follow(id);
   if (const Status sent = attempts_.send(id.key, frame); !sent) {
     attempts_.unsubscribe(id.key, id.step);
@@ -373,6 +383,8 @@ void StepParts::on_frame(const StepId& id, const Frame& frame) {
     peer.mutable_ended()->set_rank(ended->rank);
     peer.mutable_ended()->set_node(attempts_.identity().name);
     wire::to_pb(ended->outcome, *peer.mutable_ended()->mutable_outcome());
+  } else if (const auto* bound = std::get_if<StepTaskBoundFrame>(&frame)) {
+    return on_bound(id, *part, *bound);
   } else if (const auto* taken = std::get_if<StepInputTakenFrame>(&frame)) {
     auto& peer = *reply.mutable_peer_input_taken();
     fill_step_key(id, *peer.mutable_step());
@@ -385,6 +397,42 @@ void StepParts::on_frame(const StepId& id, const Frame& frame) {
     return;
   }
   const CoordinatorAddress to = part->coordinator;
+  reply_(to, reply);
+}
+
+void StepParts::on_bound(const StepId& id, const Part& part, const StepTaskBoundFrame& frame) {
+  const std::uint32_t task = frame.rank - part.first_rank;
+  if (frame.rank < part.first_rank || task >= part.bound.size()) {
+    return;
+  }
+  const NodeIdentity& node = attempts_.identity();
+  const topo::ChosenTask& decided = part.bound[task].chosen;
+  const IndexSet cpus = IndexSet::from_words(frame.cpus);
+  const bool wrong = !node.hardware.pretended && !decided.threads.empty() && !(cpus == decided.threads);
+  if (wrong) {
+    io::log_warning("a task is not bound as decided", {{"step", to_string(id)},
+                                                       {"rank", frame.rank},
+                                                       {"cpus", cpus.to_string()},
+                                                       {"decided", decided.threads.to_string()}});
+  }
+  if (!wrong && !part.tells_bound) {
+    return;
+  }
+  pb::NodeReply reply;
+  auto& peer = *reply.mutable_peer_task_bound();
+  fill_step_key(id, *peer.mutable_step());
+  pb::StepTaskBound& out = *peer.mutable_bound();
+  out.set_rank(frame.rank);
+  out.set_node(node.name);
+  out.set_cpus(cpus.to_string());
+  out.set_decided(decided.threads.to_string());
+  out.set_numa(decided.numa.to_string());
+  out.set_gpus(gpu_list(node, decided.gpus));
+  out.set_local_device(decided.grades.device);
+  out.set_local_numa(decided.grades.numa);
+  out.set_local_package(decided.grades.package);
+  out.set_pretended(node.hardware.pretended);
+  const CoordinatorAddress to = part.coordinator;
   reply_(to, reply);
 }
 

@@ -62,6 +62,10 @@ class StepParts {
   struct Part {
     CoordinatorAddress coordinator;
     std::unique_ptr<pb::PeerStart> waiting;  // until the attempt runs
+    // What was decided for its tasks; empty after a restart of the daemon.
+    std::vector<topo::BoundTask> bound;
+    std::uint32_t first_rank = 0;
+    bool tells_bound = false;  // the client wants to know also where all is as decided
   };
 
   void start(const StepId& id, const CoordinatorAddress& from, const pb::PeerStart& request);
@@ -69,6 +73,7 @@ class StepParts {
   void resume(const StepId& id, const CoordinatorAddress& from, std::vector<StepReceived> received);
   void follow(const StepId& id);
   void on_frame(const StepId& id, const Frame& frame);
+  void on_bound(const StepId& id, const Part& part, const StepTaskBoundFrame& frame);
   void refuse(const CoordinatorAddress& to, const StepId& id, const Error& error);
   Result<AttemptInfo> authorise(const StepId& id, const CoordinatorAddress& from);
   Part* find(const StepId& id);

@@ -9,7 +9,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
@@ -18,11 +21,18 @@ namespace muster::noded {
 namespace {
 
 // Where a start failed; what the child writes to its status pipe.
-enum class Stage : std::int32_t { kUser, kWorkDir, kInput, kOutput, kError, kNamespace, kExec, kForeignUser };
+enum class Stage : std::int32_t { kUser, kWorkDir, kInput, kOutput, kError, kNamespace, kExec, kForeignUser, kBound };
 struct Failure {
   Stage stage = Stage::kExec;
   std::int32_t error_number = 0;
 };
+// The same beginning, with Stage::kBound and the number of words that count: no failure, and more may follow. One write
+// of it is whole, as it is smaller than PIPE_BUF.
+struct Bound {
+  Failure head;
+  std::array<std::uint64_t, 128> words{};  // 8192 hardware threads, Linux's own limit
+};
+static_assert(sizeof(Bound) <= PIPE_BUF);
 
 std::string text_of_errno(int error_number) {
   // strerror_r of glibc returns the text; the buffer is only for unknown numbers.
@@ -144,6 +154,16 @@ void bind_to_cpus(const std::vector<std::uint64_t>& words) {
   syscall(SYS_sched_setaffinity, 0, words.size() * sizeof(words[0]), words.data());
 }
 
+void tell_cpus(int status_fd) {
+  Bound bound;
+  const long bytes = syscall(SYS_sched_getaffinity, 0, sizeof(bound.words), bound.words.data());
+  if (bytes > 0) {
+    bound.head = {Stage::kBound, static_cast<std::int32_t>(static_cast<std::size_t>(bytes) / sizeof(bound.words[0]))};
+    const ssize_t ignored = write(status_fd, &bound, sizeof(bound));
+    static_cast<void>(ignored);
+  }
+}
+
 void place(int fd, int target) {
   if (fd == target) {
     fcntl(fd, F_SETFD, 0);
@@ -261,6 +281,9 @@ void execute(const char* path, char* const* argv, char* const* environment) {
   standard.sa_handler = SIG_DFL;
   sigaction(SIGPIPE, &standard, nullptr);
   bind_to_cpus(spec.cpus);
+  if (spec.tells_cpus) {
+    tell_cpus(status_fd);
+  }
   become_user(spec, status_fd);
   umask(spec.umask);
   if (chdir(spec.work_dir.empty() ? "/" : spec.work_dir.c_str()) != 0) {
@@ -344,15 +367,19 @@ Result<StartedTask> start_task(const TaskSpec& spec) {
   return StartedTask{pid, status[0]};
 }
 
-bool read_start_failure(int status_fd, const TaskSpec& spec, Outcome& outcome) {
-  Failure failure;
+namespace {
+
+// False: the writer closed the pipe, or wrote something else.
+bool read_whole(int fd, void* out, std::size_t size) {
   ssize_t n = 0;
   do {
-    n = read(status_fd, &failure, sizeof(failure));
+    n = read(fd, out, size);
   } while (n < 0 && errno == EINTR);
-  if (n != static_cast<ssize_t>(sizeof(failure))) {
-    return false;
-  }
+  return n == static_cast<ssize_t>(size);
+}
+
+Outcome explain(const Failure& failure, const TaskSpec& spec) {
+  Outcome outcome;
   const std::string reason = text_of_errno(failure.error_number);
   outcome = Outcome{.cause = EndCause::kLaunchFailed, .exit_code = 126, .signal = 0, .detail = {}, .ran = {}};
   switch (failure.stage) {
@@ -384,8 +411,31 @@ bool read_start_failure(int status_fd, const TaskSpec& spec, Outcome& outcome) {
       outcome.exit_code = failure.error_number == ENOENT ? 2 : 126;
       outcome.detail = explain_exec(spec, failure.error_number);
       break;
+    case Stage::kBound:
+      break;
   }
-  return true;
+  return outcome;
+}
+
+}  // namespace
+
+StartNews read_start_news(int status_fd, const TaskSpec& spec) {
+  StartNews news;
+  Bound record;
+  if (!read_whole(status_fd, &record.head, sizeof(record.head))) {
+    return news;
+  }
+  if (record.head.stage != Stage::kBound) {
+    news.what = StartNews::What::kFailed;
+    news.outcome = explain(record.head, spec);
+    return news;
+  }
+  news.what = StartNews::What::kBound;
+  if (read_whole(status_fd, record.words.data(), sizeof(record.words))) {
+    const auto count = std::min<std::size_t>(static_cast<std::size_t>(record.head.error_number), record.words.size());
+    news.cpus.assign(record.words.begin(), record.words.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+  return news;
 }
 
 }  // namespace muster::noded

@@ -33,21 +33,29 @@ struct TaskSpec {
   std::uint32_t gid = 0;
   std::vector<std::uint32_t> groups;
   std::vector<std::uint64_t> cpus;  // words of an index set of hardware threads; empty: as the shepherd
+  bool tells_cpus = false;          // the affinity is read back and told (StartNews)
   int cgroup_fd = -1;               // -1: none
 };
 
 struct StartedTask {
   pid_t pid = 0;
-  // Readable when the task's start is decided: nothing to read means that its program runs, otherwise
-  // read_start_failure() says why not.
-  int status_fd = -1;
+  int status_fd = -1;  // readable when read_start_news() has something to say
 };
 
 // Does not wait for the exec.
 Result<StartedTask> start_task(const TaskSpec& spec);
 
-// Whether the task failed to start, read from its status_fd; `outcome` is kLaunchFailed or kOutputFailed then, with
-// exit_code 2 for a missing program and 126 otherwise.
-bool read_start_failure(int status_fd, const TaskSpec& spec, Outcome& outcome);
+// What comes from a task's status_fd, one after the other; the last is kRuns or kFailed.
+struct StartNews {
+  enum class What : std::uint8_t {
+    kBound,   // its affinity was set, and is now `cpus`, as the kernel says
+    kRuns,    // its program does
+    kFailed,  // `outcome` is kLaunchFailed or kOutputFailed, with exit_code 2 for a missing program and 126 otherwise
+  };
+  What what = What::kRuns;
+  std::vector<std::uint64_t> cpus;  // words of an index set
+  Outcome outcome;
+};
+StartNews read_start_news(int status_fd, const TaskSpec& spec);
 
 }  // namespace muster::noded

@@ -34,13 +34,13 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
   std::map<JobId, Promise> promised = cluster_.promised;
   promised.erase(job.id);
   Cluster cluster{.ledger = cluster_.ledger,
-                        .horizon = cluster_.horizon,
-                        .pending = pending,
-                        .job = [&](JobId id) -> const Job& { return id == job.id ? changed : cluster_.job(id); },
-                        .promised = promised,
-                        .accounts = cluster_.accounts,
-                        .windows = cluster_.windows,
-                        .licenses = cluster_.licenses};
+                  .horizon = cluster_.horizon,
+                  .pending = pending,
+                  .job = [&](JobId id) -> const Job& { return id == job.id ? changed : cluster_.job(id); },
+                  .promised = promised,
+                  .accounts = cluster_.accounts,
+                  .windows = cluster_.windows,
+                  .licenses = cluster_.licenses};
   if (cluster_.standing_still != nullptr && !cluster_.standing_still->empty()) {
     cluster.running = cluster_.running;
     cluster.running_job = cluster_.running_job;

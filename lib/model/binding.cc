@@ -135,6 +135,7 @@ std::string_view locality_name(Locality locality) {
 Result<CpuBind> parse_cpu_bind(std::string_view text) {
   const std::string_view rest = without_manners(text);
   CpuBind out;
+  out.verbose = rest.size() < text.size() && text.starts_with('v');
   if (rest.empty()) {
     return out;
   }

@@ -35,13 +35,14 @@ enum class CpuBindKind : std::uint8_t {
 struct CpuBind {
   CpuBindKind kind = CpuBindKind::kCores;
   bool chosen = false;         // the user named the kind
+  bool verbose = false;        // and wants to be told what each task was bound to
   std::vector<IndexSet> list;  // kMapCpu, kMaskCpu: OS numbers for task 0, 1, ...; when it is too short it starts anew
   friend bool operator==(const CpuBind&, const CpuBind&) = default;
 };
 // Entries of a list, with repetitions: more than any node has hardware threads.
 inline constexpr std::size_t kCpuBindListMax = 65'536;
 // "none|threads|cores|l3|numa|sockets|rank", "map_cpu:0,8*2,0x10", "mask_cpu:0xff,ff00*4"; alone or in front of a comma
-// "verbose" and "v", "quiet" and "q", which mean nothing; "ldoms" is "numa", "no" is "none". Empty: the default.
+// "verbose" and "v", and "quiet" and "q", which mean nothing; "ldoms" is "numa", "no" is "none". Empty: the default.
 Result<CpuBind> parse_cpu_bind(std::string_view text);
 std::string format_cpu_bind(const CpuBind& bind);
 

@@ -98,6 +98,12 @@ class Choices(ClusterTest):
         self.assertNotEqual(result.code, 0)
         self.assertIn("--gpu-bind: it names GPU 0 and the job has 0", result.err)
 
+    def test_verbose_says_that_the_node_pretends(self):
+        result = self.cluster.run("run", "-n", 1, "--gpus-per-task", 1, "--cpu-bind", "verbose", "true")
+        self.assertEqual(result.code, 0, result)
+        self.assertIn("of a pretended node, which nothing is bound to", result.err)
+        self.assertIn("local to the device", result.err)
+
     def test_shown_with_the_job(self):
         job = self.cluster.submit("-n", 2, "--cpu-bind", "threads", "--gpu-bind", "closest", "-m", "block:cyclic",
                                   "--threads-per-core", 1, "--locality", "none", "--wrap", "true")
@@ -148,6 +154,13 @@ class Affinity(ClusterTest):
         self.assertEqual(len(set(two)), 2, "each task has its own: %r of %r" % (two, threads))
         free = self.affinities("-n", 2, "--cpu-bind", "none")
         self.assertEqual(len(set(free)), 1, free)
+
+    def test_verbose_tells_what_the_kernel_says(self):
+        for how, words in (("verbose,cores", "as decided"), ("v,none", "as decided")):
+            result = self.cluster.run("run", "-n", 1, "--cpu-bind", how, "true")
+            self.assertEqual(result.code, 0, result)
+            self.assertRegex(result.err, r"task 0 on n1: CPUs [0-9,-]+ %s, NUMA node 0" % words)
+        self.assertEqual(self.cluster.run("run", "-n", 1, "true").err, "")
 
 
 if __name__ == "__main__":

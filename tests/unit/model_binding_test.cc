@@ -19,6 +19,9 @@ TEST(Binding, CpuBindIsReadAndPrinted) {
   for (const std::string text : {"", "quiet", "q"}) {
     EXPECT_EQ(*parse_cpu_bind(text), CpuBind{}) << text;
   }
+  for (const std::string text : {"verbose", "v", "v,cores", "verbose,none"}) {
+    EXPECT_TRUE(parse_cpu_bind(text)->verbose) << text;
+  }
   EXPECT_EQ(format_cpu_bind(*parse_cpu_bind("map_cpu:0x10,3*2")), "map_cpu:16,3,3");
   EXPECT_EQ(format_cpu_bind(*parse_cpu_bind("mask_cpu:FF00*2,1")), "mask_cpu:0xff00,0xff00,0x1");
   EXPECT_EQ(parse_cpu_bind("mask_cpu:f0")->list.front().to_string(), "4-7");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/inotify.h>
@@ -24,6 +25,7 @@
 #include <optional>
 #include <sstream>
 
+#include "lib/base/index_set.h"
 #include "noded/shepherd_protocol.h"
 #include "tests/support/slowness.h"
 
@@ -720,6 +722,53 @@ TEST_P(ShepherdTest, RunsAStepAndReturnsItsOutputInOrder) {
   EXPECT_EQ(end().exit_code, 2);
 }
 
+// A hardware thread that this process may run on.
+std::uint32_t allowed_cpu() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  EXPECT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+  for (std::uint32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) {
+      return cpu;
+    }
+  }
+  ADD_FAILURE() << "no CPU";
+  return 0;
+}
+
+TEST_P(ShepherdTest, TellsWhatTheKernelBoundATaskTo) {
+  const auto cpu = IndexSet::range(allowed_cpu(), 1);
+  send(launch_);
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  StepStartFrame start = step(0, {"true"}, 2);
+  start.tasks[0].cpus = cpu.words();
+  start.tasks[1].cpus = (cpu | IndexSet::range(8'000, 1)).words();  // which no machine has
+  send(start);
+  std::map<std::uint32_t, std::string> bound;
+  for (int i = 0; i < 2; ++i) {
+    const auto frame = receive_one<StepTaskBoundFrame>();
+    ASSERT_TRUE(frame);
+    EXPECT_EQ(frame->step, 0U);
+    bound[frame->rank] = IndexSet::from_words(frame->cpus).to_string();
+  }
+  EXPECT_EQ(bound, (std::map<std::uint32_t, std::string>{{0, cpu.to_string()}, {1, cpu.to_string()}}));
+  send(StopFrame{0, 0});
+  end();
+}
+
+TEST_P(ShepherdTest, ADaemonOfTheReleaseBeforeIsNotToldOfBindings) {
+  launch_.version = kBoundProtocolVersion - 1;
+  send(launch_);
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  send(step(0, {"true"}, 1));
+  collect(0);
+  for (const Frame& frame : others_) {
+    EXPECT_FALSE(std::holds_alternative<StepTaskBoundFrame>(frame));
+  }
+  send(StopFrame{0, 0});
+  end();
+}
+
 TEST_P(ShepherdTest, AStepsMissingProgramIsReported) {
   send(launch_);
   send(step(0, {"no-such-program-here"}, 1));
@@ -921,7 +970,8 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
                                   SuspendFrame{true},
                                   NoticeFrame{10, 1LL << 40U, 7},
                                   StandStillFrame{3},
-                                  StoodStillFrame{1ULL << 40U}};
+                                  StoodStillFrame{1ULL << 40U},
+                                  StepTaskBoundFrame{1, 2, {0xf0, 1}}};
   ASSERT_EQ(frames.size(), std::variant_size_v<Frame>);
   std::string stream;
   for (const Frame& frame : frames) {

@@ -14,6 +14,7 @@
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "noded/ticket.h"
+#include "tests/support/machine.h"
 #include "tests/support/slowness.h"
 
 namespace muster::noded {
@@ -181,6 +182,7 @@ class StepServiceTest : public testing::Test {
     order->node = nodes_[i]->attempts.me.name;
     order->node_rank = static_cast<std::uint32_t>(i);
     order->spec = spec;
+    order->share.cores = cores_;
     for (auto& node : nodes_) {
       order->peers.push_back({.name = node->attempts.me.name,
                               .endpoint = node->endpoint,
@@ -259,6 +261,21 @@ class StepServiceTest : public testing::Test {
         0, StepOutputFrame{.step = 0, .rank = rank, .stream = 1, .data = data, .eof = false, .offset = offset});
   }
 
+  // Two packages of two cores on each node, all of which the job holds.
+  void know_topology(bool pretended = false) {
+    NodeTopology topology = test::Machine({.packages = 2, .numa = 1, .l3 = 1, .cores = 2}).topology();
+    topology.pretended = pretended;
+    for (auto& node : nodes_) {
+      node->attempts.me.hardware = hardware_of(topology);
+      node->attempts.me.topology = std::make_shared<const NodeTopology>(topology);
+    }
+    cores_ = IndexSet::range(0, 4);
+  }
+  void bound(int node, std::uint32_t rank, const IndexSet& cpus) {
+    nodes_[node]->attempts.tell(0, StepTaskBoundFrame{.step = 0, .rank = rank, .cpus = cpus.words()});
+  }
+
+  IndexSet cores_;
   Duration client_awaited_ = Duration::from_s(60);
   Duration client_lost_after_ = Duration::from_s(30);
   std::string directory_;
@@ -311,6 +328,56 @@ TEST_F(StepServiceTest, RunsTasksOnBothNodesAndTellsTheWorstExit) {
     return !nodes_[0]->attempts.frames<StepForgetFrame>().empty() &&
            !nodes_[1]->attempts.frames<StepForgetFrame>().empty();
   }));
+}
+
+TEST_F(StepServiceTest, TasksAreBoundAndAClientThatAsksIsTold) {
+  know_topology();
+  launch();
+  pb::NodeRequest request = run_request();
+  request.mutable_run()->mutable_spec()->set_cpu_bind("verbose");
+  send(request);
+  const StepStartFrame second = start_of(1);
+  ASSERT_EQ(second.tasks.size(), 2U);
+  EXPECT_EQ(second.tasks[0].cpus, IndexSet::range(0, 2).words());
+  EXPECT_EQ(second.tasks[1].cpus, IndexSet::range(2, 2).words());
+  ASSERT_TRUE(next_reply().has_started());
+  bound(1, 3, IndexSet::range(2, 2));
+  const pb::NodeReply told = next_reply();
+  ASSERT_TRUE(told.has_task_bound());
+  EXPECT_EQ(told.task_bound().rank(), 3U);
+  EXPECT_EQ(told.task_bound().node(), "n2");
+  EXPECT_EQ(told.task_bound().cpus(), "2-3");
+  EXPECT_EQ(told.task_bound().decided(), "2-3");
+}
+
+TEST_F(StepServiceTest, AMismatchIsToldToEverybody) {
+  know_topology();
+  launch();
+  send(run_request());
+  (void)start_of(0);
+  ASSERT_TRUE(next_reply().has_started());
+  bound(0, 0, IndexSet::range(0, 2));  // as decided: not a word
+  bound(0, 1, IndexSet::range(2, 1));
+  const pb::NodeReply told = next_reply();
+  ASSERT_TRUE(told.has_task_bound());
+  EXPECT_EQ(told.task_bound().rank(), 1U);
+  EXPECT_EQ(told.task_bound().cpus(), "2");
+  EXPECT_EQ(told.task_bound().decided(), "2-3");
+}
+
+TEST_F(StepServiceTest, NothingIsBoundToAPretendedNode) {
+  know_topology(true);
+  launch();
+  pb::NodeRequest request = run_request();
+  request.mutable_run()->mutable_spec()->set_cpu_bind("v,cores");
+  send(request);
+  EXPECT_TRUE(start_of(0).tasks.front().cpus.empty());
+  ASSERT_TRUE(next_reply().has_started());
+  bound(0, 0, IndexSet::range(0, 64));
+  const pb::NodeReply told = next_reply();
+  ASSERT_TRUE(told.has_task_bound());
+  EXPECT_TRUE(told.task_bound().pretended());
+  EXPECT_EQ(told.task_bound().decided(), "0-1");
 }
 
 TEST_F(StepServiceTest, CreditOfTheClientReachesTheNodeThatWrote) {
