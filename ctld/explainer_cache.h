@@ -17,6 +17,7 @@ class ExplainerCache {
   // Valid until the next call, and while the state does not change.
   const engine::Explainer& get(const engine::State& state, const sched::Policy& policy, Instant now) {
     if (!explainer_ || changes_ != state.changes.count || now < made_at_ || now - made_at_ >= kFreshFor) {
+      looked_at_ = looked_at();
       explainer_.emplace(state, policy, now);
       changes_ = state.changes.count;
       made_at_ = now;
@@ -25,12 +26,15 @@ class ExplainerCache {
     return *explainer_;
   }
   [[nodiscard]] std::uint64_t made() const { return made_; }
+  // Explainer::looked_at() of all that were made.
+  [[nodiscard]] std::uint64_t looked_at() const { return looked_at_ + (explainer_ ? explainer_->looked_at() : 0); }
 
  private:
   std::optional<engine::Explainer> explainer_;
   std::uint64_t changes_ = 0;
   Instant made_at_;
   std::uint64_t made_ = 0;
+  std::uint64_t looked_at_ = 0;
 };
 
 }  // namespace muster::ctld

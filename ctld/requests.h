@@ -39,6 +39,8 @@ inline constexpr const char* kVersion = "0.1.0";
 
 // Rows in one reply: some hundred kilobytes, made in a few milliseconds.
 inline constexpr std::size_t kViewsPerReply = 1'000;
+// Nodes that the reasons in one part may look at.
+inline constexpr std::size_t kNodesLookedAtPerPart = 100'000;
 // Rows of one answer that names tasks of arrays one by one.
 inline constexpr std::size_t kNamedTasksMax = 10'000;
 // Tasks of arrays named by index in one request: each is looked up, so it bounds the time of a round.

@@ -80,6 +80,7 @@ struct Requests::JobWalk {
   // Array records and jobs share ids: records come first.
   JobId next_array;
   JobId next_job;
+  sched::ReasonBook book;
   std::set<JobId> shown;        // by id, of named jobs
   std::set<JobId> shown_items;  // named items that were found
   std::vector<std::string> notes;
@@ -103,18 +104,24 @@ void Requests::jobs(const Call& call, const pb::Request& request) {
   }
 }
 
-// The next kViewsPerReply jobs in the order of their ids. The State may change between two parts; each part is true.
+// The next kViewsPerReply jobs in the order of their ids, fewer where their reasons cost much. The State may change between
+// two parts; each part is true, and its reasons are as old as the listing at most.
 void Requests::jobs_part(const std::shared_ptr<JobWalk>& walk) {
   const auto& state = pipeline_.state();
   Views views(state, pipeline_.policy(), pipeline_.now(), &explanations_);
   views.set_planning_waits_until(pipeline_.planning_waits_until());
+  views.set_book(walk->book);
+  const std::uint64_t looked_at_most =
+      explanations_.looked_at() +
+      std::max<std::uint64_t>(1, kNodesLookedAtPerPart / std::max<std::size_t>(1, state.nodes.size()));
   auto message = std::make_shared<pb::Reply>();
   auto& list = *message->mutable_jobs();
   auto array = state.arrays.lower_bound(walk->next_array);
   auto job = state.jobs.lower_bound(walk->next_job);
   std::size_t seen = 0;
   // Jobs that the filter passes over count as well, less: a round stays short whatever the filter is.
-  while ((array != state.arrays.end() || job != state.jobs.end()) && seen < kViewsPerReply * 50) {
+  while ((array != state.arrays.end() || job != state.jobs.end()) && seen < kViewsPerReply * 50 &&
+         explanations_.looked_at() < looked_at_most) {
     const bool take_array = job == state.jobs.end() || (array != state.arrays.end() && array->first <= job->first);
     const Job& each = take_array ? (array++)->second : (job++)->second;
     const bool shown = matches(walk->selector, each) && !(each.is_array_record && each.waiting.empty());

@@ -268,8 +268,9 @@ void Views::explain(const Job& job, pb::JobView& out) {
 }
 
 void Views::pending_reason(const Job& job, pb::JobView& out) {
-  const auto reason = explainer().reason(job);
-  if (const auto start = explainer().estimated_start(job)) {
+  const engine::Explainer& known = explainer();
+  const auto reason = book_ != nullptr ? known.reason(job, *book_) : known.reason(job);
+  if (const auto start = book_ != nullptr ? known.estimated_start(job, *book_) : known.estimated_start(job)) {
     out.set_estimated_start_us(start->us);
   }
   out.set_reason(reason.word);

@@ -34,6 +34,8 @@ class Views {
   // `cache` keeps the explanations for the next views; null: they are made anew.
   Views(const engine::State& state, const sched::Policy& policy, Instant now, ExplainerCache* cache = nullptr)
       : state_(state), policy_(policy), now_(now), cache_(cache != nullptr ? cache : &own_) {}
+  // The views are part of a listing, in which reasons and starts are found once. It outlives the views.
+  void set_book(sched::ReasonBook& book) { book_ = &book; }
   // Nothing is planned before that time at the latest, because nodes are still to come back (Pipeline).
   void set_planning_waits_until(Instant until) { planning_waits_until_ = until; }
 
@@ -61,7 +63,7 @@ class Views {
   ExplainerCache own_;
   ExplainerCache* cache_;  // asked when a reason is
   Instant planning_waits_until_;
-  std::optional<engine::Explainer> explainer_;  // made when the first reason is asked for
+  sched::ReasonBook* book_ = nullptr;
 };
 
 }  // namespace muster::ctld

@@ -293,8 +293,7 @@ struct StepTaskBoundFrame {
 using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
                            StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
                            StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame, StepForgetFrame,
-                           LimitFrame, SuspendFrame, NoticeFrame, StandStillFrame, StoodStillFrame,
-                           StepTaskBoundFrame>;
+                           LimitFrame, SuspendFrame, NoticeFrame, StandStillFrame, StoodStillFrame, StepTaskBoundFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);

@@ -67,6 +67,12 @@ class Explainer {
   Explainer(const State& state, const sched::Policy& policy, Instant now);
   [[nodiscard]] sched::Reason reason(const Job& job) const { return why_.reason(job); }
   [[nodiscard]] std::optional<Instant> estimated_start(const Job& job) const { return why_.estimated_start(job); }
+  // The same in a listing of many parts; `book` is what its parts before found out.
+  [[nodiscard]] sched::Reason reason(const Job& job, sched::ReasonBook& book) const { return why_.reason(job, book); }
+  [[nodiscard]] std::optional<Instant> estimated_start(const Job& job, sched::ReasonBook& book) const {
+    return why_.estimated_start(job, book);
+  }
+  [[nodiscard]] std::uint64_t looked_at() const { return why_.looked_at(); }
   [[nodiscard]] sched::Explanation explain(const Job& job) const { return why_.explain(job); }
   // When and where a job would start that were submitted now, behind all that are planned; nothing if it fits no usable
   // node. The spec must be normalised.

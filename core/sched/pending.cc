@@ -40,6 +40,21 @@ bool PlaceLess::operator()(const JobSpec* a, const JobSpec* b) const {
                       std::tie(b->nodelist, b->exclude, b->constraint, b->reservation, b->licenses);
 }
 
+bool WaitsLess::operator()(const JobSpecPtr& a, const JobSpecPtr& b) const {
+  if (a == b) {
+    return false;
+  }
+  const PlaceLess place;
+  if (place(a.get(), b.get()) || place(b.get(), a.get())) {
+    return place(a.get(), b.get());
+  }
+  const auto rest = [](const JobSpec& s) { return std::tie(s.begin.us, s.queue, s.qos); };
+  if (rest(*a) != rest(*b) || a->reservation.empty()) {
+    return rest(*a) < rest(*b);
+  }
+  return std::tie(a->user, a->account) < std::tie(b->user, b->account);
+}
+
 bool same_request(const JobSpec& a, const JobSpec& b) {
   return numbers(a) == numbers(b) && texts(a) == texts(b);
 }

@@ -23,6 +23,12 @@ struct PlaceLess {
   bool operator()(const JobSpec* a, const JobSpec* b) const;
 };
 
+// Whether jobs with these requests, that nothing of their own holds back, wait for the same: as PlaceLess, with the queue,
+// and with the user where a reservation asks who it is.
+struct WaitsLess {
+  bool operator()(const JobSpecPtr& a, const JobSpecPtr& b) const;
+};
+
 struct PendingEntry {
   Instant since;  // eligible since: what ages
   JobId id;       // a single job, or an array record with waiting tasks

@@ -19,7 +19,7 @@ namespace {
 // Starts that are looked for beyond the promises, and the nodes that this may look at all in all: an answer to a question
 // must not hold up the loop.
 constexpr std::uint32_t kExpectedMax = 200;
-constexpr std::uint32_t kNodesLookedAtMax = 500'000;
+constexpr std::uint32_t kNodesLookedAtMax = 200'000;
 
 // Of one job's open dependencies, those that an explanation names.
 constexpr std::size_t kDependenciesNamedMax = 20;
@@ -65,13 +65,29 @@ Why::Why(Cluster cluster, const Policy& policy, Instant now)
       now_(now),
       order_(policy, cluster_.accounts, now),
       rules_(preempt_rules(cluster_.accounts)),
-      outlook_(look_ahead(cluster_, policy, order_, depth_for(cluster_.ledger.nodes().size()), now)),
-      present_(timeline_of(cluster_, policy, now)) {
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
-    for (const Promise& p : *list) {
-      starts_.emplace(p.job, p.start);
-    }
+      present_(timeline_of(cluster_, policy, now)) {}
+
+const Plan& Why::plan() const {
+  if (outlook_) {
+    return outlook_->plan;
   }
+  if (!plan_) {
+    plan_ = schedule(cluster_, policy_, order_, WorkBudget{.placements_made = UINT32_MAX}, now_);
+  }
+  return *plan_;
+}
+
+const Outlook& Why::outlook() const {
+  if (!outlook_) {
+    outlook_ = look_ahead(cluster_, policy_, order_, depth_for(cluster_.ledger.nodes().size()), now_);
+  }
+  return *outlook_;
+}
+
+bool Why::has_promise(JobId job) const {
+  const auto is_of = [job](const Promise& p) { return p.job == job; };
+  return std::any_of(plan().promises.begin(), plan().promises.end(), is_of) ||
+         std::any_of(plan().kept.begin(), plan().kept.end(), is_of);
 }
 
 NodeFilter Why::filter_of(const JobSpec& spec) const {
@@ -335,7 +351,7 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
   };
   std::vector<const Promise*> in_the_way;
   std::vector<const Promise*> others;
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept}) {
+  for (const auto* list : {&plan().promises, &plan().kept}) {
     for (const Promise& p : *list) {
       if (p.job == self) {
         continue;
@@ -372,7 +388,7 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
 
 // Where no gaps are filled, the first job of a queue that does not fit blocks all behind it.
 std::optional<Blocker> Why::blocker_in_line(const JobSpec& spec, JobId self) const {
-  for (const Promise& p : outlook_.plan.kept) {
+  for (const Promise& p : plan().kept) {
     const JobSpec& head = *cluster_.job(p.job).spec;
     if (p.job != self && head.queue == spec.queue && head.reservation == spec.reservation) {
       return Blocker{"priority",
@@ -387,7 +403,7 @@ std::optional<Blocker> Why::blocker_in_line(const JobSpec& spec, JobId self) con
 
 std::optional<Blocker> Why::room_blocker(const Job& job) const {
   std::set<JobId> victims;
-  for (const Preemption& p : outlook_.plan.preemptions) {
+  for (const Preemption& p : plan().preemptions) {
     if (p.job == job.id) {
       victims.insert(p.victim.job);
     }
@@ -420,7 +436,7 @@ std::optional<Blocker> Why::room_blocker(const Job& job) const {
   return Blocker{"preemption", "Resources", text + " to be preempted", {}};
 }
 
-Reason Why::reason(const Job& job) const {
+Reason Why::reason(const Job& job, ReasonBook& book) const {
   std::vector<Blocker> own;
   own_blockers(job, own);
   if (!own.empty()) {
@@ -429,10 +445,11 @@ Reason Why::reason(const Job& job) const {
   if (const auto room = room_blocker(job)) {
     return {room->word, room->text};
   }
-  const auto known = reasons_.find(job.spec);
-  if (known != reasons_.end()) {
+  const auto known = book.reasons.find(job.spec);
+  if (known != book.reasons.end()) {
     return known->second;
   }
+  ++looked_at_;
   std::vector<Blocker> found;
   resource_blockers(*job.spec, job.eligible_time, found);
   license_blocker(*job.spec, found);
@@ -442,12 +459,20 @@ Reason Why::reason(const Job& job) const {
   } else if (const auto ahead = blocker_ahead(*job.spec, job.eligible_time, job.id)) {
     reason = {ahead->word, ahead->text};
   }
-  return reasons_.emplace(job.spec, std::move(reason)).first->second;
+  return book.reasons.emplace(job.spec, std::move(reason)).first->second;
 }
 
-std::optional<Instant> Why::estimated_start(const Job& job) const {
-  const auto it = starts_.find(job.id);
-  if (it == starts_.end() || it->second <= now_ || it->second >= end_of(now_, Duration::infinite())) {
+std::optional<Instant> Why::estimated_start(const Job& job, ReasonBook& book) const {
+  if (!book.starts) {
+    book.starts.emplace();
+    for (const auto* list : {&outlook().plan.promises, &outlook().plan.kept, &outlook().expected}) {
+      for (const Promise& p : *list) {
+        book.starts->emplace(p.job, p.start);
+      }
+    }
+  }
+  const auto it = book.starts->find(job.id);
+  if (it == book.starts->end() || it->second <= now_ || it->second >= end_of(now_, Duration::infinite())) {
     return std::nullopt;
   }
   return it->second;
@@ -460,7 +485,7 @@ std::optional<Spot> Why::place_of_new(const JobSpec& spec) const {
   }
   const NodeFilter filter = filter_of(spec);
   const Instant since = std::max(now_, spec.begin);
-  return earliest_in_time(outlook_.timeline, spec, filter, since, switches_lapse(spec, since));
+  return earliest_in_time(outlook().timeline, spec, filter, since, switches_lapse(spec, since));
 }
 
 std::vector<Blocker> Why::blockers_of_new(const JobSpec& spec) const {
@@ -484,11 +509,11 @@ bool Why::stands_before(JobId still, const JobSpec& spec) const {
 
 std::optional<Blocker> Why::kept_blocker(Timeline& with, const JobSpec& spec, const NodeFilter& filter,
                                          bool any) const {
-  for (const KeptCores& kept : outlook_.plan.kept_cores) {
+  for (const KeptCores& kept : plan().kept_cores) {
     if (!stands_before(kept.job, spec)) {
       continue;
     }
-    take_kept_cores(with, outlook_.plan, [&kept](JobId id) { return id == kept.job; });
+    take_kept_cores(with, plan(), [&kept](JobId id) { return id == kept.job; });
     if (fit_now(with, spec, filter, any).empty()) {
       const auto& active = std::get<Active>(cluster_.running_job(kept.job).phase);
       return Blocker{"priority",
@@ -504,14 +529,14 @@ std::optional<Blocker> Why::kept_blocker(Timeline& with, const JobSpec& spec, co
 Timeline Why::timeline_before(const Job& job) const {
   const JobId self = job.id;
   Timeline t = timeline_of(cluster_, policy_, now_);
-  for (const Placement& p : outlook_.plan.placements) {
+  for (const Placement& p : plan().placements) {
     if (p.job != self) {
       const JobSpec& of = *cluster_.job(p.job).spec;
       t.start(p.shares, end_of(now_, given_limit(p, of)), of.licenses);
     }
   }
-  take_kept_cores(t, outlook_.plan, [&](JobId id) { return stands_before(id, *job.spec); });
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
+  take_kept_cores(t, plan(), [&](JobId id) { return stands_before(id, *job.spec); });
+  for (const auto* list : {&plan().promises, &plan().kept, &outlook().expected}) {
     for (const Promise& p : *list) {
       if (p.job == self) {
         return t;
@@ -543,13 +568,13 @@ Explanation Why::explain(const Job& job) const {
   if (auto ahead = blocker_ahead(*job.spec, job.eligible_time, job.id)) {
     e.blockers.push_back(std::move(*ahead));
   }
-  for (const Promise& p : outlook_.plan.promises) {
+  for (const Promise& p : plan().promises) {
     if (p.job == job.id) {
       break;
     }
     e.ahead.push_back(p.job);
   }
-  for (const Promise& p : outlook_.plan.kept) {
+  for (const Promise& p : plan().kept) {
     if (p.job != job.id) {
       e.ahead.push_back(p.job);
     }
@@ -557,7 +582,7 @@ Explanation Why::explain(const Job& job) const {
   // A job that is held stands behind all others when it is released.
   Job released = job;
   released.eligible_time = job.held ? now_ : job.eligible_time;
-  for (const Promise& p : outlook_.expected) {
+  for (const Promise& p : outlook().expected) {
     if (p.job != job.id && comes_before(cluster_.job(p.job), released)) {
       e.ahead.push_back(p.job);
     }

@@ -47,16 +47,27 @@ struct Explanation {
   std::vector<SmallerRequest> changes;  // each sooner than the planned start; the soonest first
 };
 
+// What is known of the jobs in a long listing that is made part by part: values, which outlive a Why. They are as true as
+// they were when they were found.
+struct ReasonBook {
+  std::map<JobSpecPtr, Reason, WaitsLess> reasons;  // of what is about nodes and other jobs
+  std::optional<std::map<JobId, Instant>> starts;   // promised and expected; empty: not looked for yet
+};
+
 class Why {
  public:
   // The parts of `cluster` and the policy must outlive it and not change.
   Why(Cluster cluster, const Policy& policy, Instant now);
 
-  // The main reason. Jobs of one group have the same one, which is found once.
-  [[nodiscard]] Reason reason(const Job& job) const;
+  // The main reason. Jobs that ask for the same have the same one, which is found once.
+  [[nodiscard]] Reason reason(const Job& job, ReasonBook& book) const;
+  [[nodiscard]] Reason reason(const Job& job) const { return reason(job, book_); }
+  // How many requests were looked at on the nodes for reasons so far; each may cost as much as all nodes.
+  [[nodiscard]] std::uint64_t looked_at() const { return looked_at_; }
   // When the job starts at the latest as things stand, if it is among the jobs that are planned ahead; never the present,
   // because what could start now has started.
-  [[nodiscard]] std::optional<Instant> estimated_start(const Job& job) const;
+  [[nodiscard]] std::optional<Instant> estimated_start(const Job& job, ReasonBook& book) const;
+  [[nodiscard]] std::optional<Instant> estimated_start(const Job& job) const { return estimated_start(job, book_); }
   [[nodiscard]] Explanation explain(const Job& job) const;
   // When and where a job would start that came now, behind all that are planned; nothing if it fits no usable node.
   [[nodiscard]] std::optional<Spot> place_of_new(const JobSpec& spec) const;
@@ -95,6 +106,9 @@ class Why {
   [[nodiscard]] bool starts_now_with(const Job& job, const JobSpec& spec) const;
   // Shorter time limits, in seconds, that end before a window of its nodes begins, or with its own one.
   [[nodiscard]] std::vector<std::int64_t> limits_before_windows(const Job& job) const;
+  [[nodiscard]] const Plan& plan() const;
+  [[nodiscard]] const Outlook& outlook() const;
+  [[nodiscard]] bool has_promise(JobId job) const;
   [[nodiscard]] bool comes_before(const Job& a, const Job& b) const;
   // What is free when only those that stand before the job have their promised and expected places.
   [[nodiscard]] Timeline timeline_before(const Job& job) const;
@@ -106,13 +120,15 @@ class Why {
   Instant now_;
   DefaultOrder order_;
   PreemptRules rules_;
-  Outlook outlook_;
-  Timeline present_;                 // without what is planned
-  std::map<JobId, Instant> starts_;  // promised and expected
+  Timeline present_;  // without what is planned
+  // Made when they are asked for; the starts that are expected behind the plan cost most.
+  mutable std::optional<Plan> plan_;
+  mutable std::optional<Outlook> outlook_;
   mutable std::map<JobSpecPtr, std::vector<LimitHit>, RequestLess> limit_hits_;
   mutable std::unique_ptr<LimitBook> limits_;  // with all that is planned; made when it is asked for
   mutable std::map<std::pair<std::string, std::string>, std::vector<std::string>> reserved_nodes_;  // see nodes_of()
-  mutable std::map<JobSpecPtr, Reason, RequestLess> reasons_;  // of what is about nodes and other jobs
+  mutable ReasonBook book_;
+  mutable std::uint64_t looked_at_ = 0;
 };
 
 }  // namespace muster::sched

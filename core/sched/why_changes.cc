@@ -194,7 +194,7 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
   }
   // The longest time limit that ends before a place is needed by a job ahead of it.
   std::set<std::int64_t, std::greater<>> limits;
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept, &outlook_.expected}) {
+  for (const auto* list : {&plan().promises, &plan().kept, &outlook().expected}) {
     for (const Promise& p : *list) {
       // Whole minutes with some to spare, so that it is still true when it has been typed.
       const std::int64_t seconds = ((p.start - now_).seconds() - 30) / 60 * 60;

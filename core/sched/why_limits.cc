@@ -17,11 +17,11 @@ Blocker blocker_of(const LimitHit& hit, std::size_t hits) {
 // What the plan starts, and the promises that come before the job's own; all of them for a job without one.
 std::unique_ptr<LimitBook> Why::limits_before(JobId self) const {
   auto book = std::make_unique<LimitBook>(*cluster_.accounts, now_);
-  for (const Placement& p : outlook_.plan.placements) {
+  for (const Placement& p : plan().placements) {
     const JobSpec& spec = *cluster_.job(p.job).spec;
     book->start(spec, demand_of(p.shares, spec.time_limit));
   }
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept}) {
+  for (const auto* list : {&plan().promises, &plan().kept}) {
     for (const Promise& p : *list) {
       if (p.job == self) {
         return book;
@@ -37,10 +37,7 @@ std::vector<LimitHit> Why::limit_hits(const JobSpec& spec, Instant since, JobId 
   if (cluster_.accounts == nullptr || !cluster_.accounts->has_limits()) {
     return {};
   }
-  bool promised = false;
-  for (const auto* list : {&outlook_.plan.promises, &outlook_.plan.kept}) {
-    promised = promised || std::any_of(list->begin(), list->end(), [self](const Promise& p) { return p.job == self; });
-  }
+  const bool promised = has_promise(self);
   std::unique_ptr<LimitBook> own;
   if (promised) {
     own = limits_before(self);
@@ -51,6 +48,7 @@ std::vector<LimitHit> Why::limit_hits(const JobSpec& spec, Instant since, JobId 
   if (!book.concerns(spec)) {
     return {};
   }
+  ++looked_at_;
   // Where it goes it may take more than it needs at least: whole nodes, for instance.
   const NodeFilter filter = filter_of(spec);
   std::vector<Slot> slots = fit_now(present_, spec, filter, any_switches(spec, since, now_));
@@ -69,10 +67,14 @@ std::vector<LimitHit> Why::limit_hits(const JobSpec& spec, Instant since, JobId 
 
 void Why::limit_blockers(const Job& job, std::vector<Blocker>& out) const {
   // Jobs of one group are at the same limits, but for those that are promised a start.
+  if (cluster_.accounts == nullptr || !cluster_.accounts->has_limits()) {
+    return;
+  }
   auto known = limit_hits_.find(job.spec);
-  if (known == limit_hits_.end() || starts_.contains(job.id)) {
+  const bool promised = has_promise(job.id);
+  if (known == limit_hits_.end() || promised) {
     std::vector<LimitHit> hits = limit_hits(*job.spec, job.eligible_time, job.id);
-    if (starts_.contains(job.id)) {
+    if (promised) {
       for (LimitHit& hit : hits) {
         out.push_back(blocker_of(hit, hits.size()));
       }

@@ -6,6 +6,8 @@
 //   in_a_tree        the same with 500 leaf switches
 //   submission       a job comes: the facts of the submission, and the plan that follows
 //   completion       a job ends: the facts of its end, and the plan that follows, with what it starts
+//   listing_part     1,000 rows of `muster queue`, reasons and estimated starts
+//   why_of_...       what `muster why` says of one job
 //
 // The argument is the number of pending jobs.
 #include <benchmark/benchmark.h>
@@ -97,6 +99,61 @@ BENCHMARK(submission)->Arg(100'000)->Iterations(500)->Unit(benchmark::kMilliseco
 BENCHMARK(completion)->Arg(100'000)->Iterations(500)->Unit(benchmark::kMillisecond);
 BENCHMARK(submission_in_a_tree)->Arg(100'000)->Iterations(500)->Unit(benchmark::kMillisecond);
 BENCHMARK(completion_in_a_tree)->Arg(100'000)->Iterations(500)->Unit(benchmark::kMillisecond);
+
+// What one part of a listing costs the loop: the explanations of the moment, and the reasons of 1,000 rows.
+void listing(benchmark::State& b, const sim::FullCluster& c) {
+  double made = 0;
+  for (auto _ : b) {
+    const double begin = processor_ms();
+    const engine::Explainer explainer(c.state(), c.policy(), c.now());
+    made = std::max(made, processor_ms() - begin);
+    std::size_t rows = 0;
+    for (const auto& [id, job] : c.state().jobs) {
+      if (job.is_active()) {
+        continue;
+      }
+      benchmark::DoNotOptimize(explainer.reason(job));
+      benchmark::DoNotOptimize(explainer.estimated_start(job));
+      if (++rows == 1'000) {
+        break;
+      }
+    }
+  }
+  b.counters["made_ms"] = made;
+}
+void listing_part(benchmark::State& b) {
+  listing(b, cluster(b.range(0)));
+}
+void listing_part_many_groups(benchmark::State& b) {
+  listing(b, cluster(b.range(0), 1'000'000));
+}
+// What `muster why` of one job costs, the explanations made before.
+void why(benchmark::State& b, const sim::FullCluster& c, std::size_t behind) {
+  const engine::Explainer explainer(c.state(), c.policy(), c.now());
+  std::vector<const Job*> waiting;
+  for (const auto& [id, job] : c.state().jobs) {
+    if (!job.is_active()) {
+      waiting.push_back(&job);
+    }
+  }
+  for (auto _ : b) {
+    benchmark::DoNotOptimize(explainer.explain(*waiting[std::min(behind, waiting.size() - 1)]));
+  }
+}
+void why_of_the_first(benchmark::State& b) {
+  why(b, cluster(b.range(0)), 0);
+}
+void why_of_the_last(benchmark::State& b) {
+  why(b, cluster(b.range(0)), SIZE_MAX);
+}
+void why_of_the_last_of_many_groups(benchmark::State& b) {
+  why(b, cluster(b.range(0), 1'000'000), SIZE_MAX);
+}
+BENCHMARK(listing_part)->Arg(100'000)->Unit(benchmark::kMillisecond);
+BENCHMARK(listing_part_many_groups)->Arg(100'000)->Unit(benchmark::kMillisecond);
+BENCHMARK(why_of_the_first)->Arg(100'000)->Unit(benchmark::kMillisecond);
+BENCHMARK(why_of_the_last)->Arg(100'000)->Unit(benchmark::kMillisecond);
+BENCHMARK(why_of_the_last_of_many_groups)->Arg(100'000)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace muster

@@ -62,6 +62,36 @@ TEST(Why, NamesTheJobThatBlocksAQueueWithoutBackfill) {
   s.drop_effects();
 }
 
+// A listing of jobs of many users looked at all nodes again for each user.
+TEST(Why, JobsOfAllUsersThatAskForTheSameShareAReasonInAListing) {
+  Scenario s;
+  s.node("n1", 4);
+  s.submit(job(1, 1, 4));
+  s.schedule();
+  std::vector<JobId> waiting;
+  for (const char* user : {"alice", "bob", "carol"}) {
+    JobSpec spec = job(1, 1, 2);
+    spec.user = user;
+    waiting.push_back(s.submit(spec));
+  }
+  JobSpec other = job(1, 1, 3);
+  other.user = "bob";
+  waiting.push_back(s.submit(other));
+  const engine::Explainer explainer(s.state, s.rules, s.now());
+  sched::ReasonBook book;
+  for (const JobId id : waiting) {
+    EXPECT_EQ(explainer.reason(s.state.jobs.at(id), book).detail,
+              explainer.explain(s.state.jobs.at(id)).blockers[0].text);
+  }
+  EXPECT_EQ(explainer.looked_at(), 2U);
+  // What the book knows is not looked for again, by another explainer either.
+  const engine::Explainer next(s.state, s.rules, s.now());
+  EXPECT_EQ(next.reason(s.state.jobs.at(waiting[0]), book).word, "Resources");
+  EXPECT_EQ(next.looked_at(), 0U);
+  EXPECT_TRUE(next.estimated_start(s.state.jobs.at(waiting[0]), book).has_value());
+  s.drop_effects();
+}
+
 TEST(Why, NamesEveryPromiseThatAJobWouldDelay) {
   Scenario s;
   s.rules.rules.promises = 2;
