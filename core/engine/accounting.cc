@@ -10,6 +10,7 @@
 #include "core/engine/accounting_text.h"
 #include "core/sched/limits.h"
 #include "lib/base/text.h"
+#include "lib/model/job_name.h"
 
 namespace muster::engine {
 namespace {
@@ -37,7 +38,7 @@ std::string jobs_of(const State& state, const Holder& holder) {
   each_job(state, [&](const Job& job) {
     const auto holders = state.accounts.holders(*job.spec);
     if (ids.size() <= kNamedMax && std::find(holders.begin(), holders.end(), holder) != holders.end()) {
-      ids.insert(std::to_string(job.id.value));
+      ids.insert(job_name(job));
     }
   });
   std::vector<std::string> named(ids.begin(), ids.end());
@@ -465,7 +466,7 @@ class Change {
       const auto hit = never_allowed(after, spec);
       if (hit && !never_allowed(known_, spec)) {
         why = why.empty() ? hit->text : why;
-        ids.push_back(std::to_string(job.id.value));
+        ids.push_back(job_name(job));
       }
     });
     if (!ids.empty()) {

@@ -21,6 +21,7 @@
 #include "core/sched/span.h"
 #include "lib/base/text.h"
 #include "lib/model/constraint.h"
+#include "lib/model/job_name.h"
 
 namespace muster::engine {
 namespace {
@@ -68,7 +69,7 @@ class Decide {
     for (const Selected& sel : selected(c.jobs, c.caller)) {
       if (sel.array != nullptr) {
         if (c.signal != 0) {
-          note_id(sel.array->id, "is pending: a signal can be sent to running jobs only");
+          note(*sel.array, "is pending: a signal can be sent to running jobs only");
           continue;
         }
         for (const PositionRange& r : sel.positions) {
@@ -79,7 +80,7 @@ class Decide {
         }
       } else if (!sel.job->is_active()) {
         if (c.signal != 0) {
-          note_id(sel.job->id, "is pending: a signal can be sent to running jobs only");
+          note(*sel.job, "is pending: a signal can be sent to running jobs only");
           continue;
         }
         fact(JobEnded{.job = sel.job->id, .state = JobState::kCancelled, .reason = "Cancelled: by " + c.caller.user});
@@ -225,7 +226,7 @@ class Decide {
     std::map<JobId, std::uint64_t> of_array;
     for (const Placement& p : c.placements) {
       if (const char* why_not = check_placement(p, draft, limits, rules, started, of_array)) {
-        d_.notes.push_back("job " + std::to_string(p.job.value) + ": " + why_not);
+        note_id(p.job, why_not);
         continue;
       }
       const Job* array = find_array(s_, p.job);
@@ -275,6 +276,7 @@ class Decide {
  private:
   void fact(FactBody body) { d_.facts.push_back(Fact{now_, std::move(body)}); }
   Decision done() { return std::move(d_); }
+  void note(const Job& job, const char* text) { d_.notes.push_back("job " + job_name(job) + ": " + text); }
   void note_id(JobId id, const char* text) { d_.notes.push_back("job " + std::to_string(id.value) + ": " + text); }
 
   std::vector<Selected> selected(const JobSelector& selector, const Caller& caller) {
@@ -297,13 +299,13 @@ class Decide {
       if (sel.array != nullptr) {
         // Of an array that was named whole, the part that runs is meant.
         if ((!sel.whole_array || sel.array->array_running == 0) && told.insert(sel.array->id).second) {
-          note_id(sel.array->id, why_not_waiting);
+          note(*sel.array, why_not_waiting);
         }
         continue;
       }
       RunningOrder made = order(*sel.job, caller);
       if (made.refusal != nullptr) {
-        note_id(sel.job->id, made.refusal);
+        note(*sel.job, made.refusal);
         continue;
       }
       if (made.fact) {
@@ -356,8 +358,7 @@ class Decide {
       }
       if (job.is_active()) {
         if (job.array == JobId{}) {
-          note_id(job.id,
-                  held ? "has started: only pending jobs can be held" : "has started: there is nothing to release");
+          note(job, held ? "has started: only pending jobs can be held" : "has started: there is nothing to release");
         }
         continue;
       }

@@ -60,7 +60,7 @@ Job* pending_record(State& state, JobId id) {
 }
 
 // "42", "42_7".
-std::string name_of(const State& state, JobId id, bool whole_array) {
+std::string task_name(const State& state, JobId id, bool whole_array) {
   const Job* job = whole_array ? nullptr : find_job(state, id);
   const Job* array = job != nullptr || whole_array ? nullptr : find_array_of(state, id);
   const Job* task = job != nullptr ? job : array;
@@ -284,7 +284,7 @@ std::string describe_pairs(const std::string& of, const Positions& waits, const 
 std::string describe(const State& state, const Job& waiting, const OpenDependency& open) {
   const std::string kind(to_string(open.kind));
   const auto job_is = [&state](JobId id) {
-    const std::string text = "job " + name_of(state, id, false) + " is ";
+    const std::string text = "job " + task_name(state, id, false) + " is ";
     if (const Job* job = find_job(state, id)) {
       return text + std::string(to_string(job->state()));
     }
@@ -296,7 +296,7 @@ std::string describe(const State& state, const Job& waiting, const OpenDependenc
     const bool other = named != state.by_name.end() && *named->second.begin() < waiting.id;
     return kind + " (" + (other ? job_is(*named->second.begin()) : "no other job of this name is left") + ")";
   }
-  const std::string of = kind + ":" + name_of(state, open.job, open.whole_array);
+  const std::string of = kind + ":" + task_name(state, open.job, open.whole_array);
   if (open.kind == DependencyKind::kAfterCorr) {
     return describe_pairs(of, both(waiting.waiting, open.corr_waits), both(waiting.waiting, open.corr_never),
                           *waiting.spec->array);

@@ -9,6 +9,7 @@
 #include "core/engine/normalise.h"
 #include "core/sched/span.h"
 #include "lib/base/text.h"
+#include "lib/model/job_name.h"
 
 namespace muster::engine {
 namespace {
@@ -281,7 +282,7 @@ class Make {
       const Job& job = s_.jobs.at(id);
       const Instant end = sched::believed_end(std::get<Active>(job.phase));
       if (job.spec->reservation != r_.name && meets_window(r_, now_, std::max(end, now_ + Duration::from_us(1)))) {
-        ids.push_back(std::to_string(id.value));
+        ids.push_back(job_name(job));
       }
     }
   }
@@ -310,9 +311,9 @@ class Make {
     std::vector<std::string> long_ones;
     for (const Job* job : waiting_for(s_, r_.name)) {
       if (r_.maintenance || !admits(r_, job->spec->user, job->spec->account)) {
-        denied.push_back(std::to_string(job->id.value));
+        denied.push_back(job_name(*job));
       } else if (is_too_long(*job->spec, r_)) {
-        long_ones.push_back(std::to_string(job->id.value));
+        long_ones.push_back(job_name(*job));
       }
     }
     if (!denied.empty()) {

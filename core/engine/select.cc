@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/engine/index.h"
+#include "lib/model/job_name.h"
 
 namespace muster::engine {
 namespace {
@@ -51,7 +52,7 @@ class Selection {
     }
     if (!sel_.items.empty()) {
       denied_ = true;
-      notes_.push_back("job " + std::to_string(job.id.value) + ": belongs to " + job.spec->user +
+      notes_.push_back("job " + job_name(job) + ": belongs to " + job.spec->user +
                        ": only its user or an administrator may do this");
     }
     return false;

@@ -9,6 +9,7 @@
 #include "core/sched/pending.h"
 #include "core/sched/place.h"
 #include "core/sched/queue_rules.h"
+#include "lib/model/job_name.h"
 
 namespace muster::engine {
 namespace {
@@ -65,7 +66,7 @@ class Orphans {
 
   void add(const Job& job, const std::string& why) {
     if (++found_.jobs <= kNamedMax) {
-      found_.text += (found_.text.empty() ? "" : "; ") + std::to_string(job.id.value) + " (" + why + ")";
+      found_.text += (found_.text.empty() ? "" : "; ") + job_name(job) + " (" + why + ")";
     }
   }
 

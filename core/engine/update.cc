@@ -17,6 +17,7 @@
 #include "core/sched/horizon.h"
 #include "core/sched/span.h"
 #include "lib/base/text.h"
+#include "lib/model/job_name.h"
 
 namespace muster::engine {
 namespace {
@@ -154,10 +155,10 @@ class Update {
       const Job& job = sel.array != nullptr ? *sel.array : *sel.job;
       if (sel.array != nullptr && !sel.whole_array) {
         if (told_.insert(job.id).second) {
-          note(job.id, make_error(ErrorCode::kRefused,
-                                  "its tasks that wait are changed together: change the array by "
-                                  "its id, " +
-                                      id_text(job.id)));
+          note(job, make_error(ErrorCode::kRefused,
+                               "its tasks that wait are changed together: change the array by "
+                               "its id, " +
+                                   id_text(job.id)));
         }
         continue;
       }
@@ -170,7 +171,7 @@ class Update {
       if (status.ok()) {
         ++d_.matched;
       } else {
-        note(job.id, status.error());
+        note(job, status.error());
       }
     }
     for (const auto& [array, tasks] : unchanged_) {
@@ -188,11 +189,11 @@ class Update {
 
  private:
   void fact(FactBody body) { d_.facts.push_back(Fact{now_, std::move(body)}); }
-  void note(JobId id, const Error& error) {
+  void note(const Job& job, const Error& error) {
     if (!first_error_) {
       first_error_ = error;
     }
-    d_.notes.push_back("job " + id_text(id) + ": " + error.message);
+    d_.notes.push_back("job " + job_name(job) + ": " + error.message);
   }
   [[nodiscard]] bool for_running() const {
     return std::all_of(c_.change.fields.begin(), c_.change.fields.end(), may_change_while_running);
@@ -335,7 +336,7 @@ class Update {
 
   // What others were told about the end of this job.
   void remark_on_raise(const Job& job, const Active& active, Duration limit) {
-    const std::string name = "job " + id_text(job.id) + ": ";
+    const std::string name = "job " + job_name(job) + ": ";
     Active raised = active;
     raised.time_limit = limit;
     const Instant before = sched::believed_end(active);

@@ -12,6 +12,7 @@
 #include "core/sched/span.h"
 #include "core/sched/standing_still.h"
 #include "lib/base/text.h"
+#include "lib/model/job_name.h"
 
 namespace muster::sched {
 namespace {
@@ -431,7 +432,7 @@ std::optional<Blocker> Why::room_blocker(const Job& job) const {
       text += " and " + std::to_string(victims.size() - kVictimsNamedMax) + " more";
       break;
     }
-    text += (text.empty() ? "waits for job " : ", job ") + std::to_string(id.value);
+    text += (text.empty() ? "waits for job " : ", job ") + job_name(cluster_.running_job(id));
   }
   return Blocker{"preemption", "Resources", text + " to be preempted", {}};
 }
@@ -518,8 +519,8 @@ std::optional<Blocker> Why::kept_blocker(Timeline& with, const JobSpec& spec, co
       const auto& active = std::get<Active>(cluster_.running_job(kept.job).phase);
       return Blocker{"priority",
                      "Priority",
-                     job_text(kept.job) + " stands still for " + job_text(active.suspension.room_for) +
-                         " and goes on with cores that it would take",
+                     "job " + job_name(cluster_.running_job(kept.job)) + " stands still for " +
+                         job_text(active.suspension.room_for) + " and goes on with cores that it would take",
                      {}};
     }
   }
