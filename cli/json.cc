@@ -359,6 +359,11 @@ std::string queues_json(const std::vector<QueueView>& queues) {
     one["nodes"] = queue.nodes;
     one["node_count"] = queue.nodes.size();
     one["priority"] = queue.priority;
+    one["factor"] = queue.factor;
+    one["placement"] = queue.placement;
+    one["preempt_mode"] = queue.preempt_mode;
+    one["preempt_grace_s"] = seconds(queue.preempt_grace.us);
+    one["preempt_exempt_s"] = seconds(queue.preempt_exempt.us);
     // No key: no limit, or the cluster's default.
     if (queue.max_time.us > 0 && !queue.max_time.is_infinite()) one["max_time_s"] = seconds(queue.max_time.us);
     if (queue.default_time.us > 0) one["default_time_s"] = seconds(queue.default_time.us);

@@ -37,8 +37,13 @@ struct QueueView {
   std::string name;
   std::string state;  // up, drain, down, inactive
   std::int64_t priority = 0;
-  Duration max_time;                                       // zero or infinite: no limit
-  Duration default_time;                                   // zero: the cluster's
+  Duration max_time;         // zero or infinite: no limit
+  Duration default_time;     // zero: the cluster's
+  std::int64_t factor = 0;   // points of its jobs
+  std::string placement;     // pack, spread
+  std::string preempt_mode;  // off, requeue, cancel, checkpoint, suspend
+  Duration preempt_grace;
+  Duration preempt_exempt;
   std::map<std::string, std::uint64_t> limits;             // "max_nodes", ...: those that there are
   std::map<std::string, std::vector<std::string>> access;  // "allow_users", ...: those that there are
   std::vector<std::string> overridden;                     // keys that were changed at run time

@@ -31,6 +31,21 @@ void read_limit(const std::string& field, const std::string& value, QueueView& q
   }
 }
 
+void read_number(const std::string& field, const std::string& value, QueueView& queue) {
+  for (const auto& [key, to] : {std::pair("priority", &queue.priority), std::pair("factor", &queue.factor)}) {
+    if (field != key) continue;
+    const auto number = parse_integer(value, field, INT64_MIN, INT64_MAX);
+    *to = number.ok() ? *number : 0;
+  }
+  for (const auto& [key, to] :
+       {std::pair("max_time", &queue.max_time), std::pair("default_time", &queue.default_time),
+        std::pair("preempt_grace", &queue.preempt_grace), std::pair("preempt_exempt", &queue.preempt_exempt)}) {
+    if (field != key) continue;
+    const auto time = parse_duration(value);
+    *to = time.ok() ? *time : Duration{};
+  }
+}
+
 // The queues that the configuration names: of "queue.debug.max_time" it is debug.
 std::vector<QueueView> queues_of(const pb::ConfigReply& config) {
   std::vector<QueueView> queues;
@@ -50,12 +65,12 @@ std::vector<QueueView> queues_of(const pb::ConfigReply& config) {
     read_limit(field, value.value(), *found);
     if (field == "state") {
       found->state = value.value();
-    } else if (field == "priority") {
-      const auto priority = parse_integer(value.value(), key, INT64_MIN, INT64_MAX);
-      found->priority = priority.ok() ? *priority : 0;
-    } else if (field == "max_time" || field == "default_time") {
-      const auto time = parse_duration(value.value());
-      (field == "max_time" ? found->max_time : found->default_time) = time.ok() ? *time : Duration{};
+    } else if (field == "placement") {
+      found->placement = value.value();
+    } else if (field == "preempt_mode") {
+      found->preempt_mode = value.value();
+    } else {
+      read_number(field, value.value(), *found);
     }
   }
   return queues;
@@ -93,6 +108,12 @@ std::string queue_text(const QueueView& queue) {
   add_line(out, "Priority", std::to_string(queue.priority));
   add_line(out, "Longest job", time_text(queue.max_time));
   add_line(out, "Default time", queue.default_time.us <= 0 ? "as of the cluster" : time_text(queue.default_time));
+  if (queue.factor != 0) add_line(out, "Factor", std::to_string(queue.factor) + " points");
+  add_line(out, "Placement", queue.placement);
+  add_line(out, "Preemption",
+           queue.preempt_mode +
+               (queue.preempt_grace.us > 0 ? ", with a grace of " + format_duration(queue.preempt_grace) : "") +
+               (queue.preempt_exempt.us > 0 ? ", not in the first " + format_duration(queue.preempt_exempt) : ""));
   for (const auto& [key, limit] : queue.limits) add_line(out, key, std::to_string(limit));
   for (const auto& [key, names] : queue.access) add_line(out, key, joined(names));
   add_line(out, "Run time",

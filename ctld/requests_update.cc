@@ -1,5 +1,6 @@
 // Changes of jobs and of settings: `muster update`.
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <string>
 #include <utility>
@@ -121,6 +122,27 @@ class SettingsChange {
   std::vector<SettingChanged> changes_;
 };
 
+// A queue may have nodes that are still to come, and a name may be mistyped.
+std::vector<std::string> unknown_nodes(const engine::State& state, const std::vector<SettingChanged>& changes) {
+  std::vector<std::string> remarks;
+  for (const SettingChanged& change : changes) {
+    if (!change.key.starts_with("queue.") || !change.key.ends_with(".nodes") || !change.value) {
+      continue;
+    }
+    const auto names = expand_node_list(*change.value);
+    std::vector<std::string> unknown;
+    if (names.ok()) {
+      std::copy_if(names->begin(), names->end(), std::back_inserter(unknown),
+                   [&state](const std::string& name) { return !state.node_by_name.contains(name); });
+    }
+    if (!unknown.empty()) {
+      remarks.push_back(change.key + ": " + fold_node_list(unknown) + (unknown.size() == 1 ? " is" : " are") +
+                        " not known yet: see `muster nodes`");
+    }
+  }
+  return remarks;
+}
+
 }  // namespace
 
 void Requests::update(const Call& call, const pb::Request& request) {
@@ -164,10 +186,12 @@ void Requests::change_settings(const Call& call, const pb::Request& request) {
     return fail(call, policy.error());
   }
   command.changes = change.take_changes();
-  const auto decision = pipeline_.change_settings(command, std::move(*policy));
+  std::vector<std::string> unknown = unknown_nodes(pipeline_.state(), command.changes);
+  auto decision = pipeline_.change_settings(command, std::move(*policy));
   if (!decision.ok()) {
     return fail(call, decision.error());
   }
+  decision->remarks.insert(decision->remarks.end(), unknown.begin(), unknown.end());
   answer_operation(call, decision->matched, decision->notes, decision->remarks);
 }
 

@@ -182,8 +182,9 @@ class Jobs(ClusterTest):
         self.cluster.wait_state(job, "running")
         queue = self.cluster.json("show", "queue", "main")["queues"]
         self.assertEqual(len(queue), 1)
-        self.assertEqual({k: queue[0][k] for k in ("name", "state", "jobs_pending", "jobs_active", "nodes", "node_count")},
-                         {"name": "main", "state": "up", "jobs_pending": 20, "jobs_active": 1, "nodes": ["n1", "n2"], "node_count": 2})
+        self.assertEqual({k: queue[0][k] for k in ("name", "state", "jobs_pending", "jobs_active", "nodes", "node_count", "preempt_mode", "placement")},
+                         {"name": "main", "state": "up", "jobs_pending": 20, "jobs_active": 1, "nodes": ["n1", "n2"], "node_count": 2,
+                          "preempt_mode": "off", "placement": "pack"})
         text = self.cluster.ok("show", "queue")
         self.assertRegex(text, r"Jobs: +20 pending, 1 running\n")
         self.assertRegex(text, r"Nodes: +2: n\[1-2\]\n")

@@ -175,6 +175,10 @@ class Update(ClusterTest):
     def test_a_queue_is_changed_and_stays_so_over_a_restart(self):
         self.cluster.ok("update", "queue", "side", "--set", "priority=7", "--set", "max_time=30m")
         self.cluster.ok("update", "queue", "fresh", "--create", "--set", "max_nodes=1", "allow_users=nobody")
+        told = self.cluster.run("update", "queue", "fresh", "--set", "nodes=n[1,7-8]")
+        self.assertEqual(told.code, 0)
+        self.assertIn("n[7-8] are not known yet", told.err)
+        self.cluster.ok("update", "queue", "fresh", "--reset=nodes")
         self.restart_controller()
         side = self.queue("side")
         self.assertEqual((side["priority"], side["max_time_s"], sorted(side["overridden"])),
