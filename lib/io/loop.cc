@@ -214,9 +214,12 @@ void on_timer(uv_timer_t* handle) {
 }
 
 void start_timer(detail::TimerImpl& timer, Duration delay, std::uint64_t repeat_ms) {
-  // libuv counts from the start of the loop's round, which may be long ago.
+  // libuv counts from the start of the loop's round, which may be long ago, and in whole milliseconds that have begun.
   uv_update_time(timer.handle.loop);
-  uv_timer_start(&timer.handle, on_timer, to_ms(delay), repeat_ms);
+  const std::uint64_t begun_us = uv_hrtime() / 1000 - uv_now(timer.handle.loop) * 1000;
+  const bool waits = delay.us > 0 && !delay.is_infinite();
+  uv_timer_start(&timer.handle, on_timer,
+                 to_ms(waits ? delay + Duration::from_us(static_cast<std::int64_t>(begun_us)) : delay), repeat_ms);
 }
 }  // namespace
 

@@ -56,6 +56,20 @@ TEST(Loop, TimersRepeatAndNeverFireEarly) {
   EXPECT_GE(boottime_now() - start, Duration::from_ms(8));
 }
 
+// A job was stopped nearly a millisecond before its deadline.
+TEST(Loop, NoTimerFiresAPartOfAMillisecondEarly) {
+  Loop loop;
+  for (int i = 0; i < 200; ++i) {
+    const Duration delay = Duration::from_us(500 + i * 7);  // begins at all parts of a millisecond
+    bool fired = false;
+    Timer timer(loop, [&fired] { fired = true; });
+    const Duration start = boottime_now();
+    timer.start_once(delay);
+    ASSERT_TRUE(loop.run_until([&fired] { return fired; }, kDeadline));
+    EXPECT_GE(boottime_now() - start, delay);
+  }
+}
+
 TEST(Loop, RunUntilGivesUpAtItsTime) {
   Loop loop;
   EXPECT_FALSE(loop.run_until([] { return false; }, Duration::from_ms(5)));
