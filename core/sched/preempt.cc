@@ -206,8 +206,19 @@ bool Preemptor::room_is_made(JobId job) const {
          });
 }
 
-std::vector<Preemptor::Candidate> Preemptor::candidates(const Timeline& timeline, const JobSpec& spec,
-                                                        const NodeFilter& filter) {
+// Those that one which stands still had.
+IndexSet Preemptor::cores_on(JobId still, NodeIndex node) const {
+  for (const AttemptOnNode& on : std::get<Active>(cluster_.running_job(still).phase).nodes) {
+    if (on.share.node == node && on.stands_still && on.phase != NodePhase::kEnded) {
+      return on.share.cores;
+    }
+  }
+  return {};
+}
+
+std::vector<Preemptor::Candidate> Preemptor::candidates(const Timeline& timeline, const Wanted& wanted) {
+  const JobSpec& spec = wanted.spec;
+  const NodeFilter& filter = wanted.filter;
   std::vector<Candidate> out;
   std::set<JobId> seen;
   for (std::size_t rank = 0; rank < cluster_.ledger.order().size(); ++rank) {
@@ -243,8 +254,12 @@ std::vector<Preemptor::Candidate> Preemptor::candidates(const Timeline& timeline
       }
       for (const AttemptOnNode& on : active.nodes) {
         if (on.phase != NodePhase::kEnded && timeline.draft().node(on.share.node.value).usable) {
-          const Amount gives = amount_of(stands_still ? cores_of(on.share) : held_share(on));
-          c.slots.push_back(Slot{.node = on.share.node, .amount = gives, .tasks = 0});
+          // The cores of one that is about to stand still are given already.
+          NodeShare gives = stands_still ? cores_of(on.share) : held_parts(active, on).back().share;
+          for (const KeptCores& kept : wanted.kept) {
+            gives.cores -= cores_on(kept.job, on.share.node);  // they are another's as soon as they are free
+          }
+          c.slots.push_back(Slot{.node = on.share.node, .amount = amount_of(gives), .tasks = 0});
           if (stands_still) {
             c.keeps.push_back(Slot{.node = on.share.node, .amount = amount_of(without_cores(on.share)), .tasks = 0});
           }
@@ -494,7 +509,7 @@ std::optional<Preemptor::Choice> Preemptor::choose(Timeline& timeline, const Wan
   lapse_ = wanted.lapse;
   JobSpec spec = wanted.spec;
   spec.time_limit = spec.time_limit.is_infinite() ? spec.time_limit : spec.time_limit + kStopSlack;
-  const std::vector<Candidate> all = candidates(timeline, spec, filter);
+  const std::vector<Candidate> all = candidates(timeline, wanted);
   // Those that are gone sooner are tried alone first: what takes longer to stop is stopped only when it must be.
   std::set<Instant> times;
   for (const Candidate& c : all) {

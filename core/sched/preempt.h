@@ -88,6 +88,7 @@ class Preemptor {
     const NodeFilter& filter;
     Instant lapse;                               // from then on its limit of switches does not count
     std::optional<Instant> otherwise;            // when it starts without preemption
+    const std::vector<KeptCores>& kept;          // for those that stand still and come before it
     std::function<bool(const Spot&)> may_start;  // a deadline or a limit of its account may forbid it there and then
   };
   struct Choice {
@@ -115,8 +116,8 @@ class Preemptor {
   };
   using Set = std::vector<const Candidate*>;
 
-  [[nodiscard]] std::vector<Candidate> candidates(const Timeline& timeline, const JobSpec& spec,
-                                                  const NodeFilter& filter);
+  [[nodiscard]] IndexSet cores_on(JobId still, NodeIndex node) const;
+  [[nodiscard]] std::vector<Candidate> candidates(const Timeline& timeline, const Wanted& wanted);
   std::optional<Set> bearable(Timeline& timeline, std::vector<Candidate>& all, const JobSpec& spec,
                               const NodeFilter& filter, Instant by, Spot& spot);
   [[nodiscard]] static std::set<JobId> counted_on(Timeline& timeline, const Set& victims, const JobSpec& spec,

@@ -510,6 +510,7 @@ class Pass {
                                                 .filter = filter(c),
                                                 .lapse = switches_lapse(c.spec(), c.entry().since),
                                                 .otherwise = spot ? std::optional(spot->start) : std::nullopt,
+                                                .kept = plan_.kept_cores,
                                                 .may_start = may_start});
     if (!choice) {
       plan_.no_victims.insert(job);

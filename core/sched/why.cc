@@ -373,7 +373,7 @@ std::optional<Blocker> Why::blocker_ahead(const JobSpec& spec, Instant since, Jo
     }
   }
   if (in_the_way.empty()) {
-    return kept_blocker(with, spec, filter, any);
+    return kept_blocker(with, spec, self, filter, any);
   }
   std::string text;
   for (std::size_t i = 0; i < std::min(in_the_way.size(), kPromisesNamedMax); ++i) {
@@ -446,8 +446,10 @@ Reason Why::reason(const Job& job, ReasonBook& book) const {
   if (const auto room = room_blocker(job)) {
     return {room->word, room->text};
   }
+  // What stands still keeps its cores from fewer jobs with a promise than without.
+  const bool is_alone = !plan().kept_cores.empty() && has_promise(job.id);
   const auto known = book.reasons.find(job.spec);
-  if (known != book.reasons.end()) {
+  if (!is_alone && known != book.reasons.end()) {
     return known->second;
   }
   ++looked_at_;
@@ -460,7 +462,7 @@ Reason Why::reason(const Job& job, ReasonBook& book) const {
   } else if (const auto ahead = blocker_ahead(*job.spec, job.eligible_time, job.id)) {
     reason = {ahead->word, ahead->text};
   }
-  return book.reasons.emplace(job.spec, std::move(reason)).first->second;
+  return is_alone ? reason : book.reasons.emplace(job.spec, std::move(reason)).first->second;
 }
 
 std::optional<Instant> Why::estimated_start(const Job& job, ReasonBook& book) const {
@@ -503,15 +505,17 @@ std::vector<Blocker> Why::blockers_of_new(const JobSpec& spec) const {
   return blockers;
 }
 
-// Whether one that stands still for another job comes before waiting jobs of this spec.
-bool Why::stands_before(JobId still, const JobSpec& spec) const {
-  return standing_of(policy_, rules_, *cluster_.running_job(still).spec) >= standing_of(policy_, rules_, spec);
+// Whether one that stands still for another job keeps its cores from the job `self` with this spec: from all that have no
+// promise, which are served after it, and from those with one that stand behind it.
+bool Why::stands_before(JobId still, const JobSpec& spec, JobId self) const {
+  return standing_of(policy_, rules_, *cluster_.running_job(still).spec) >= standing_of(policy_, rules_, spec) ||
+         !has_promise(self);
 }
 
-std::optional<Blocker> Why::kept_blocker(Timeline& with, const JobSpec& spec, const NodeFilter& filter,
+std::optional<Blocker> Why::kept_blocker(Timeline& with, const JobSpec& spec, JobId self, const NodeFilter& filter,
                                          bool any) const {
   for (const KeptCores& kept : plan().kept_cores) {
-    if (!stands_before(kept.job, spec)) {
+    if (!stands_before(kept.job, spec, self)) {
       continue;
     }
     take_kept_cores(with, plan(), [&kept](JobId id) { return id == kept.job; });
@@ -536,7 +540,7 @@ Timeline Why::timeline_before(const Job& job) const {
       t.start(p.shares, end_of(now_, given_limit(p, of)), of.licenses);
     }
   }
-  take_kept_cores(t, plan(), [&](JobId id) { return stands_before(id, *job.spec); });
+  take_kept_cores(t, plan(), [&](JobId id) { return stands_before(id, *job.spec, self); });
   for (const auto* list : {&plan().promises, &plan().kept, &outlook().expected}) {
     for (const Promise& p : *list) {
       if (p.job == self) {

@@ -82,9 +82,10 @@ class Why {
   // The limits that keep a job with this request from starting; in the place of the job `self`, if that is promised a start.
   [[nodiscard]] std::vector<LimitHit> limit_hits(const JobSpec& spec, Instant since, JobId self) const;
   [[nodiscard]] std::unique_ptr<LimitBook> limits_before(JobId self) const;
-  [[nodiscard]] bool stands_before(JobId still, const JobSpec& spec) const;
+  [[nodiscard]] bool stands_before(JobId still, const JobSpec& spec, JobId self) const;
   // One that stands still for another job and comes before this request, on a timeline on which that fits.
-  std::optional<Blocker> kept_blocker(Timeline& with, const JobSpec& spec, const NodeFilter& filter, bool any) const;
+  std::optional<Blocker> kept_blocker(Timeline& with, const JobSpec& spec, JobId self, const NodeFilter& filter,
+                                      bool any) const;
   // The jobs that are preempted for this one.
   [[nodiscard]] std::optional<Blocker> room_blocker(const Job& job) const;
   void resource_blockers(const JobSpec& spec, Instant since, std::vector<Blocker>& out) const;

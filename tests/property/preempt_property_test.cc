@@ -424,6 +424,25 @@ class World {
   std::vector<std::string> trail_;
 };
 
+// One random workload, all of whose rules are checked on the way.
+void come_to_rest(World& world, const std::string& name) {
+  for (int i = 0; i < 80 && !::testing::Test::HasFatalFailure(); ++i) world.step(true);
+  if (!::testing::Test::HasFatalFailure()) world.check_replay();
+  // The last jobs need one limit after the other at most; a storm of preemptions would need more.
+  for (int i = 0; i < 20'000 && !world.at_rest() && !::testing::Test::HasFatalFailure(); ++i) {
+    world.release_all();
+    world.step(false);
+  }
+  ASSERT_TRUE(world.at_rest() || ::testing::Test::HasFatalFailure()) << "it never comes to rest";
+  if (!::testing::Test::HasFatalFailure()) world.check_replay();
+  std::string trail;
+  for (std::size_t i = world.trail_.size() - std::min<std::size_t>(world.trail_.size(), 60); i < world.trail_.size();
+       ++i) {
+    trail += "\n" + world.trail_[i];
+  }
+  ASSERT_FALSE(::testing::Test::HasFatalFailure()) << name << trail;
+}
+
 TEST(PreemptProperty, RandomWorkloadsComeToRest) {
   const std::uint64_t seed = test::first_seed();
   const char* rounds_given = std::getenv("MUSTER_ROUNDS");
@@ -434,21 +453,8 @@ TEST(PreemptProperty, RandomWorkloadsComeToRest) {
   std::uint64_t resumed = 0;
   for (std::uint64_t round = 0; round < rounds; ++round) {
     World world(sim::mix(seed + round));
-    for (int i = 0; i < 80 && !HasFatalFailure(); ++i) world.step(true);
-    if (!HasFatalFailure()) world.check_replay();
-    // The last jobs need one limit after the other at most; a storm of preemptions would need more.
-    for (int i = 0; i < 20'000 && !world.at_rest() && !HasFatalFailure(); ++i) {
-      world.release_all();
-      world.step(false);
-    }
-    ASSERT_TRUE(world.at_rest() || HasFatalFailure()) << "it never comes to rest";
-    if (!HasFatalFailure()) world.check_replay();
-    std::string trail;
-    for (std::size_t i = world.trail_.size() - std::min<std::size_t>(world.trail_.size(), 60); i < world.trail_.size();
-         ++i) {
-      trail += "\n" + world.trail_[i];
-    }
-    ASSERT_FALSE(HasFatalFailure()) << "round " << round << " of MUSTER_SEED=" << seed << trail;
+    come_to_rest(world, "round " + std::to_string(round) + " of MUSTER_SEED=" + std::to_string(seed));
+    if (HasFatalFailure()) return;
     preempted += world.preempted();
     checked += world.checked_;
     suspended += world.suspended_;
@@ -458,6 +464,20 @@ TEST(PreemptProperty, RandomWorkloadsComeToRest) {
   EXPECT_GT(suspended, rounds) << "hardly anything stands still: the test shows nothing";
   EXPECT_GT(resumed, rounds / 2) << "hardly anything goes on: the test shows nothing";
   EXPECT_GT(checked, rounds / 10) << "hardly any choice was checked: the test shows nothing";
+}
+
+// The cores of a job that is about to stand still were counted twice when another job preempted it as well.
+TEST(PreemptProperty, CoresOfOneThatIsAboutToStandStillAreGivenOnce) {
+  World world(sim::mix(3078362769));
+  come_to_rest(world, "cores given twice");
+  EXPECT_GT(world.suspended_, 0U);
+}
+
+// Victims were stopped for cores that belonged to a job that stood still and came first.
+TEST(PreemptProperty, NobodyIsStoppedForCoresThatAnotherOneHadBefore) {
+  World world(sim::mix(3078362790));
+  come_to_rest(world, "cores of one that stands still");
+  EXPECT_GT(world.suspended_, 0U);
 }
 
 // An endless stream of small jobs, of the same and of a lower queue, on a machine that is full at any time; urgent ones
