@@ -222,11 +222,6 @@ void Ledger::give_back(const NodeShare& share) {
   note_release(share.node);
 }
 
-const NodeCapacity& Draft::node(std::size_t i) const {
-  const auto it = changed_.find(i);
-  return it == changed_.end() ? base_->nodes()[i] : it->second;
-}
-
 bool Draft::can_take(const NodeShare& share) const {
   if (share.node.value >= size()) {
     return false;
@@ -263,7 +258,9 @@ void Draft::use(const NodeShare& share) {
   const std::size_t i = share.node.value;
   if (!std::exchange(taken_, true)) {
     fit_index_ = base_->fit_index();
+    is_changed_.resize(size());
   }
+  is_changed_[i] = true;
   NodeCapacity& n = changed_.try_emplace(i, base_->nodes()[i]).first->second;
   const std::uint32_t rank = base_->rank(share.node);
   if (n.usable) {

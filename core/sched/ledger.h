@@ -124,7 +124,10 @@ class Draft {
   [[nodiscard]] const Ledger& base() const { return *base_; }
   [[nodiscard]] std::size_t size() const { return base_->nodes().size(); }
   [[nodiscard]] const std::vector<NodeIndex>& order() const { return base_->order(); }
-  [[nodiscard]] const NodeCapacity& node(std::size_t i) const;
+  // Asked for every node of a pass, of which few have changed.
+  [[nodiscard]] const NodeCapacity& node(std::size_t i) const {
+    return !taken_ || !is_changed_[i] ? base_->nodes()[i] : changed_.find(i)->second;
+  }
   [[nodiscard]] const FitIndex& fit_index() const { return taken_ ? fit_index_ : base_->fit_index(); }
   // Whether the share is free now on a usable node.
   [[nodiscard]] bool can_take(const NodeShare& share) const;
@@ -140,7 +143,8 @@ class Draft {
   void use(const NodeShare& share);
   const Ledger* base_;
   std::map<std::size_t, NodeCapacity> changed_;
-  FitIndex fit_index_;  // of its own from the first take() on
+  std::vector<bool> is_changed_;  // of all nodes, from the first take() on
+  FitIndex fit_index_;            // of its own from the first take() on
   bool taken_ = false;
 };
 
