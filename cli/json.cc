@@ -78,6 +78,10 @@ Json nics_of(const pb::NodePlacement& placement) {
   return list;
 }
 
+Json locality_json(bool device, bool numa, bool package) {
+  return {{"device", device}, {"numa", numa}, {"package", package}};
+}
+
 Json task_json(const pb::TaskPlacement& task) {
   Json out;
   out["task"] = task.task();
@@ -89,7 +93,34 @@ Json task_json(const pb::TaskPlacement& task) {
   Json nics = Json::array();
   for (const pb::Nic& nic : task.nics()) nics.push_back(nic_json(nic));
   out["nics"] = std::move(nics);
-  out["locality"] = {{"device", task.local_device()}, {"numa", task.local_numa()}, {"package", task.local_package()}};
+  out["locality"] = locality_json(task.local_device(), task.local_numa(), task.local_package());
+  return out;
+}
+
+// What was read back of the tasks; null when nothing was.
+Json proof_json(const pb::NodePlacement& placement) {
+  const auto proof = wire::from_pb(placement.proof());
+  if (!placement.has_proof() || !proof.ok()) return nullptr;
+  Json out;
+  out["pretended"] = proof->pretended;
+  out["tasks"] = proof->tasks;
+  out["faults"] = proof->faults;
+  put_text(out, "fault", proof->fault);
+  Json list = Json::array();
+  for (const TaskProof& task : proof->list) {
+    Json one;
+    one["step"] = task.step == kScriptStep ? Json("batch") : Json(task.step);
+    one["rank"] = task.rank;
+    one["cpus"] = task.cpus.to_string();
+    one["memory_nodes"] = task.memory.to_string();
+    one["memory_local"] = task.memory_local;
+    one["job_cgroup"] = task.own_group;
+    one["gpus"] = task.gpus.to_string();
+    one["locality"] = locality_json(task.local_device, task.local_numa, task.local_package);
+    one["as_decided"] = task.as_decided;
+    list.push_back(std::move(one));
+  }
+  out["read_back"] = std::move(list);
   return out;
 }
 
@@ -112,6 +143,7 @@ Json placement_json(const pb::JobView& job) {
     Json tasks = Json::array();
     for (const pb::TaskPlacement& task : placement.task_list()) tasks.push_back(task_json(task));
     if (!tasks.empty()) out["task_list"] = std::move(tasks);
+    if (Json proof = proof_json(placement); !proof.is_null()) out["proof"] = std::move(proof);
     nodes.push_back(std::move(out));
   }
   return nodes;

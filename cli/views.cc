@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "cli/bound_text.h"
 #include "cli/commands.h"
 #include "cli/job_ids.h"
 #include "cli/json.h"
@@ -204,6 +205,7 @@ std::string job_text(const pb::JobView& job) {
     line += ", memory " + format_memory_mib(placement.mem_mib());
     if (!placement.phase().empty()) line += ", " + placement.phase();
     add_line(out, "Placement", line);
+    add_line(out, "Bound", proof_text(placement));
   }
   add_line(out, "Script", command_text(job));
   add_line(out, "Directory", job.work_dir());

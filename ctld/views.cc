@@ -349,7 +349,11 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
   const Suspension& s = active->suspension;
   out.set_suspended_us((s.earlier + (s.since.is_set() ? now_ - s.since : Duration{})).us);
   if (with_placement) {
-    placement(*job.spec, shares, &active->nodes, out);
+    std::vector<PlacementProof> proofs;
+    for (const AttemptOnNode& on : active->nodes) {
+      proofs.push_back(on.proof.value_or(PlacementProof{}));
+    }
+    placement(*job.spec, shares, &active->nodes, proofs, out);
   }
 }
 
@@ -403,12 +407,13 @@ void Views::ended(const JobSummary& summary, bool with_placement, pb::JobView& o
   fill_paths(*summary.spec, summary.id, summary.array, summary.array_position,
              summary.nodes.empty() ? "" : summary.nodes.front(), out);
   if (with_placement) {
-    placement(*summary.spec, summary.shares, nullptr, out);
+    placement(*summary.spec, summary.shares, nullptr, summary.proofs, out);
   }
 }
 
 void Views::placement(const JobSpec& spec, const std::vector<NodeShare>& shares,
-                      const std::vector<AttemptOnNode>* phases, pb::JobView& out) const {
+                      const std::vector<AttemptOnNode>* phases, const std::vector<PlacementProof>& proofs,
+                      pb::JobView& out) const {
   for (std::size_t i = 0; i < shares.size(); ++i) {
     const auto& share = shares[i];
     auto& place = *out.add_placement();
@@ -417,6 +422,9 @@ void Views::placement(const JobSpec& spec, const std::vector<NodeShare>& shares,
     place.set_tasks(share.tasks);
     if (phases != nullptr) {
       place.set_phase(phase_name((*phases)[i].phase));
+    }
+    if (i < proofs.size() && proofs[i].tasks != 0) {
+      wire::to_pb(proofs[i], *place.mutable_proof());
     }
     if (share.node.value >= state_.nodes.size()) {
       continue;  // history of a node that this State never knew

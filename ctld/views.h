@@ -55,7 +55,7 @@ class Views {
   // Why even a job that could start does not, shortly after a start of the controller; empty: nothing of the kind.
   [[nodiscard]] std::string waits_for_nodes() const;
   void placement(const JobSpec& spec, const std::vector<NodeShare>& shares, const std::vector<AttemptOnNode>* phases,
-                 pb::JobView& out) const;
+                 const std::vector<PlacementProof>& proofs, pb::JobView& out) const;
 
   const engine::State& state_;
   const sched::Policy& policy_;

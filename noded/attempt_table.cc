@@ -20,6 +20,7 @@
 #include "lib/io/log.h"
 #include "lib/io/process.h"
 #include "lib/model/patterns.h"
+#include "noded/task_proof.h"
 
 namespace muster::noded {
 namespace {
@@ -57,6 +58,18 @@ PatternValues pattern_values(const LaunchOrder& order) {
 // As frames say it: 0 is none.
 std::int64_t limit_us(Duration limit) {
   return limit.is_infinite() ? 0 : limit.us;
+}
+
+// The hardware threads that the job has of this node.
+IndexSet threads_of(const NodeHardware& hardware, const LaunchOrder& order) {
+  IndexSet threads;
+  for (const std::uint32_t core : order.share.cores.to_vector()) {
+    if (core < hardware.cores.size()) {
+      const IndexSet& here = hardware.cores[core].threads;
+      threads |= order.spec->threads_per_core == 0 ? here : here.lowest(order.spec->threads_per_core);
+    }
+  }
+  return threads;
 }
 
 std::string output_path(const LaunchOrder& order, const std::string& pattern) {
@@ -297,14 +310,7 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
   frame.groups = users_.find(spec.uid, spec.gid, spec.user).groups;
   frame.cgroup_parent = options_.cgroup_parent;
   if (!options_.identity.hardware.pretended) {
-    IndexSet threads;
-    for (const std::uint32_t core : order.share.cores.to_vector()) {
-      if (core < options_.identity.hardware.cores.size()) {
-        const IndexSet& here = options_.identity.hardware.cores[core].threads;
-        threads |= spec.threads_per_core == 0 ? here : here.lowest(spec.threads_per_core);
-      }
-    }
-    frame.cpus = threads.words();
+    frame.cpus = threads_of(options_.identity.hardware, order).words();
   }
   frame.time_limit_us = limit_us(time_limit_of(order));
   frame.kill_grace_us = options_.kill_grace.us;
@@ -509,6 +515,11 @@ void AttemptTable::on_frame(AttemptKey key, const Frame& frame) {
         } else if constexpr (std::is_same_v<T, StepOutputFrame> || std::is_same_v<T, StepTaskEndedFrame> ||
                              std::is_same_v<T, StepEndedFrame> || std::is_same_v<T, StepInputTakenFrame> ||
                              std::is_same_v<T, StepTaskBoundFrame>) {
+          if constexpr (std::is_same_v<T, StepTaskBoundFrame>) {
+            if (f.step == kScriptStep) {
+              return on_script_bound(key, f);
+            }
+          }
           on_step_frame(key, f.step, frame);
         }
         // Frames that only noded sends are ignored.
@@ -533,6 +544,24 @@ void AttemptTable::on_ready(AttemptKey key, const std::vector<std::uint32_t>& st
   for (const OnRunning& callback : running_callbacks_) {
     callback(key, steps);
   }
+}
+
+void AttemptTable::on_script_bound(AttemptKey key, const StepTaskBoundFrame& frame) {
+  const auto known = state_.attempts.find(key);
+  if (known == state_.attempts.end() || known->second.order == nullptr) {
+    return;
+  }
+  const LaunchOrder& order = *known->second.order;
+  const Verdict verdict = noded::prove(
+      options_.identity, {.threads = threads_of(options_.identity.hardware, order), .gpus = order.share.gpus}, frame);
+  if (!verdict.fault.empty()) {
+    io::log_warning("a batch script is not bound as decided", {{"attempt", text_of(key)}, {"fault", verdict.fault}});
+  }
+  prove(key, verdict, false);
+}
+
+void AttemptTable::prove(AttemptKey key, const Verdict& verdict, bool more) {
+  perform(agent::on_proven(state_, key, verdict, more));
 }
 
 void AttemptTable::on_step_frame(AttemptKey key, std::uint32_t step, const Frame& frame) {

@@ -71,6 +71,7 @@ class AttemptTable : public Attempts {
   void subscribe(AttemptKey key, std::uint32_t step, OnStepFrame callback) override;
   void unsubscribe(AttemptKey key, std::uint32_t step) override;
   Status finish(AttemptKey key, const Outcome& outcome) override;
+  void prove(AttemptKey key, const Verdict& verdict, bool more) override;
   void on_running(OnRunning callback) override { running_callbacks_.push_back(std::move(callback)); }
   void on_ended(OnEnded callback) override { ended_callbacks_.push_back(std::move(callback)); }
   [[nodiscard]] const NodeIdentity& identity() const override { return options_.identity; }
@@ -115,6 +116,7 @@ class AttemptTable : public Attempts {
   void flush(Shepherd& shepherd);
   void on_events(AttemptKey key, unsigned events);
   void on_frame(AttemptKey key, const Frame& frame);
+  void on_script_bound(AttemptKey key, const StepTaskBoundFrame& frame);
   void on_step_frame(AttemptKey key, std::uint32_t step, const Frame& frame);
   void on_disconnected(AttemptKey key);
   void reach_again(AttemptKey key);

@@ -11,7 +11,12 @@
 #include "lib/base/result.h"
 #include "lib/model/node_topology.h"
 #include "lib/model/orders.h"
+#include "lib/model/proof.h"
 #include "noded/shepherd_protocol.h"
+
+namespace muster::topo {
+class NodeClass;
+}
 
 namespace muster::noded {
 
@@ -24,8 +29,9 @@ struct NodeIdentity {
   std::string slurm_dir;   // folder of the Slurm-named links, first in a job's PATH; empty: not wanted
   std::string bin_dir;     // folder of `muster`
   NodeHardware hardware;
-  std::shared_ptr<const NodeTopology> topology;  // of the same machine; null: not known
-  std::vector<std::string> features;             // as its configuration names them
+  std::shared_ptr<const NodeTopology> topology;                 // of the same machine; null: not known
+  std::shared_ptr<const topo::NodeClass> node_class = nullptr;  // made from it
+  std::vector<std::string> features;                            // as its configuration names them
 };
 
 // What the machine's user database says of a job's user.
@@ -78,6 +84,10 @@ class Attempts {
   // Called when nothing of an attempt is left on this node.
   using OnEnded = std::function<void(AttemptKey key, const Outcome& outcome)>;
   virtual void on_ended(OnEnded callback) = 0;
+
+  // A task of a step was read back (task_proof.h): it is kept with the job. `more`: others of its step on this node have yet
+  // to be.
+  virtual void prove(AttemptKey key, const Verdict& verdict, bool more) = 0;
 
   [[nodiscard]] virtual const NodeIdentity& identity() const = 0;
 };

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/topo/node_class.h"
 #include "lib/base/text.h"
 #include "lib/config/config.h"
 #include "lib/io/clock.h"
@@ -144,6 +145,7 @@ Result<NodeIdentity> identity_of(const config::Config& config, const std::string
   MUSTER_ASSIGN(NodeTopology topology, discover_topology(config.node.topology, config.node.memory_mib));
   identity.hardware = hardware_of(topology);
   identity.topology = std::make_shared<const NodeTopology>(std::move(topology));
+  identity.node_class = std::make_shared<const topo::NodeClass>(*identity.topology);
   MUSTER_ASSIGN(identity.features, config::node_features_of(config));
   return identity;
 }

@@ -220,6 +220,8 @@ TaskSpec Shepherd::base_spec() const {
   spec.gid = launch_->gid;
   spec.groups = launch_->groups;
   spec.cpus = launch_->cpus;
+  spec.tells_place = true;
+  spec.cgroup = tree_->cgroup();
   return spec;
 }
 
@@ -390,7 +392,7 @@ void Shepherd::on_status(std::uint64_t index) {
   Task& task = found->second;
   StartNews news = read_start_news(task.status_fd, task.spec);
   if (news.what == StartNews::What::kBound) {
-    send_bound(task, std::move(news.cpus));
+    send_bound(task, std::move(news.place));
     return;
   }
   task.failed = news.what == StartNews::What::kFailed;

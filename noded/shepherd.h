@@ -136,7 +136,7 @@ class Shepherd {
   void close_input(Task& task);
   void send_output(Task& task, Step& step, unsigned stream, std::string data, bool eof);
   void send_taken(Task& task, std::uint64_t bytes, bool closed);
-  void send_bound(const Task& task, std::vector<std::uint64_t> cpus);
+  void send_bound(const Task& task, TaskPlace place);
   void arm_timer();
   bool write_outcome();
   TaskSpec base_spec() const;

@@ -242,6 +242,9 @@ void fields(A& a, F& f) {
     a.integer(f.step);
     a.integer(f.rank);
     words(a, f.cpus);
+    words(a, f.memory);
+    a.integer(f.memory_policy);
+    a.integer(f.group);
   } else {
     static_assert(std::is_same_v<T, StepEndedFrame> || std::is_same_v<T, StepForgetFrame>);
     a.integer(f.step);

@@ -20,6 +20,7 @@
 
 #include "lib/base/result.h"
 #include "lib/model/outcome.h"
+#include "lib/model/proof.h"
 
 namespace muster::noded {
 
@@ -281,12 +282,15 @@ struct StepInputTakenFrame {
   friend bool operator==(const StepInputTakenFrame&, const StepInputTakenFrame&) = default;
 };
 
-// What the kernel said of the task's affinity when it had been set, before its program began. Not sent again after a
-// resume.
+// Where the kernel had the task when it had been bound, before its program began. Not sent again after a resume. The batch
+// script is rank 0 of step kScriptStep.
 struct StepTaskBoundFrame {
   std::uint32_t step = 0;
   std::uint32_t rank = 0;
-  std::vector<std::uint64_t> cpus;  // words of an IndexSet of hardware threads
+  std::vector<std::uint64_t> cpus;    // words of an IndexSet of hardware threads
+  std::vector<std::uint64_t> memory;  // the same of the NUMA nodes that it may have memory of; empty: not known
+  std::int32_t memory_policy = -1;    // the kernel's number, without flags; -1: not known
+  std::uint8_t group = 0;             // of the attempt's cgroup; 0: there is none, 1: it is inside, 2: it is not
   friend bool operator==(const StepTaskBoundFrame&, const StepTaskBoundFrame&) = default;
 };
 

@@ -80,7 +80,6 @@ void Shepherd::start_step_task(const StepStartFrame& frame, const StepTask& want
   spec.work_dir = frame.work_dir;
   spec.umask = static_cast<mode_t>(frame.umask);
   spec.append = frame.append;
-  spec.tells_cpus = true;
   if (!wanted.cpus.empty()) {
     spec.cpus = wanted.cpus;
   }
@@ -341,10 +340,16 @@ void Shepherd::send_taken(Task& task, std::uint64_t bytes, bool closed) {
   send(StepInputTakenFrame{task.step, task.rank, bytes, closed});
 }
 
-void Shepherd::send_bound(const Task& task, std::vector<std::uint64_t> cpus) {
+void Shepherd::send_bound(const Task& task, TaskPlace place) {
   const auto step = steps_.find(task.step);
-  if (noded_version_ >= kBoundProtocolVersion && step != steps_.end() && !step->second.muted) {
-    send(StepTaskBoundFrame{task.step, task.rank, std::move(cpus)});
+  const bool heard = task.step == ProcessTree::kNoStep || (step != steps_.end() && !step->second.muted);
+  if (noded_version_ >= kBoundProtocolVersion && heard) {
+    send(StepTaskBoundFrame{.step = task.step,
+                            .rank = task.rank,
+                            .cpus = std::move(place.cpus),
+                            .memory = std::move(place.memory),
+                            .memory_policy = place.memory_policy,
+                            .group = static_cast<std::uint8_t>(place.group)});
   }
 }
 

@@ -9,6 +9,7 @@
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "noded/job_environment.h"
+#include "noded/task_proof.h"
 
 namespace muster::noded {
 namespace {
@@ -256,14 +257,11 @@ void StepParts::start(const StepId& id, const CoordinatorAddress& from, const pb
 Result<std::vector<topo::BoundTask>> StepParts::bind(const LaunchOrder& order, const pb::PeerStart& request,
                                                      std::uint32_t tasks) {
   const NodeIdentity& node = attempts_.identity();
-  if (node.topology == nullptr) {
+  if (node.node_class == nullptr) {
     return std::vector<topo::BoundTask>();
   }
-  if (node_class_ == nullptr) {
-    node_class_ = std::make_unique<const topo::NodeClass>(*node.topology);
-  }
   const pb::StepSpec& spec = request.spec();
-  return topo::bind_step(*node_class_, *order.spec, order.share,
+  return topo::bind_step(*node.node_class, *order.spec, order.share,
                          {.tasks = tasks,
                           .nodes = static_cast<std::size_t>(request.nodes_size()),
                           .cpus_per_task = spec.cpus_per_task(),
@@ -364,7 +362,7 @@ void StepParts::follow(const StepId& id) {
 }
 
 void StepParts::on_frame(const StepId& id, const Frame& frame) {
-  const Part* part = find(id);
+  Part* part = find(id);
   if (part == nullptr) {
     return;
   }
@@ -384,6 +382,7 @@ void StepParts::on_frame(const StepId& id, const Frame& frame) {
     peer.mutable_ended()->set_node(attempts_.identity().name);
     wire::to_pb(ended->outcome, *peer.mutable_ended()->mutable_outcome());
   } else if (const auto* bound = std::get_if<StepTaskBoundFrame>(&frame)) {
+    ++part->proven;
     return on_bound(id, *part, *bound);
   } else if (const auto* taken = std::get_if<StepInputTakenFrame>(&frame)) {
     auto& peer = *reply.mutable_peer_input_taken();
@@ -407,15 +406,13 @@ void StepParts::on_bound(const StepId& id, const Part& part, const StepTaskBound
   }
   const NodeIdentity& node = attempts_.identity();
   const topo::ChosenTask& decided = part.bound[task].chosen;
-  const IndexSet cpus = IndexSet::from_words(frame.cpus);
-  const bool wrong = !node.hardware.pretended && !decided.threads.empty() && !(cpus == decided.threads);
-  if (wrong) {
-    io::log_warning("a task is not bound as decided", {{"step", to_string(id)},
-                                                       {"rank", frame.rank},
-                                                       {"cpus", cpus.to_string()},
-                                                       {"decided", decided.threads.to_string()}});
+  const Verdict verdict = prove(node, {.threads = decided.threads, .gpus = decided.gpus}, frame);
+  if (!verdict.fault.empty()) {
+    io::log_warning("a task is not bound as decided",
+                    {{"step", to_string(id)}, {"rank", frame.rank}, {"fault", verdict.fault}});
   }
-  if (!wrong && !part.tells_bound) {
+  attempts_.prove(id.key, verdict, part.proven < part.bound.size());
+  if (verdict.fault.empty() && !part.tells_bound) {
     return;
   }
   pb::NodeReply reply;
@@ -424,14 +421,16 @@ void StepParts::on_bound(const StepId& id, const Part& part, const StepTaskBound
   pb::StepTaskBound& out = *peer.mutable_bound();
   out.set_rank(frame.rank);
   out.set_node(node.name);
-  out.set_cpus(cpus.to_string());
+  out.set_cpus(verdict.proof.cpus.to_string());
   out.set_decided(decided.threads.to_string());
   out.set_numa(decided.numa.to_string());
   out.set_gpus(gpu_list(node, decided.gpus));
-  out.set_local_device(decided.grades.device);
-  out.set_local_numa(decided.grades.numa);
-  out.set_local_package(decided.grades.package);
+  out.set_local_device(verdict.proof.local_device);
+  out.set_local_numa(verdict.proof.local_numa);
+  out.set_local_package(verdict.proof.local_package);
   out.set_pretended(node.hardware.pretended);
+  out.set_fault(verdict.fault);
+  out.set_memory(verdict.proof.memory_local ? verdict.proof.memory.to_string() : "");
   const CoordinatorAddress to = part.coordinator;
   reply_(to, reply);
 }

@@ -62,6 +62,7 @@ class StepParts {
   struct Part {
     CoordinatorAddress coordinator;
     std::unique_ptr<pb::PeerStart> waiting;  // until the attempt runs
+    std::size_t proven = 0;                  // of its tasks, those that were read back
     // What was decided for its tasks; empty after a restart of the daemon.
     std::vector<topo::BoundTask> bound;
     std::uint32_t first_rank = 0;
@@ -84,7 +85,6 @@ class StepParts {
   Attempts& attempts_;
   Reply reply_;
   std::map<StepId, Part> parts_;
-  std::unique_ptr<const topo::NodeClass> node_class_;  // made when the first step starts
 };
 
 // Ends the loops of both halves: 128 + signal for what a signal ended, else the exit code.

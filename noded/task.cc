@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/mempolicy.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -31,6 +32,9 @@ struct Failure {
 struct Bound {
   Failure head;
   std::array<std::uint64_t, 128> words{};  // 8192 hardware threads, Linux's own limit
+  std::array<std::uint64_t, 16> memory{};  // 1024 NUMA nodes, Linux's own limit
+  std::int32_t memory_policy = -1;
+  TaskPlace::Group group = TaskPlace::Group::kNone;
 };
 static_assert(sizeof(Bound) <= PIPE_BUF);
 
@@ -152,10 +156,48 @@ void bind_to_cpus(const std::vector<std::uint64_t>& words) {
   }
   // A failure (a thread went offline) leaves the task unbound, which costs speed, not correctness.
   syscall(SYS_sched_setaffinity, 0, words.size() * sizeof(words[0]), words.data());
+  // Memory where the task runs, whatever policy the daemon was started with.
+  syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0);
 }
 
-void tell_cpus(int status_fd) {
+// The cgroup of a process is told by /proc as a path below the root that the process sees, so of the directory only its
+// name is compared, which nobody else has.
+TaskPlace::Group group_now(const TaskSpec& spec) {
+  if (spec.cgroup_fd < 0 || spec.cgroup.empty()) {
+    return TaskPlace::Group::kNone;
+  }
+  char text[4096];
+  const int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return TaskPlace::Group::kNone;  // nothing is known
+  }
+  const ssize_t n = read(fd, text, sizeof(text));
+  close(fd);
+  if (n <= 0) {
+    return TaskPlace::Group::kNone;
+  }
+  const std::string_view all(text, static_cast<std::size_t>(n));
+  const std::string_view name = std::string_view(spec.cgroup).substr(spec.cgroup.rfind('/') + 1);
+  for (std::size_t at = all.find(name); at != std::string_view::npos; at = all.find(name, at + 1)) {
+    const std::size_t end = at + name.size();
+    if (at > 0 && all[at - 1] == '/' && (end == all.size() || all[end] == '/' || all[end] == '\n')) {
+      return TaskPlace::Group::kInside;
+    }
+  }
+  return TaskPlace::Group::kOutside;
+}
+
+void tell_place(const TaskSpec& spec, int status_fd) {
   Bound bound;
+  int policy = 0;
+  if (syscall(SYS_get_mempolicy, &policy, nullptr, 0, nullptr, 0) == 0) {
+    bound.memory_policy = policy & ~MPOL_MODE_FLAGS;
+  }
+  if (syscall(SYS_get_mempolicy, nullptr, bound.memory.data(), bound.memory.size() * 64, nullptr,
+              MPOL_F_MEMS_ALLOWED) != 0) {
+    bound.memory.fill(0);
+  }
+  bound.group = group_now(spec);
   const long bytes = syscall(SYS_sched_getaffinity, 0, sizeof(bound.words), bound.words.data());
   if (bytes > 0) {
     bound.head = {Stage::kBound, static_cast<std::int32_t>(static_cast<std::size_t>(bytes) / sizeof(bound.words[0]))};
@@ -281,8 +323,8 @@ void execute(const char* path, char* const* argv, char* const* environment) {
   standard.sa_handler = SIG_DFL;
   sigaction(SIGPIPE, &standard, nullptr);
   bind_to_cpus(spec.cpus);
-  if (spec.tells_cpus) {
-    tell_cpus(status_fd);
+  if (spec.tells_place) {
+    tell_place(spec, status_fd);
   }
   become_user(spec, status_fd);
   umask(spec.umask);
@@ -431,9 +473,13 @@ StartNews read_start_news(int status_fd, const TaskSpec& spec) {
     return news;
   }
   news.what = StartNews::What::kBound;
-  if (read_whole(status_fd, record.words.data(), sizeof(record.words))) {
+  if (read_whole(status_fd, reinterpret_cast<char*>(&record) + sizeof(record.head),
+                 sizeof(record) - sizeof(record.head))) {
     const auto count = std::min<std::size_t>(static_cast<std::size_t>(record.head.error_number), record.words.size());
-    news.cpus.assign(record.words.begin(), record.words.begin() + static_cast<std::ptrdiff_t>(count));
+    news.place.cpus.assign(record.words.begin(), record.words.begin() + static_cast<std::ptrdiff_t>(count));
+    news.place.memory.assign(record.memory.begin(), record.memory.end());
+    news.place.memory_policy = record.memory_policy;
+    news.place.group = record.group;
   }
   return news;
 }

@@ -33,8 +33,9 @@ struct TaskSpec {
   std::uint32_t gid = 0;
   std::vector<std::uint32_t> groups;
   std::vector<std::uint64_t> cpus;  // words of an index set of hardware threads; empty: as the shepherd
-  bool tells_cpus = false;          // the affinity is read back and told (StartNews)
+  bool tells_place = false;         // where the kernel has it is read back and told (StartNews)
   int cgroup_fd = -1;               // -1: none
+  std::string cgroup;               // the directory of cgroup_fd's attempt
 };
 
 struct StartedTask {
@@ -45,15 +46,26 @@ struct StartedTask {
 // Does not wait for the exec.
 Result<StartedTask> start_task(const TaskSpec& spec);
 
+// Where the kernel has a task when it was bound, before its program begins.
+struct TaskPlace {
+  std::vector<std::uint64_t> cpus;  // words of an index set: its affinity
+  std::vector<std::uint64_t>
+      memory;  // the same: the NUMA nodes that it may have memory of; empty: the kernel does not say
+  // The kernel's number of its memory policy (linux/mempolicy.h) without flags; -1: the kernel does not say.
+  std::int32_t memory_policy = -1;
+  enum class Group : std::uint8_t { kNone, kInside, kOutside };
+  Group group = Group::kNone;  // of the attempt's cgroup; kNone: it has none
+};
+
 // What comes from a task's status_fd, one after the other; the last is kRuns or kFailed.
 struct StartNews {
   enum class What : std::uint8_t {
-    kBound,   // its affinity was set, and is now `cpus`, as the kernel says
+    kBound,   // it was bound and is now at `place`, as the kernel says
     kRuns,    // its program does
     kFailed,  // `outcome` is kLaunchFailed or kOutputFailed, with exit_code 2 for a missing program and 126 otherwise
   };
   What what = What::kRuns;
-  std::vector<std::uint64_t> cpus;  // words of an index set
+  TaskPlace place;
   Outcome outcome;
 };
 StartNews read_start_news(int status_fd, const TaskSpec& spec);

@@ -538,6 +538,9 @@ class World {
       std::string operator()(const AttemptStoodStill& f) const {
         return "AttemptStoodStill " + of_(f.key) + on_(f.node);
       }
+      std::string operator()(const AttemptProven& f) const {
+        return "AttemptProven " + of_(f.key) + on_(f.node) + " tasks " + std::to_string(f.proof.tasks);
+      }
       std::string operator()(const AttemptResumed& f) const { return "AttemptResumed " + of_(f.key); }
       std::string operator()(const JobEnded& f) const {
         return "JobEnded " + id_(f.job) + " " + std::string(to_string(f.state)) + " " + f.reason;

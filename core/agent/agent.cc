@@ -85,6 +85,29 @@ bool answered_launch(const AgentState& state, AttemptKey key, AgentEffects& effe
   return false;
 }
 
+std::string name_of(const TaskProof& task) {
+  return task.step == kScriptStep ? "the batch script"
+                                  : "task " + std::to_string(task.rank) + " of step " + std::to_string(task.step);
+}
+
+// Counts the task in. True: it is listed, because it is the script, of the first step, or a fault, and there was room.
+bool add_to_proof(PlacementProof& proof, const Verdict& verdict, std::size_t room) {
+  const bool fault = !verdict.fault.empty();
+  proof.pretended = verdict.pretended;
+  ++proof.tasks;
+  proof.faults += fault ? 1 : 0;
+  if (fault && proof.fault.empty()) {
+    proof.fault = (name_of(verdict.proof) + ": " + verdict.fault).substr(0, kProofFaultBytesMax);
+  }
+  const std::uint32_t step = verdict.proof.step;
+  const bool wanted = step == kScriptStep || proof.list.empty() || proof.list.back().step == kScriptStep ||
+                      proof.list.back().step == step;
+  const bool listed = (wanted && proof.list.size() < room) ||
+                      (fault && proof.faults <= kProofFaultsMax && proof.list.size() < kProofTasksMax);
+  if (listed) proof.list.push_back(verdict.proof);
+  return listed;
+}
+
 }  // namespace
 
 AgentState initial_state(std::string node, Term recorded) {
@@ -95,8 +118,14 @@ AgentState initial_state(std::string node, Term recorded) {
 }
 
 AttemptReport report_of(AttemptKey key, const AgentAttempt& attempt) {
-  if (attempt.phase == AttemptPhase::kEnded) return ended_report(key, attempt.outcome);
-  return AttemptReport{.key = key, .ended = false, .outcome = {}, .stands_still = attempt.stood_still};
+  AttemptReport report;
+  if (attempt.phase == AttemptPhase::kEnded) {
+    report = ended_report(key, attempt.outcome);
+  } else {
+    report = AttemptReport{.key = key, .ended = false, .outcome = {}, .stands_still = attempt.stood_still};
+  }
+  report.proof = attempt.proof;
+  return report;
 }
 
 SuspendAttempt suspend_effect(AttemptKey key, const AgentAttempt& attempt) {
@@ -300,6 +329,23 @@ AgentEffects on_stood_still(AgentState& state, AttemptKey key, std::uint64_t num
   }
   it->second.stood_still = number;
   effects.push_back(SendReport{report_of(key, it->second)});
+  return effects;
+}
+
+AgentEffects on_proven(AgentState& state, AttemptKey key, const Verdict& verdict, bool more) {
+  AgentEffects effects;
+  const auto it = state.attempts.find(key);
+  if (it == state.attempts.end() || it->second.phase == AttemptPhase::kEnded || it->second.order == nullptr) {
+    return effects;
+  }
+  AgentAttempt& attempt = it->second;
+  if (!attempt.proof) attempt.proof.emplace();
+  const bool listed = add_to_proof(*attempt.proof, verdict, proof_tasks_max(attempt.order->peers.size()));
+  const bool first_fault = !verdict.fault.empty() && attempt.proof->faults == 1;
+  // What is still starting is told of with its start.
+  if ((first_fault || (listed && !more)) && attempt.phase != AttemptPhase::kStarting) {
+    effects.push_back(SendReport{report_of(key, attempt)});
+  }
   return effects;
 }
 

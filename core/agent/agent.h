@@ -49,16 +49,17 @@ enum class AttemptPhase : std::uint8_t {
 struct AgentAttempt {
   std::shared_ptr<const LaunchOrder> order;  // null: a tombstone, or a record whose order could not be read
   AttemptPhase phase = AttemptPhase::kStarting;
-  Outcome outcome;                    // when kEnded
-  StopCause stop = StopCause::kNone;  // the stop that was ordered, also while still starting
-  std::int32_t pending_signal = 0;    // a signal to send as soon as it has started; 0: none
-  std::optional<Duration> limit;      // the time limit that was ordered since the launch
-  std::int32_t notice_signal = 0;     // of the stop: this signal first ...
-  Duration notice;                    // ... and the stop so much later
-  bool suspended = false;             // as the newest order said
-  std::uint64_t suspend_number = 0;   // of that order; 0: none came to this life of the daemon
-  bool gives_cores = false;           // that order says so
-  std::uint64_t stood_still = 0;      // the number of the order that it obeys and that gives its cores away
+  Outcome outcome;                      // when kEnded
+  StopCause stop = StopCause::kNone;    // the stop that was ordered, also while still starting
+  std::int32_t pending_signal = 0;      // a signal to send as soon as it has started; 0: none
+  std::optional<Duration> limit;        // the time limit that was ordered since the launch
+  std::int32_t notice_signal = 0;       // of the stop: this signal first ...
+  Duration notice;                      // ... and the stop so much later
+  bool suspended = false;               // as the newest order said
+  std::uint64_t suspend_number = 0;     // of that order; 0: none came to this life of the daemon
+  bool gives_cores = false;             // that order says so
+  std::uint64_t stood_still = 0;        // the number of the order that it obeys and that gives its cores away
+  std::optional<PlacementProof> proof;  // what the shell read back of its tasks so far
 };
 
 struct AgentState {
@@ -184,6 +185,9 @@ AgentEffects on_started(AgentState& state, AttemptKey key);
 AgentEffects on_launch_failed(AgentState& state, AttemptKey key, Outcome outcome);
 // Nothing of it runs, as the SuspendAttempt with this number and gives_cores asked.
 AgentEffects on_stood_still(AgentState& state, AttemptKey key, std::uint64_t number);
+// The shell read back where a task of the attempt is; `more`: others of its step on this node have yet to be. What is known
+// of the first step and the first fault is reported at once, the rest with the next report. It is lost with the daemon.
+AgentEffects on_proven(AgentState& state, AttemptKey key, const Verdict& verdict, bool more);
 // Nothing of the attempt is left, and `outcome` is on disk (the shepherd wrote it; for one that died the shell did).
 AgentEffects on_ended(AgentState& state, AttemptKey key, Outcome outcome);
 

@@ -213,6 +213,15 @@ class Evolve {
   void operator()(const AttemptStoodStill& f) {
     with_active(f.key, [&](Job& job) { evolve_stood_still(s_, job, f.node); });
   }
+  void operator()(const AttemptProven& f) {
+    with_attempt(f.key, [&f](const Job& /*job*/, Active& active) {
+      for (AttemptOnNode& on : active.nodes) {
+        if (on.share.node == f.node) {
+          on.proof = f.proof;
+        }
+      }
+    });
+  }
   void operator()(const AttemptResumed& f) {
     with_active(f.key, [&](Job& job) { evolve_resumed(s_, job, at_); });
   }

@@ -85,6 +85,15 @@ LimitOrder limit_order(const State& state, const Job& job, const Active& active)
   return LimitOrder{.key = {job.id, job.attempt}, .term = state.term, .time_limit = active.time_limit};
 }
 
+void add_proofs(const Active& active, JobSummary& out) {
+  const auto has_proof = [](const AttemptOnNode& on) { return on.proof.has_value(); };
+  if (std::any_of(active.nodes.begin(), active.nodes.end(), has_proof)) {
+    for (const AttemptOnNode& on : active.nodes) {
+      out.proofs.push_back(on.proof.value_or(PlacementProof{}));
+    }
+  }
+}
+
 JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Instant at) {
   JobSummary s;
   s.id = job.id;
@@ -111,6 +120,7 @@ JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Ins
       s.shares.push_back(on.share);
       s.nodes.push_back(state.nodes[on.share.node.value].name);
     }
+    add_proofs(*active, s);
   }
   return s;
 }

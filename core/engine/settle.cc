@@ -161,6 +161,7 @@ void Settlement::report(NodeIndex node, const AttemptReport& report) {
     return;
   }
   if (report.ended) {
+    proven(report.key, *on, report.proof);
     ended(node, report.key, *active, report.outcome);
     return;
   }
@@ -168,12 +169,21 @@ void Settlement::report(NodeIndex node, const AttemptReport& report) {
     on->phase = NodePhase::kStarted;
     fact(AttemptConfirmed{report.key, node});
   }
+  proven(report.key, *on, report.proof);
   // Of an attempt that was told to end since, nothing stands still any more.
   const Suspension& s = active->suspension;
   if (s.room_for != JobId{} && report.stands_still == s.orders && active->stop == StopCause::kNone &&
       !on->stands_still) {
     on->stands_still = true;
     fact(AttemptStoodStill{report.key, node});
+  }
+}
+
+// A node that has forgotten (its daemon restarted) says nothing, or that it read fewer tasks back: what is known stays.
+void Settlement::proven(AttemptKey key, AttemptOnNode& on, const std::optional<PlacementProof>& proof) {
+  if (proof && (!on.proof || (on.proof->tasks <= proof->tasks && *on.proof != *proof))) {
+    on.proof = proof;
+    fact(AttemptProven{key, on.share.node, *proof});
   }
 }
 

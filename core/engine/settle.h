@@ -21,6 +21,7 @@ class Settlement {
  private:
   Active* active_of(AttemptKey key);
   void ended(NodeIndex node, AttemptKey key, Active& active, const Outcome& outcome);
+  void proven(AttemptKey key, AttemptOnNode& on, const std::optional<PlacementProof>& proof);
   void fact(FactBody body) { d_.facts.push_back(Fact{now_, std::move(body)}); }
 
   const State& s_;

@@ -276,4 +276,15 @@ Result<std::vector<ChosenTask>> bind(const NodeClass& node, const Held& held, co
   return out;
 }
 
+Grades grades_of_threads(const NodeClass& node, const IndexSet& threads, const IndexSet& gpus) {
+  TaskPlacement task{.cores = SlotSet(node.slots()), .gpus = {}, .nics = {}};
+  for (std::uint32_t slot = 0; slot < node.slots(); ++slot) {
+    if (node.topology().cores[node.core_of(slot)].threads.intersects(threads)) {
+      task.cores.insert(slot);
+    }
+  }
+  task.gpus = (gpus & IndexSet::range(0, node.gpus())).to_vector();
+  return grades_of(node, task);
+}
+
 }  // namespace muster::topo

@@ -31,4 +31,8 @@ struct StepWish {
 // By the number of the task on the node. kRefused where the wishes do not fit what is held; the message names the option.
 Result<std::vector<ChosenTask>> bind(const NodeClass& node, const Held& held, const StepWish& wish);
 
+// How near hardware threads, by their OS numbers, are to the nearest of these GPUs each; those that the node does not have do
+// not count.
+Grades grades_of_threads(const NodeClass& node, const IndexSet& threads, const IndexSet& gpus);
+
 }  // namespace muster::topo

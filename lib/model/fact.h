@@ -240,13 +240,21 @@ struct AttemptResumed {
   friend bool operator==(const AttemptResumed&, const AttemptResumed&) = default;
 };
 
+// The node read back where tasks of the attempt are there; in place of what it had said before.
+struct AttemptProven {
+  AttemptKey key;
+  NodeIndex node;
+  PlacementProof proof;
+  friend bool operator==(const AttemptProven&, const AttemptProven&) = default;
+};
+
 using FactBody =
     std::variant<TermStarted, NodeRegistered, NodeBecameUnreachable, NodeDrained, NodeResumed, JobSubmitted,
                  RequestsForgotten, JobHeld, JobReleased, AttemptStarted, AttemptConfirmed, AttemptEndedOnNode,
                  StopRequested, JobEnded, ArrayTasksEnded, StartPromised, DependencySet, SettingChanged, JobUpdated,
                  AttemptTimeLimitChanged, ArrayTasksHeld, ArrayTasksReleased, AccountSet, AccountRemoved, UserSet,
                  UserRemoved, QosSet, QosRemoved, BillingConfigured, ReservationMade, ReservationRemoved, JobRequeued,
-                 AttemptSuspended, AttemptResumed, NodeClassAdded, AttemptStoodStill>;
+                 AttemptSuspended, AttemptResumed, NodeClassAdded, AttemptStoodStill, AttemptProven>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

@@ -14,6 +14,7 @@
 #include "lib/model/node_topology.h"
 #include "lib/model/outcome.h"
 #include "lib/model/positions.h"
+#include "lib/model/proof.h"
 
 namespace muster {
 
@@ -28,6 +29,7 @@ struct AttemptOnNode {
   NodePhase phase = NodePhase::kLaunching;
   std::optional<Outcome> outcome;  // set when kEnded
   bool stands_still = false;       // as the node said, for the job of Suspension::room_for, which may have its cores
+  std::optional<PlacementProof> proof = {};  // what the node read back of its tasks
   friend bool operator==(const AttemptOnNode&, const AttemptOnNode&) = default;
 };
 
@@ -159,8 +161,9 @@ struct JobSummary {
   Instant start_time;  // unset: never started
   Instant end_time;
   std::vector<NodeShare> shares;
-  std::vector<std::string> nodes;  // names, in the order of shares
-  bool requeued = false;           // the end of an attempt alone: the job went back to the queue
+  std::vector<std::string> nodes;      // names, in the order of shares
+  bool requeued = false;               // the end of an attempt alone: the job went back to the queue
+  std::vector<PlacementProof> proofs;  // in the order of shares, or none
 };
 bool operator==(const JobSummary& a, const JobSummary& b);
 

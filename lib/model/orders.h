@@ -11,6 +11,7 @@
 #include "lib/model/job_spec.h"
 #include "lib/model/node_topology.h"
 #include "lib/model/outcome.h"
+#include "lib/model/proof.h"
 
 namespace muster {
 
@@ -85,6 +86,8 @@ struct AttemptReport {
   Outcome outcome;  // when ended
   // The number of the order with gives_cores that it obeys: nothing of it runs. 0: it does not stand still for others.
   std::uint64_t stands_still = 0;
+  // What was read back of its tasks so far; nothing when the node has nothing to say of it (any more).
+  std::optional<PlacementProof> proof = {};
   friend bool operator==(const AttemptReport&, const AttemptReport&) = default;
 };
 

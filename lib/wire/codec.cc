@@ -1,6 +1,7 @@
 #include "lib/wire/codec.h"
 
 #include <algorithm>
+#include <array>
 #include <climits>
 #include <utility>
 
@@ -28,6 +29,10 @@ constexpr std::int64_t kInstantUsMax = INT64_MAX / 2;
 constexpr std::uint32_t kWarnBatchOnly = 1;
 constexpr std::uint32_t kRequeueGiven = 2;
 constexpr std::uint32_t kOpenModeGiven = 4;
+
+// Bits of TaskProof.holds, the lowest first.
+constexpr std::array kTaskProofBits{&TaskProof::memory_local, &TaskProof::own_group,     &TaskProof::local_device,
+                                    &TaskProof::local_numa,   &TaskProof::local_package, &TaskProof::as_decided};
 
 // ---------------------------------------------------------------- helpers of reading
 
@@ -78,6 +83,7 @@ Result<std::vector<std::string>> read_texts(const Texts& in, int max, std::strin
 
 Result<Core> read(const pb::Core& in);
 Result<AttemptOnNode> read(const pb::AttemptOnNode& in);
+Result<TaskProof> read(const pb::TaskProof& in);
 Result<PositionRange> read(const pb::PositionRange& in);
 Peer read(const pb::Peer& in);
 RequeuedTask read(const pb::RequeuedTask& in);
@@ -196,11 +202,24 @@ void write(const RequeuedTask& in, pb::RequeuedTask& out) {
   out.set_attempt(in.attempt.value);
   out.set_last_end(in.last_end);
 }
+void write(const TaskProof& in, pb::TaskProof& out) {
+  out.set_step(in.step);
+  out.set_rank(in.rank);
+  write_words(in.cpus, *out.mutable_cpus());
+  write_words(in.memory, *out.mutable_memory());
+  write_words(in.gpus, *out.mutable_gpus());
+  std::uint32_t holds = 0;
+  for (std::size_t bit = 0; bit < kTaskProofBits.size(); ++bit) {
+    holds |= in.*kTaskProofBits[bit] ? 1U << bit : 0U;
+  }
+  out.set_holds(holds);
+}
 void write(const AttemptOnNode& in, pb::AttemptOnNode& out) {
   to_pb(in.share, *out.mutable_share());
   out.set_phase(static_cast<std::uint32_t>(in.phase));
   if (in.outcome) to_pb(*in.outcome, *out.mutable_outcome());
   out.set_stands_still(in.stands_still);
+  if (in.proof) to_pb(*in.proof, *out.mutable_proof());
 }
 template <typename Value, typename Message>
 void write(const Value& in, Message& out) {
@@ -253,6 +272,19 @@ Result<PositionRange> read(const pb::PositionRange& in) {
   return PositionRange{in.begin(), in.end()};
 }
 
+Result<TaskProof> read(const pb::TaskProof& in) {
+  TaskProof out;
+  out.step = in.step();
+  out.rank = in.rank();
+  MUSTER_ASSIGN(out.cpus, read_index_set(in.cpus(), "TaskProof.cpus"));
+  MUSTER_ASSIGN(out.memory, read_index_set(in.memory(), "TaskProof.memory"));
+  MUSTER_ASSIGN(out.gpus, read_index_set(in.gpus(), "TaskProof.gpus"));
+  for (std::size_t bit = 0; bit < kTaskProofBits.size(); ++bit) {
+    out.*kTaskProofBits[bit] = (in.holds() >> bit & 1U) != 0;
+  }
+  return out;
+}
+
 Result<AttemptOnNode> read(const pb::AttemptOnNode& in) {
   AttemptOnNode out;
   MUSTER_REQUIRE(in, share);
@@ -262,6 +294,9 @@ Result<AttemptOnNode> read(const pb::AttemptOnNode& in) {
     MUSTER_ASSIGN(out.outcome, from_pb(in.outcome()));
   }
   out.stands_still = in.stands_still();
+  if (in.has_proof()) {
+    MUSTER_ASSIGN(out.proof, read(in.proof()));
+  }
   return out;
 }
 
@@ -394,6 +429,12 @@ struct FactWriter {
   void operator()(const AttemptStoodStill& in) const {
     to_pb(in.key, *out.mutable_attempt_stood_still()->mutable_key());
     out.mutable_attempt_stood_still()->set_node(in.node.value);
+  }
+  void operator()(const AttemptProven& in) const {
+    pb::AttemptProven& to = *out.mutable_attempt_proven();
+    to_pb(in.key, *to.mutable_key());
+    to.set_node(in.node.value);
+    to_pb(in.proof, *to.mutable_proof());
   }
   void operator()(const AttemptResumed& in) const {
     to_pb(in.key, *out.mutable_attempt_resumed()->mutable_key());
@@ -570,6 +611,13 @@ Result<FactBody> read_stood_still(const pb::AttemptStoodStill& in) {
   return FactBody(AttemptStoodStill{from_pb(in.key()), NodeIndex(in.node())});
 }
 
+Result<FactBody> read_proven(const pb::AttemptProven& in) {
+  MUSTER_REQUIRE(in, key);
+  MUSTER_REQUIRE(in, proof);
+  MUSTER_ASSIGN(PlacementProof proof, read(in.proof()));
+  return FactBody(AttemptProven{from_pb(in.key()), NodeIndex(in.node()), std::move(proof)});
+}
+
 Result<FactBody> read_job_ended(const pb::JobEnded& in) {
   MUSTER_ASSIGN(const JobState state, read_state(in.state(), "JobEnded.state"));
   return FactBody(JobEnded{JobId(in.job()), state, in.reason(), in.exit_code(), in.exit_signal()});
@@ -699,6 +747,8 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
       return read_resumed(in.attempt_resumed());
     case pb::Fact::kAttemptStoodStill:
       return read_stood_still(in.attempt_stood_still());
+    case pb::Fact::kAttemptProven:
+      return read_proven(in.attempt_proven());
     case pb::Fact::BODY_NOT_SET:
       break;
   }
@@ -1102,17 +1152,42 @@ Result<JobChange> from_pb(const pb::UpdateRequest& in) {
   return out;
 }
 
+void to_pb(const PlacementProof& in, pb::PlacementProof& out) {
+  out.set_pretended(in.pretended);
+  out.set_tasks(in.tasks);
+  out.set_faults(in.faults);
+  out.set_fault(in.fault);
+  write_list(in.list, *out.mutable_list());
+}
+
+Result<PlacementProof> from_pb(const pb::PlacementProof& in) {
+  PlacementProof out;
+  out.pretended = in.pretended();
+  out.tasks = in.tasks();
+  out.faults = in.faults();
+  if (in.fault().size() > kProofFaultBytesMax) return corrupt("PlacementProof.fault", "is too long");
+  out.fault = in.fault();
+  MUSTER_TRY(read_list(in.list(), static_cast<int>(kProofTasksMax), "PlacementProof.list", out.list));
+  return out;
+}
+
 void to_pb(const AttemptReport& in, pb::AttemptReport& out) {
   to_pb(in.key, *out.mutable_key());
   out.set_ended(in.ended);
   to_pb(in.outcome, *out.mutable_outcome());
   out.set_stands_still(in.stands_still);
+  out.clear_proof();
+  if (in.proof) to_pb(*in.proof, *out.mutable_proof());
 }
 Result<AttemptReport> from_pb(const pb::AttemptReport& in) {
   MUSTER_REQUIRE(in, key);
   if (in.ended()) MUSTER_REQUIRE(in, outcome);
   MUSTER_ASSIGN(Outcome outcome, from_pb(in.outcome()));
-  return AttemptReport{from_pb(in.key()), in.ended(), std::move(outcome), in.stands_still()};
+  AttemptReport out{from_pb(in.key()), in.ended(), std::move(outcome), in.stands_still()};
+  if (in.has_proof()) {
+    MUSTER_ASSIGN(out.proof, read(in.proof()));
+  }
+  return out;
 }
 
 void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
@@ -1239,6 +1314,7 @@ void to_pb(const JobSummary& in, pb::JobSummary& out) {
   write_list(in.shares, *out.mutable_shares());
   write_texts(in.nodes, *out.mutable_nodes());
   out.set_requeued(in.requeued);
+  write_list(in.proofs, *out.mutable_proofs());
 }
 Result<JobSummary> from_pb(const pb::JobSummary& in) {
   JobSummary out;
@@ -1259,6 +1335,7 @@ Result<JobSummary> from_pb(const pb::JobSummary& in) {
   MUSTER_TRY(read_list(in.shares(), kNodesMax, "JobSummary.shares", out.shares));
   MUSTER_ASSIGN(out.nodes, read_texts(in.nodes(), kNodesMax, "JobSummary.nodes"));
   out.requeued = in.requeued();
+  MUSTER_TRY(read_list(in.proofs(), kNodesMax, "JobSummary.proofs", out.proofs));
   return out;
 }
 

@@ -155,6 +155,18 @@ class Affinity(ClusterTest):
         free = self.affinities("-n", 2, "--cpu-bind", "none")
         self.assertEqual(len(set(free)), 1, free)
 
+    def test_the_proof_is_kept_with_the_job(self):
+        job = self.cluster.submit("-n", 1, "--wrap", "muster run true")
+        self.assertEqual(self.cluster.wait(job)["state"], "completed")
+        place = self.cluster.job(job)["placement"][0]
+        proof = place["proof"]
+        self.assertEqual((proof["pretended"], proof["tasks"], proof["faults"]), (False, 2, 0), proof)
+        self.assertEqual([task["step"] for task in proof["read_back"]], ["batch", 0])
+        for task in proof["read_back"]:
+            self.assertEqual(task["cpus"], place["cpus"])
+            self.assertTrue(task["as_decided"])
+        self.assertIn("n1: 2 tasks read back, as decided", self.cluster.ok("show", "job", str(job)))
+
     def test_verbose_tells_what_the_kernel_says(self):
         for how, words in (("verbose,cores", "as decided"), ("v,none", "as decided")):
             result = self.cluster.run("run", "-n", 1, "--cpu-bind", how, "true")

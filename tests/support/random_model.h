@@ -196,7 +196,7 @@ class RandomModel {
   }
   StopOrder stop() { return {key(), Term(u64()), stop_cause(), i32(), i32(), duration()}; }
   SuspendOrder suspend() { return {key(), Term(u64()), coin(), u64(), coin()}; }
-  AttemptReport report() { return {key(), coin(), outcome(), u64()}; }
+  AttemptReport report() { return {key(), coin(), outcome(), u64(), maybe_proof()}; }
   NodeRegistration registration() {
     return {text(), hardware(), text(),
             text(), text(),     list(4, [this] { return report(); }),
@@ -215,10 +215,18 @@ class RandomModel {
     const std::uint64_t begin = below(kArrayTasksMax);
     return {begin, begin + 1 + below(kArrayTasksMax - begin)};
   }
+  TaskProof task_proof() {
+    return {u32(), u32(), index_set(), index_set(), coin(), coin(), index_set(), coin(), coin(), coin(), coin()};
+  }
+  PlacementProof placement_proof() {
+    return {coin(), u32(), u32(), text(), list(3, [this] { return task_proof(); })};
+  }
+  std::optional<PlacementProof> maybe_proof() { return coin() ? std::optional(placement_proof()) : std::nullopt; }
   AttemptOnNode attempt_on_node() {
     AttemptOnNode value{share(), enumerator(NodePhase::kEnded), {}};
     if (coin()) value.outcome = outcome();
     value.stands_still = coin();
+    value.proof = maybe_proof();
     return value;
   }
   StopTerms stop_terms() { return {JobId(u64()), coin(), i32(), duration()}; }
@@ -287,6 +295,7 @@ class RandomModel {
     s.shares = shares();
     s.nodes = texts();
     s.requeued = coin();
+    s.proofs = list(3, [this] { return placement_proof(); });
     return s;
   }
 
@@ -395,6 +404,8 @@ class RandomModel {
         return NodeClassAdded{topology_hash(), topology()};
       case 34:
         return AttemptStoodStill{key(), NodeIndex(u32())};
+      case 35:
+        return AttemptProven{key(), NodeIndex(u32()), placement_proof()};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }

@@ -157,6 +157,55 @@ TEST_F(AgentTest, SaysThatItStandsStillUntilItIsToGoOn) {
   EXPECT_EQ(words(on_stood_still(state_, other, 1)), "");
 }
 
+Verdict read_back(std::uint32_t step, std::uint32_t rank, std::string fault = "") {
+  Verdict verdict;
+  verdict.proof.step = step;
+  verdict.proof.rank = rank;
+  verdict.proof.as_decided = fault.empty();
+  verdict.fault = std::move(fault);
+  return verdict;
+}
+
+TEST_F(AgentTest, WhatWasReadBackOfTasksIsReportedWithTheFirstStep) {
+  const AttemptKey key = key_of(7);
+  on_launch(state_, launch(key));
+  EXPECT_EQ(words(on_proven(state_, key, read_back(kScriptStep, 0), false)), "") << "told with the start";
+  const AgentEffects started = on_started(state_, key);
+  ASSERT_EQ(words(started), "runs:7.1");
+  EXPECT_EQ(std::get<SendReport>(started[0]).report.proof->tasks, 1U);
+  EXPECT_EQ(words(on_proven(state_, key, read_back(0, 0), true)), "") << "others are to come";
+  EXPECT_EQ(words(on_proven(state_, key, read_back(0, 1), false)), "runs:7.1");
+  EXPECT_EQ(words(on_proven(state_, key, read_back(1, 0), false)), "") << "of a later step only faults are news";
+  EXPECT_EQ(words(on_proven(state_, key, read_back(1, 1, "CPUs 1 in place of 2"), true)), "runs:7.1");
+  const AgentEffects ended = on_ended(state_, key, exited(0));
+  ASSERT_EQ(words(ended), "ended:7.1");
+  const auto& proof = std::get<SendReport>(ended[0]).report.proof;
+  ASSERT_TRUE(proof);
+  EXPECT_EQ(proof->tasks, 5U);
+  EXPECT_EQ(proof->faults, 1U);
+  EXPECT_EQ(proof->fault, "task 1 of step 1: CPUs 1 in place of 2");
+  ASSERT_EQ(proof->list.size(), 4U) << "the script, the first step, the fault";
+  EXPECT_FALSE(proof->list.back().as_decided);
+  EXPECT_EQ(words(on_proven(state_, key, read_back(2, 0), false)), "") << "it has ended";
+}
+
+TEST_F(AgentTest, AProofIsBoundedHoweverManyTasksThereAre) {
+  const AttemptKey key = key_of(7);
+  run(key);
+  for (std::uint32_t rank = 0; rank < 2'000; ++rank) {
+    on_proven(state_, key, read_back(0, rank), true);
+  }
+  for (std::uint32_t rank = 0; rank < 2'000; ++rank) {
+    on_proven(state_, key, read_back(1, rank, std::string(1'000, 'x')), true);
+  }
+  const auto proof = registered_attempts(state_).at(0).proof;
+  ASSERT_TRUE(proof);
+  EXPECT_EQ(proof->tasks, 4'000U);
+  EXPECT_EQ(proof->faults, 2'000U);
+  EXPECT_EQ(proof->list.size(), kProofTasksMax);
+  EXPECT_EQ(proof->fault.size(), kProofFaultBytesMax);
+}
+
 TEST_F(AgentTest, TheNoticeOfAStopThatCameEarlyIsKept) {
   const AttemptKey key = key_of(7);
   on_launch(state_, launch(key));

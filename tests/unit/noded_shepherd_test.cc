@@ -10,6 +10,7 @@
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -756,6 +757,23 @@ TEST_P(ShepherdTest, TellsWhatTheKernelBoundATaskTo) {
   end();
 }
 
+// Where the kernel has NUMA policies, which is nearly everywhere.
+TEST_P(ShepherdTest, TellsWhereTheKernelHasTheBatchScript) {
+  const auto cpu = IndexSet::range(allowed_cpu(), 1);
+  int policy = 0;
+  const bool has_policies = syscall(SYS_get_mempolicy, &policy, nullptr, 0, nullptr, 0) == 0;
+  launch_.cpus = cpu.words();
+  script("#!/bin/sh\n");
+  send(launch_);
+  const auto frame = receive_one<StepTaskBoundFrame>();
+  ASSERT_TRUE(frame);
+  EXPECT_EQ(frame->step, kScriptStep);
+  EXPECT_EQ(IndexSet::from_words(frame->cpus), cpu);
+  EXPECT_EQ(frame->memory_policy, has_policies ? 0 : -1) << "memory where it runs";
+  EXPECT_EQ(frame->group, launch_.cgroup_parent.empty() ? 0 : 1);
+  end();
+}
+
 TEST_P(ShepherdTest, ADaemonOfTheReleaseBeforeIsNotToldOfBindings) {
   launch_.version = kBoundProtocolVersion - 1;
   send(launch_);
@@ -971,7 +989,7 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
                                   NoticeFrame{10, 1LL << 40U, 7},
                                   StandStillFrame{3},
                                   StoodStillFrame{1ULL << 40U},
-                                  StepTaskBoundFrame{1, 2, {0xf0, 1}}};
+                                  StepTaskBoundFrame{1, 2, {0xf0, 1}, {3}, 4, 2}};
   ASSERT_EQ(frames.size(), std::variant_size_v<Frame>);
   std::string stream;
   for (const Frame& frame : frames) {

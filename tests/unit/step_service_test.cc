@@ -35,6 +35,7 @@ class FakeAttempts : public Attempts {
   std::vector<Frame> sent;
   std::map<std::uint32_t, OnStepFrame> followers;
   std::vector<Outcome> finished;
+  std::vector<std::pair<Verdict, bool>> proven;
   OnRunning running_callback;
   OnEnded ended_callback;
 
@@ -61,6 +62,7 @@ class FakeAttempts : public Attempts {
     finished.push_back(outcome);
     return ok_status();
   }
+  void prove(AttemptKey /*key*/, const Verdict& verdict, bool more) override { proven.emplace_back(verdict, more); }
   void on_running(OnRunning callback) override { running_callback = std::move(callback); }
   void on_ended(OnEnded callback) override { ended_callback = std::move(callback); }
   const NodeIdentity& identity() const override { return me; }
@@ -268,11 +270,15 @@ class StepServiceTest : public testing::Test {
     for (auto& node : nodes_) {
       node->attempts.me.hardware = hardware_of(topology);
       node->attempts.me.topology = std::make_shared<const NodeTopology>(topology);
+      node->attempts.me.node_class = std::make_shared<const topo::NodeClass>(topology);
     }
     cores_ = IndexSet::range(0, 4);
   }
   void bound(int node, std::uint32_t rank, const IndexSet& cpus) {
-    nodes_[node]->attempts.tell(0, StepTaskBoundFrame{.step = 0, .rank = rank, .cpus = cpus.words()});
+    StepTaskBoundFrame frame;
+    frame.rank = rank;
+    frame.cpus = cpus.words();
+    nodes_[node]->attempts.tell(0, frame);
   }
 
   IndexSet cores_;
@@ -363,6 +369,41 @@ TEST_F(StepServiceTest, AMismatchIsToldToEverybody) {
   EXPECT_EQ(told.task_bound().rank(), 1U);
   EXPECT_EQ(told.task_bound().cpus(), "2");
   EXPECT_EQ(told.task_bound().decided(), "2-3");
+  EXPECT_EQ(told.task_bound().fault(), "CPUs 2 in place of 2-3");
+  const auto& proven = nodes_[0]->attempts.proven;
+  ASSERT_EQ(proven.size(), 2U);
+  EXPECT_TRUE(proven[0].first.proof.as_decided);
+  EXPECT_TRUE(proven[0].second) << "another task is to come";
+  EXPECT_EQ(proven[1].first.fault, "CPUs 2 in place of 2-3");
+  EXPECT_FALSE(proven[1].second);
+}
+
+TEST_F(StepServiceTest, RanksAreDealtOutAsTheStepSays) {
+  know_topology();
+  launch();
+  pb::NodeRequest request = run_request();
+  request.mutable_run()->mutable_spec()->set_distribution("cyclic");
+  request.mutable_run()->mutable_spec()->set_cpu_bind("verbose");
+  send(request);
+  const StepStartFrame first = start_of(0);
+  const StepStartFrame second = start_of(1);
+  ASSERT_EQ(first.tasks.size() + second.tasks.size(), 4U);
+  EXPECT_EQ(first.tasks[1].rank, 2U);
+  EXPECT_EQ(second.tasks[0].rank, 1U);
+  EXPECT_EQ(second.tasks[1].rank, 3U);
+  const pb::NodeReply started = next_reply();
+  ASSERT_TRUE(started.has_started());
+  EXPECT_EQ(started.started().rank_plane(), 1U);
+  bound(0, 2, IndexSet::range(2, 2));
+  const pb::NodeReply told = next_reply();
+  ASSERT_TRUE(told.has_task_bound());
+  EXPECT_EQ(told.task_bound().decided(), "2-3") << "the second task of its node";
+  output(1, 1, "of the second node");
+  EXPECT_EQ(next_reply().output().data(), "of the second node");
+  output(0, 1, "of another node's rank");
+  end_task(0, 0, 0);
+  const pb::NodeReply ended = next_reply();
+  ASSERT_TRUE(ended.has_task_ended()) << "output of a rank that is not the node's is dropped";
 }
 
 TEST_F(StepServiceTest, NothingIsBoundToAPretendedNode) {

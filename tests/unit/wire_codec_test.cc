@@ -132,6 +132,23 @@ Qos golden_qos() {
   return qos;
 }
 
+PlacementProof golden_proof() {
+  TaskProof script;
+  script.cpus = IndexSet::range(0, 4);
+  script.memory = IndexSet::range(0, 2);
+  script.memory_local = true;
+  TaskProof task = script;
+  task.step = 0;
+  task.rank = 1;
+  task.cpus = IndexSet::range(2, 1);
+  task.own_group = true;
+  task.gpus = IndexSet::range(1, 1);
+  task.local_device = false;
+  task.as_decided = false;
+  return {
+      .pretended = false, .tasks = 3, .faults = 1, .fault = "task 1: CPUs 2 in place of 2-3", .list = {script, task}};
+}
+
 User golden_user() {
   Association place{.account = "physics", .shares = 2, .all = {}, .job = {}};
   place.all.pending = 10;
@@ -214,6 +231,7 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"AttemptResumed", AttemptResumed{key, "ann"}},
       {"NodeClassAdded", NodeClassAdded{{0x0123456789abcdef, 2}, golden_topology()}},
       {"AttemptStoodStill", AttemptStoodStill{key, NodeIndex(7)}},
+      {"AttemptProven", AttemptProven{key, NodeIndex(7), golden_proof()}},
   };
 }
 
