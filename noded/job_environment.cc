@@ -320,12 +320,32 @@ std::string gpu_list(const NodeIdentity& node, const IndexSet& gpus) {
   return list;
 }
 
+// NVIDIA's partitions are known by their UUIDs alone: those of these GPUs, or nothing where one has none.
+static std::string partition_list(const NodeIdentity& node, const IndexSet& gpus) {
+  std::string list;
+  for (const std::uint32_t number : gpus.to_vector()) {
+    if (node.topology == nullptr || number >= node.topology->gpus.size()) {
+      return "";
+    }
+    const TopologyGpu& gpu = node.topology->gpus[number];
+    if (gpu.partition.empty() || gpu.uuid.empty()) {
+      return "";
+    }
+    list += (list.empty() ? "" : ",") + gpu.uuid;
+  }
+  return list;
+}
+
 std::vector<std::string> gpu_variables(const NodeIdentity& node, const IndexSet& gpus) {
   const std::string list = gpu_list(node, gpus);
+  const std::string partitions = partition_list(node, gpus);
   std::vector<std::string> out;
   // Also when it is empty: a job without GPUs must not use those of others.
   for (const char* name : {"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK"}) {
     out.push_back(std::string(name) + "=" + list);
+  }
+  if (!partitions.empty()) {
+    out.front() = "CUDA_VISIBLE_DEVICES=" + partitions;
   }
   return out;
 }

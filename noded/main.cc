@@ -28,6 +28,7 @@
 #include "noded/attempt_table.h"
 #include "noded/cgroup.h"
 #include "noded/controller_link.h"
+#include "noded/discover/site_choices.h"
 #include "noded/discover/topology.h"
 #include "noded/spool.h"
 #include "noded/step_service.h"
@@ -142,7 +143,12 @@ Result<NodeIdentity> identity_of(const config::Config& config, const std::string
                       {{"folder", identity.bin_dir + "/../libexec/muster/slurm"}});
     }
   }
-  MUSTER_ASSIGN(NodeTopology topology, discover_topology(config.node.topology, config.node.memory_mib));
+  MUSTER_ASSIGN(NodeTopology found, discover_topology(config.node.topology, config.node.memory_mib));
+  MUSTER_ASSIGN(NodeTopology topology,
+                with_site_choices(std::move(found), {.system_cores = config.node.system_cores,
+                                                     .leave_siblings = config.node.smt == "leave",
+                                                     .gpu_partitions = config.node.gpu_partitions,
+                                                     .gpu_partition_uuids = config.node.gpu_partition_uuids}));
   identity.hardware = hardware_of(topology);
   identity.topology = std::make_shared<const NodeTopology>(std::move(topology));
   identity.node_class = std::make_shared<const topo::NodeClass>(*identity.topology);

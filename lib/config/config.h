@@ -60,6 +60,10 @@ struct NodeSection {
   bool enforce_memory = false;
   std::string cgroup;    // auto, off, or the path of a delegated group
   std::string features;  // names of features that the node has, separated by commas
+  std::uint64_t system_cores = 0;
+  std::string smt;  // use, leave
+  std::string gpu_partitions;
+  std::string gpu_partition_uuids;
 };
 
 struct JobSection {

@@ -123,6 +123,21 @@ std::vector<Row> make_table() {
        "noded", false,
        "Features that this node has, for --constraint, separated by commas: a100,nvlink. The controller's "
        "[feature.NAME] may name more."},
+      {"node", "system_cores", ValueType::kCount, "", "0", 0, 16'384, "",
+       count([](C c, Q) -> N { return c.node.system_cores; }), "noded", false,
+       "Physical cores that no job gets, for the system's daemons: the first core of each L3 in turn."},
+      {"node", "smt", ValueType::kChoice, "", "use", 0, 0, "use|leave", text([](C c, Q) -> S { return c.node.smt; }),
+       "noded", false,
+       "Whether jobs get all hardware threads of their cores, or the first one of each while the others stay idle."},
+      {"node", "gpu_partitions", ValueType::kString, "", "", 0, 0, "",
+       text([](C c, Q) -> S { return c.node.gpu_partitions; }), "noded", false,
+       "How each of the node's GPUs is divided, PROFILE*COUNT: 1g.10gb*7 (MIG), cpx*8. A partition counts as a GPU. "
+       "Empty: they are whole."},
+      {"node", "gpu_partition_uuids", ValueType::kString, "", "", 0, 0, "",
+       text([](C c, Q) -> S { return c.node.gpu_partition_uuids; }), "noded", false,
+       "The UUIDs of these partitions, separated by commas, those of the first GPU first. Empty: they are known by "
+       "their "
+       "numbers."},
 
       {"job", "default_time", ValueType::kDuration, "min", "1h", kMinute, kNoMax, "",
        time([](C c, Q) -> D { return c.job.default_time; }), "ctld", true,
