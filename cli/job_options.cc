@@ -50,6 +50,7 @@ constexpr std::pair<OptionId, SpecField> kFields[] = {
     {OptionId::kConstraint, SpecField::kConstraint},
     {OptionId::kSwitches, SpecField::kSwitches},
     {OptionId::kSegment, SpecField::kSegment},
+    {OptionId::kLocality, SpecField::kLocality},
     {OptionId::kReservation, SpecField::kReservation},
     {OptionId::kLicenses, SpecField::kLicenses},
     {OptionId::kRequeue, SpecField::kRequeue},
@@ -248,8 +249,7 @@ class JobBuilder {
       }
       case OptionId::kLocality: {
         MUSTER_ASSIGN(spec_.locality, named(one, parse_locality(text)));
-        if (spec_.locality != Locality::kRequire) break;
-        return invalid_argument(one.source + " require is not supported yet: use prefer");
+        break;
       }
       case OptionId::kCpuBind:
         MUSTER_TRY(named(one, parse_cpu_bind(text)));

@@ -62,7 +62,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kMailUser, "mail-user", 0, Arg::kRequired, Kind::kText, "ADDRESS", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
   {Id::kMailType, "mail-type", 0, Arg::kRequired, Kind::kText, "TYPES", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
 
-  {Id::kLocality, "locality", 0, Arg::kRequired, Kind::kText, "none|prefer", "whether tasks get CPUs near their GPUs (default prefer)", kJobMakers, kScript},
+  {Id::kLocality, "locality", 0, Arg::kRequired, Kind::kText, "none|prefer|require", "whether tasks get CPUs near their GPUs: not cared for, as near as they are free (default), or not started elsewhere", kChangeable, kScript},
   {Id::kCpuBind, "cpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "what tasks are bound to: none, threads, cores, l3, numa, sockets, rank, map_cpu:LIST, mask_cpu:LIST (default cores)", kJobMakers, kScript},
   {Id::kGpuBind, "gpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "which GPUs tasks see: none (all of the job's), closest, per_task:N, single:N, map_gpu:LIST, mask_gpu:LIST (default: their own with --gpus-per-task, else all)", kJobMakers, kScript},
   {Id::kDistribution, "distribution", 'm', Arg::kRequired, Kind::kText, "HOW", "order of tasks over the packages of a node: block, cyclic, plane=N; block:cyclic with several nodes", kJobMakers, kScript},

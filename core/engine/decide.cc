@@ -233,8 +233,16 @@ class Decide {
       const Job* job = array != nullptr ? array : find_job(s_, p.job);
       std::vector<NodeShare> shares;
       for (const NodeShare& share : p.shares) {
-        shares.push_back(sched::choose_share(draft.node(share.node.value), share, *job->spec));
-        draft.take(shares.back());
+        if (auto chosen = sched::choose_share(draft.node(share.node.value), share, *job->spec)) {
+          shares.push_back(std::move(*chosen));
+        }
+      }
+      if (shares.size() < p.shares.size()) {
+        d_.notes.push_back("job " + std::to_string(p.job.value) + ": its tasks would not be near their GPUs there");
+        continue;
+      }
+      for (const NodeShare& share : shares) {
+        draft.take(share);
       }
       const JobId id = array != nullptr ? JobId{p.job.value + p.position} : p.job;
       if (s_.accounts.has_limits()) {

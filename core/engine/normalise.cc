@@ -63,7 +63,6 @@ Status check_limits(const JobSpec& s) {
   return ok_status();
 }
 
-// `--locality require` is not there yet: the planner counts, and could promise what no set of cores and GPUs keeps.
 Status check_binding(const JobSpec& s) {
   const auto check = [](const char* option, const auto& parsed) {
     return parsed.ok() ? ok_status() : Status(invalid_argument(std::string(option) + ": " + parsed.error().message));

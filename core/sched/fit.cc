@@ -13,6 +13,7 @@
 
 #include "core/sched/choose.h"
 #include "core/sched/domains.h"
+#include "core/sched/near.h"
 #include "core/sched/place.h"
 #include "core/sched/request.h"
 #include "lib/base/check.h"
@@ -714,6 +715,9 @@ std::optional<Spot> earliest_of_one_rule(const Timeline& timeline, const JobSpec
 }  // namespace
 
 std::vector<Slot> fit_now(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter, bool any_switches) {
+  if (requires_near(spec)) {
+    return fit_near_now(timeline, spec, filter, any_switches);
+  }
   if (!timeline.licenses().covers(spec.licenses, timeline.now(), end_of(timeline.now(), spec.time_limit))) {
     return {};
   }
@@ -763,6 +767,9 @@ std::optional<Spot> earliest_on_nodes(const Timeline& timeline, const JobSpec& s
 
 std::optional<Spot> earliest_fit(const Timeline& timeline, const JobSpec& spec, const NodeFilter& filter,
                                  Instant not_before, Instant lapse) {
+  if (requires_near(spec)) {
+    return earliest_near(timeline, spec, filter, not_before, lapse);
+  }
   if (spec.licenses.empty()) {
     return earliest_on_nodes(timeline, spec, filter, not_before, lapse);
   }

@@ -12,7 +12,7 @@ namespace {
 auto sizes(const JobSpec& s) {
   return std::tie(s.time_limit.us, s.ntasks, s.cpus_per_task, s.nodes_min, s.nodes_max, s.ntasks_per_node, s.gpus,
                   s.gpus_per_node, s.gpus_per_task, s.mem_per_node_mib, s.mem_per_cpu_mib, s.mem_per_gpu_mib,
-                  s.exclusive, s.switches, s.switches_wait.us, s.segment, s.time_min.us, s.deadline.us);
+                  s.exclusive, s.locality, s.switches, s.switches_wait.us, s.segment, s.time_min.us, s.deadline.us);
 }
 auto numbers(const JobSpec& s) {
   return std::tuple_cat(sizes(s), std::tie(s.nice, s.uid, s.begin.us));

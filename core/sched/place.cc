@@ -7,6 +7,7 @@
 
 #include "core/sched/choose.h"
 #include "core/sched/domains.h"
+#include "core/sched/near.h"
 #include "core/sched/request.h"
 
 namespace muster::sched {
@@ -173,7 +174,7 @@ bool surely_fits_empty_freely(const Ledger& ledger, const JobSpec& spec, const N
 }  // namespace
 
 bool surely_fits_empty(const Ledger& ledger, const JobSpec& spec, const NodeFilter& filter) {
-  if (!filter.quotas.empty() || !filter.choices.empty()) {
+  if (!filter.quotas.empty() || !filter.choices.empty() || requires_near(spec)) {
     return false;
   }
   // A limit of switches that lapses keeps no job from running.
@@ -207,7 +208,16 @@ PlaceResult place(const Draft& draft, const JobSpec& spec, const std::vector<std
     r.detail += spec.constraint.empty() ? "" : ", with the features that it asks for (" + spec.constraint + ")";
     return r;
   }
-  const std::vector<Slot> slots = choose_suitable(offers, spec, filter, !spec.switches_wait.is_infinite());
+  std::vector<Slot> slots = choose_suitable(offers, spec, filter, !spec.switches_wait.is_infinite());
+  std::string far;
+  while (requires_near(spec) && !slots.empty() && drop_far_offers(draft, spec, slots, assume, offers, far)) {
+    slots = choose_suitable(offers, spec, filter, !spec.switches_wait.is_infinite());
+  }
+  if (slots.empty() && !far.empty()) {
+    r.obstacle = Obstacle::kLocality;
+    r.detail = "asks for " + describe_request(spec) + "; " + far;
+    return r;
+  }
   if (!slots.empty()) {
     // As if nothing ran: the lowest cores and GPUs stand for those that it would get.
     for (const Slot& slot : slots) {

@@ -76,6 +76,7 @@ enum class Obstacle {
   kCores,
   kMemory,
   kGpus,
+  kLocality,  // enough of everything, but its tasks would not be near their GPUs
 };
 
 struct PlaceResult {

@@ -10,6 +10,7 @@
 
 #include "core/sched/cursor.h"
 #include "core/sched/kept_places.h"
+#include "core/sched/near.h"
 #include "core/sched/place.h"
 #include "core/sched/preempt.h"
 #include "core/sched/queue_rules.h"
@@ -123,8 +124,11 @@ class Pass {
   Plan take() {
     std::vector<JobSpecPtr>& refused = plan_.refused;
     std::ptrdiff_t of_groups = 0;
+    bool looked_past = false;
     for (std::size_t i = 0; i < cursors_.size(); ++i) {
-      if (cursors_[i].refused) {
+      if (cursors_[i].refused && requires_near(cursors_[i].spec()) && !plan_.placements.empty()) {
+        looked_past = true;  // nodes from which this pass took something did not count for it
+      } else if (cursors_[i].refused) {
         refused.push_back(cursors_[i].spec_ptr());
         of_groups += i < groups_ ? 1 : 0;
       }
@@ -142,8 +146,9 @@ class Pass {
     if (preemptor_.look_again().is_set()) {
       look_again_at(preemptor_.look_again());
     }
-    plan_.complete = !out_of_budget_ && plan_.preemptions.empty() &&
-                     ((plan_.placements.empty() && plan_.resumes.empty()) || cluster_.ledger.order().size() <= 1);
+    plan_.complete =
+        !out_of_budget_ && plan_.preemptions.empty() &&
+        ((plan_.placements.empty() && plan_.resumes.empty()) || (cluster_.ledger.order().size() <= 1 && !looked_past));
     return std::move(plan_);
   }
 

@@ -192,6 +192,13 @@ std::vector<SmallerRequest> Why::smaller_requests(const Job& job, const Timeline
     any.segment = 0;
     offer("--segment", any);
   }
+  if (s.locality == Locality::kRequire) {
+    JobSpec any = s;
+    any.locality = Locality::kPrefer;
+    if (const auto start = start_if_sooner(any)) {
+      out.push_back({"--locality", std::string(locality_name(Locality::kPrefer)), *start});
+    }
+  }
   // The longest time limit that ends before a place is needed by a job ahead of it.
   std::set<std::int64_t, std::greater<>> limits;
   for (const auto* list : {&plan().promises, &plan().kept, &outlook().expected}) {

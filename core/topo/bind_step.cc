@@ -87,6 +87,17 @@ CpuBind cpu_rule(CpuBind bind, std::uint32_t tasks, std::uint32_t cores) {
   return bind;
 }
 
+// 0: a fair share of all that is held. A job that requires its tasks near their GPUs was promised that of what it asked for
+// alone, and may hold more.
+std::uint32_t cores_per_task(const JobSpec& job, const StepOptions& wish, const CpuBind& cpus, std::uint32_t held) {
+  if (cpus.chosen) {
+    return wish.cpus_per_task;
+  }
+  const std::uint32_t asked = wish.cpus_per_task != 0 ? wish.cpus_per_task : job.cpus_per_task;
+  const bool fits = std::uint64_t{asked} * wish.tasks <= held;
+  return job.locality == Locality::kRequire && fits ? asked : 0;
+}
+
 }  // namespace
 
 Result<std::vector<BoundTask>> bind_step(const NodeClass& node, const JobSpec& job, const NodeShare& share,
@@ -100,7 +111,7 @@ Result<std::vector<BoundTask>> bind_step(const NodeClass& node, const JobSpec& j
   StepWish step;
   step.tasks = wish.tasks;
   step.cpu_bind = cpu_rule(cpus, wish.tasks, held.cores.count());
-  step.cores_per_task = cpus.chosen ? wish.cpus_per_task : 0;
+  step.cores_per_task = cores_per_task(job, wish, cpus, held.cores.count());
   step.threads_per_core = wish.threads_per_core != 0 ? wish.threads_per_core : job.threads_per_core;
   MUSTER_ASSIGN(step.distribution, parse_distribution(first_of(wish.distribution, job.distribution)));
   if (step.distribution.kind != DistributionKind::kBlock && !step.distribution.packages_only && wish.nodes > 1) {

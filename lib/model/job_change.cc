@@ -102,6 +102,9 @@ void set_field(JobSpec& spec, const JobSpec& from, SpecField field) {
     case SpecField::kLicenses:
       spec.licenses = from.licenses;
       return;
+    case SpecField::kLocality:
+      spec.locality = from.locality;
+      return;
     case SpecField::kArrayLimit:
       if (spec.array && from.array) {
         spec.array->max_running = from.array->max_running;
@@ -197,6 +200,8 @@ std::string_view option_of(SpecField field) {
       return "--reservation";
     case SpecField::kLicenses:
       return "--licenses";
+    case SpecField::kLocality:
+      return "--locality";
   }
   return "";
 }

@@ -43,8 +43,9 @@ enum class SpecField : std::uint8_t {
   kSegment,
   kReservation,
   kLicenses,
+  kLocality,
 };
-inline constexpr SpecField kSpecFieldLast = SpecField::kLicenses;
+inline constexpr SpecField kSpecFieldLast = SpecField::kLocality;
 // Of one change; more are repeated ones.
 inline constexpr std::size_t kSpecFieldsMax = 256;
 

@@ -89,14 +89,40 @@ class Choices(ClusterTest):
     def test_what_cannot_be_is_refused(self):
         for options, words in ((("--cpu-bind", "core"), "--cpu-bind: 'core' is no binding"),
                                (("--gpu-bind", "near"), "--gpu-bind: 'near' is no binding"),
-                               (("-N", "2", "-m", "cyclic"), "--distribution cyclic would deal tasks out over nodes"),
-                               (("--locality", "require"), "--locality require is not supported yet")):
+                               (("-m", "arbitrary"), "'arbitrary' is no distribution"),
+                               (("--locality", "required"), "--locality"),
+                               (("--locality", "require", "-c", "9", "--gpus-per-task", "1"),
+                                "--locality=require: 1 of 1 task would have cores beyond the NUMA nodes of their GPUs")):
             result = self.cluster.run("submit", *options, "--wrap", "true")
             self.assertNotEqual(result.code, 0, options)
             self.assertIn(words, result.err)
         result = self.cluster.run("run", "-n", 2, "--gpu-bind", "map_gpu:0", "true")
         self.assertNotEqual(result.code, 0)
         self.assertIn("--gpu-bind: it names GPU 0 and the job has 0", result.err)
+
+    def test_who_requires_locality_waits_for_it(self):
+        # Eight cores beside each pair of GPUs: seven of each half are taken, so two cores are left, one in each half.
+        fill = [self.cluster.submit("-n", 1, "-c", 7, "--gpus-per-task", 1, "--wrap", "sleep 600") for _ in range(2)]
+        for job in fill:
+            until(lambda job=job: self.cluster.job(job)["state"] == "running", what="the filling jobs")
+        near = self.cluster.submit("-n", 1, "-c", 2, "--gpus-per-task", 1, "--locality", "require", "--wrap", "true")
+        why = until(lambda: [b for b in self.cluster.json("why", str(near))["blockers"] if "require" in b["text"]],
+                    what="the reason why it waits")
+        self.assertIn("would have cores beyond the NUMA nodes of their GPUs", why[0]["text"])
+        self.assertEqual(self.cluster.job(near)["state"], "pending")
+        self.cluster.ok("cancel", str(fill[0]))
+        self.assertEqual(self.cluster.wait(near)["state"], "completed")
+        task = self.cluster.job(near)["placement"][0]["task_list"][0]
+        self.assertTrue(task["locality"]["device"], task)
+        self.cluster.ok("cancel", str(fill[1]))
+        self.cluster.wait(fill[1])
+
+    def test_the_proof_says_that_the_node_pretends(self):
+        proof = self.run_job("-n", 2, "-c", 2, "--gpus-per-task", 1)["placement"][0]["proof"]
+        self.assertTrue(proof["pretended"], proof)
+        self.assertEqual(proof["faults"], 0)
+        self.assertEqual([task["step"] for task in proof["read_back"]], ["batch", 0, 0])
+        self.assertTrue(all(task["locality"]["device"] for task in proof["read_back"][1:]), proof)
 
     def test_verbose_says_that_the_node_pretends(self):
         result = self.cluster.run("run", "-n", 1, "--gpus-per-task", 1, "--cpu-bind", "verbose", "true")

@@ -216,7 +216,6 @@ TEST(CommandLine, RefusesWhatIsNotThereYet) {
     all.emplace_back("job.sh");
     EXPECT_THAT(error_of(kSubmit, all), AllOf(HasSubstr(words[0]), HasSubstr("not supported yet"))) << words[0];
   }
-  EXPECT_THAT(submit({"--locality", "require", "job.sh"}).error().message, HasSubstr("not supported yet"));
   EXPECT_THAT(error_of(kSubmit, {"--gres", "fpga:1", "x"}), HasSubstr("not supported yet"));
   EXPECT_THAT(error_of(kSubmit, {"--gpus", "a100:2", "x"}), HasSubstr("not supported yet"));
 }

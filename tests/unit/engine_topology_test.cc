@@ -153,12 +153,6 @@ TEST_F(Shares, BindingsAreCheckedAtTheSubmission) {
   EXPECT_THAT(refused([](JobSpec& j) { j.cpu_bind = "core"; }), HasSubstr("--cpu-bind: 'core' is no binding"));
   EXPECT_THAT(refused([](JobSpec& j) { j.gpu_bind = "near"; }), HasSubstr("--gpu-bind: 'near' is no binding"));
   EXPECT_THAT(refused([](JobSpec& j) { j.distribution = "x"; }), HasSubstr("--distribution: 'x' is no"));
-  EXPECT_THAT(refused([](JobSpec& j) {
-                j.distribution = "cyclic";
-                j.nodes_min = 2;
-              }),
-              HasSubstr("write block:cyclic"));
-  EXPECT_THAT(refused([](JobSpec& j) { j.locality = Locality::kRequire; }), HasSubstr("--locality require"));
   EXPECT_THAT(refused([](JobSpec& j) { j.threads_per_core = 65; }), HasSubstr("--threads-per-core 65 is too large"));
 }
 
