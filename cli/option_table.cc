@@ -65,7 +65,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kLocality, "locality", 0, Arg::kRequired, Kind::kText, "none|prefer|require", "whether tasks get CPUs near their GPUs: not cared for, as near as they are free (default), or not started elsewhere", kChangeable, kScript},
   {Id::kCpuBind, "cpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "what tasks are bound to: none, threads, cores, l3, numa, sockets, rank, map_cpu:LIST, mask_cpu:LIST (default cores)", kJobMakers, kScript},
   {Id::kGpuBind, "gpu-bind", 0, Arg::kRequired, Kind::kText, "HOW", "which GPUs tasks see: none (all of the job's), closest, per_task:N, single:N, map_gpu:LIST, mask_gpu:LIST (default: their own with --gpus-per-task, else all)", kJobMakers, kScript},
-  {Id::kDistribution, "distribution", 'm', Arg::kRequired, Kind::kText, "HOW", "order of tasks over the packages of a node: block, cyclic, plane=N; block:cyclic with several nodes", kJobMakers, kScript},
+  {Id::kDistribution, "distribution", 'm', Arg::kRequired, Kind::kText, "HOW", "order of tasks over nodes and over the packages of each: block, cyclic, plane=N, or two of them as NODES:PACKAGES", kJobMakers, kScript},
   {Id::kThreadsPerCore, "threads-per-core", 0, Arg::kRequired, Kind::kCount, "N", "hardware threads to use of each core (default all)", kJobMakers, kScript},
 
   // Of submit.

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "lib/model/patterns.h"
+#include "lib/model/step_ranks.h"
 
 namespace muster::cli {
 namespace {
@@ -129,9 +130,11 @@ Result<std::unique_ptr<OutputRouter>> OutputRouter::make(const OutputOptions& op
     return index;
   };
 
-  std::uint32_t rank = 0;
-  for (std::size_t node = 0; node < options.tasks.size(); ++node) {
-    for (std::uint32_t i = 0; i < options.tasks[node]; ++i, ++rank) {
+  router->by_rank_[0].resize(ranks);
+  router->by_rank_[1].resize(ranks);
+  const std::vector<std::vector<std::uint32_t>> dealt = deal_ranks(options.tasks, options.rank_plane);
+  for (std::size_t node = 0; node < dealt.size(); ++node) {
+    for (const std::uint32_t rank : dealt[node]) {
       const PatternValues values{.job = JobId(options.job),
                                  .array = JobId(options.job),
                                  .job_name = options.name,
@@ -164,7 +167,7 @@ Result<std::unique_ptr<OutputRouter>> OutputRouter::make(const OutputOptions& op
           }
           MUSTER_ASSIGN(index, open_file(resolve_path(options.work_dir, expand_pattern(expanded, values))));
         }
-        router->by_rank_[stream - 1].push_back(index);
+        router->by_rank_[stream - 1][rank] = index;
       }
     }
   }

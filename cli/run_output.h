@@ -30,6 +30,7 @@ struct OutputOptions {
   std::string name;
   std::vector<std::string> nodes;
   std::vector<std::uint32_t> tasks;  // of each node
+  std::uint32_t rank_plane = 0;      // how their ranks are dealt out (step_ranks.h)
 };
 
 class OutputRouter {

@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "lib/base/text.h"
 #include "lib/io/clock.h"
+#include "lib/model/step_ranks.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 
@@ -103,6 +104,7 @@ void StepRun::send_resume() {
     resume.add_nodes(nodes_[i]);
     resume.add_tasks(tasks_[i]);
   }
+  resume.set_rank_plane(rank_plane_);
   for (std::uint32_t rank = 0; rank < ended_.size(); ++rank) {
     for (std::uint32_t s = 0; s < 2; ++s) {
       if (received_[s][rank] > 0) {
@@ -237,6 +239,7 @@ bool StepRun::on_started(const pb::StepStarted& started) {
   step_ = started.step();
   nodes_.assign(started.nodes().begin(), started.nodes().end());
   tasks_.assign(started.tasks().begin(), started.tasks().end());
+  rank_plane_ = started.rank_plane();
   std::uint64_t ranks = 0;
   for (const std::uint32_t tasks : tasks_) {
     ranks += tasks;
@@ -256,7 +259,8 @@ bool StepRun::on_started(const pb::StepStarted& started) {
                           .user = options_.output_path.empty() && options_.error_path.empty() ? "" : caller_name(),
                           .name = options_.name,
                           .nodes = nodes_,
-                          .tasks = tasks_});
+                          .tasks = tasks_,
+                          .rank_plane = rank_plane_});
   if (!output) {
     send_signal(SIGKILL);
     return fail(output.error().message);
@@ -267,15 +271,10 @@ bool StepRun::on_started(const pb::StepStarted& started) {
          " nodes, setting nnodes to " + std::to_string(nodes_.size()));
   }
   if (options_.verbose > 0) {
-    std::uint32_t first = 0;
+    const std::vector<std::vector<std::uint32_t>> dealt = deal_ranks(tasks_, rank_plane_);
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
-      std::vector<std::uint32_t> here(tasks_[i]);
-      for (std::uint32_t k = 0; k < tasks_[i]; ++k) {
-        here[k] = first + k;
-      }
       note("launching StepId=" + std::to_string(access_.job) + "." + std::to_string(step_) + " on host " + nodes_[i] +
-           ", " + std::to_string(tasks_[i]) + " tasks: " + fold_numbers(here));
-      first += tasks_[i];
+           ", " + std::to_string(tasks_[i]) + " tasks: " + fold_numbers(dealt[i]));
     }
   }
   if (interrupts_ >= 2) {

@@ -112,6 +112,7 @@ class StepRun {
   std::uint32_t step_ = 0;
   std::vector<std::string> nodes_;
   std::vector<std::uint32_t> tasks_;
+  std::uint32_t rank_plane_ = 0;  // how their ranks are dealt out
   std::vector<std::uint64_t> received_[2];
   std::vector<bool> ended_;
   std::size_t ended_count_ = 0;

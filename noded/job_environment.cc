@@ -383,9 +383,6 @@ std::vector<std::string> step_environment(const LaunchOrder& order, const JobEnv
   Adder add(environment);
   const std::string nodelist = fold_node_list(layout.nodes);
   const auto ntasks = std::accumulate(layout.tasks.begin(), layout.tasks.end(), std::uint64_t{0});
-  const auto before =
-      std::accumulate(layout.tasks.begin(),
-                      layout.tasks.begin() + std::min<std::size_t>(node_index, layout.tasks.size()), std::uint64_t{0});
   const std::uint32_t here = node_index < layout.tasks.size() ? layout.tasks[node_index] : 0;
   add.both("STEP_ID", std::uint64_t{layout.step});
   add("SLURM_STEPID", layout.step);
@@ -400,8 +397,8 @@ std::vector<std::string> step_environment(const LaunchOrder& order, const JobEnv
   add("SLURM_NPROCS", ntasks);
   add.both("NODEID", std::uint64_t{node_index});
   std::string ranks;
-  for (std::uint32_t i = 0; i < here; ++i) {
-    ranks += (i == 0 ? "" : ",") + std::to_string(before + i);
+  for (const std::uint32_t rank : layout.ranks) {
+    ranks += (ranks.empty() ? "" : ",") + std::to_string(rank);
   }
   add("SLURM_GTIDS", ranks);
   if (layout.cpus_per_task > 0) {

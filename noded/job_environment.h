@@ -49,6 +49,7 @@ struct StepLayout {
   std::uint32_t step = 0;
   std::vector<std::string> nodes;    // of the step, in its order
   std::vector<std::uint32_t> tasks;  // for each node of the step
+  std::vector<std::uint32_t> ranks;  // of this node
   std::uint32_t cpus_per_task = 0;   // 0: not asked
   std::string master_address;        // MASTER_ADDR
   std::uint32_t master_port = 0;     // MASTER_PORT

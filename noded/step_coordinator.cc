@@ -25,6 +25,13 @@ std::optional<std::size_t> node_of_job(const LaunchOrder& order, const std::stri
   return std::nullopt;
 }
 
+// Of a distribution that is none the parts say so.
+std::uint32_t node_plane(const LaunchOrder& order, const pb::StepSpec& spec) {
+  const auto distribution =
+      parse_distribution(spec.distribution().empty() ? order.spec->distribution : spec.distribution());
+  return distribution.ok() ? distribution->node_plane : 0;
+}
+
 }  // namespace
 
 StepCoordinator::StepCoordinator(CoordinatorOptions options) : options_(std::move(options)) {}
@@ -142,7 +149,8 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
                       .ntasks_per_node = spec.ntasks_per_node(),
                       .cpus_per_task = spec.cpus_per_task(),
                       .nodelist = {spec.nodelist().begin(), spec.nodelist().end()},
-                      .exclude = {spec.exclude().begin(), spec.exclude().end()}};
+                      .exclude = {spec.exclude().begin(), spec.exclude().end()},
+                      .plane = node_plane(*info.order, spec)};
   const Result<StepPlan> plan = plan_step(job, wish);
   if (!plan) {
     return refuse(client, plan.error());
@@ -161,9 +169,9 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
   auto owned = std::make_unique<Step>();
   owned->id = {.key = info.order->key, .step = *number};
   for (const auto& entry : plan->nodes) {
-    owned->parts.push_back({.job_node = entry.job_node, .tasks = entry.tasks, .first_rank = entry.first_rank});
+    owned->parts.push_back({.job_node = entry.job_node, .tasks = entry.tasks, .ranks = {}});
   }
-  owned->ranks.resize(plan->ntasks);
+  owned->deal(wish.plane);
   begin(std::move(owned), client, info, request);
 }
 
@@ -177,14 +185,14 @@ void StepCoordinator::start_again(const ClientAddress& client, const AttemptInfo
   std::uint32_t ranks = 0;
   for (const auto& [name, tasks] : record.nodes) {
     const std::optional<std::size_t> node = node_of_job(*info.order, name);
-    if (!node || tasks > kTasksPerStepMax - ranks) {
+    if (!node || tasks == 0 || tasks > kTasksPerStepMax - ranks) {
       return refuse(client, make_error(ErrorCode::kCorrupt, "the record of step " + to_string(owned->id) +
                                                                 " on this node is damaged: start another step"));
     }
-    owned->parts.push_back({.job_node = *node, .tasks = tasks, .first_rank = ranks, .say_again = true});
+    owned->parts.push_back({.job_node = *node, .tasks = tasks, .ranks = {}, .say_again = true});
     ranks += tasks;
   }
-  owned->ranks.resize(ranks);
+  owned->deal(node_plane(*info.order, request.spec()));
   begin(std::move(owned), client, info, request);
 }
 
@@ -230,6 +238,7 @@ void StepCoordinator::send_started(Step& step) {
     started.add_nodes(step.node(i).name);
     started.add_tasks(step.parts[i].tasks);
   }
+  started.set_rank_plane(step.rank_plane);
   (void)options_.to_client(step.client, reply);
 }
 
@@ -424,16 +433,13 @@ void StepCoordinator::resume(const ClientAddress& client, const Ticket& ticket, 
         return refuse(client,
                       make_error(ErrorCode::kCorrupt, "the request to resume names nodes that are not the job's"));
       }
-      step->parts.push_back({.job_node = *node,
-                             .tasks = tasks,
-                             .first_rank = static_cast<std::uint32_t>(ranks),
-                             .state = PartState::kRunning});
+      step->parts.push_back({.job_node = *node, .tasks = tasks, .ranks = {}, .state = PartState::kRunning});
       ranks += tasks;
     }
     if (ranks == 0 || ranks > kTasksPerStepMax) {
       return refuse(client, make_error(ErrorCode::kCorrupt, "the request to resume has no layout"));
     }
-    step->ranks.resize(ranks);
+    step->deal(request.rank_plane());
     steps_.emplace(id, std::move(owned));
     by_client_[{client.key, client.stream}] = id;
   }

@@ -85,7 +85,7 @@ class StepCoordinator {
   struct PartRecord {
     std::size_t job_node = 0;
     std::uint32_t tasks = 0;
-    std::uint32_t first_rank = 0;
+    std::vector<std::uint32_t> ranks;
     PartState state = PartState::kStarting;
     bool ask_again = false;  // the start or resume was refused for now
     bool resuming = false;   // what is asked is a resume
@@ -98,6 +98,7 @@ class StepCoordinator {
     std::uint64_t input_taken = 0;
     bool input_closed = false;
     bool ended = false;
+    std::uint32_t part = 0;
   };
   struct Unread {
     std::size_t part = 0;

@@ -48,12 +48,12 @@ void StepCoordinator::ask_part(Step& step, std::size_t i) {
   if (part.resuming || !step.spec) {
     auto& resume = *request.mutable_peer_resume();
     fill_step_key(step.id, *resume.mutable_step());
-    for (std::uint32_t k = 0; k < part.tasks; ++k) {
-      const RankRecord& rank = step.ranks[part.first_rank + k];
+    for (const std::uint32_t number : part.ranks) {
+      const RankRecord& rank = step.ranks[number];
       for (std::uint32_t s = 0; s < 2; ++s) {
         if (rank.forwarded[s] > 0) {
           auto& received = *resume.add_received();
-          received.set_rank(part.first_rank + k);
+          received.set_rank(number);
           received.set_stream(s + 1);
           received.set_bytes(rank.forwarded[s]);
         }
@@ -71,7 +71,8 @@ void StepCoordinator::ask_part(Step& step, std::size_t i) {
     fill_step_key(step.id, *start.mutable_step());
     *start.mutable_spec() = *step.spec;
     start.set_node_index(static_cast<std::uint32_t>(i));
-    start.set_first_rank(part.first_rank);
+    start.set_first_rank(part.ranks.empty() ? 0 : part.ranks.front());
+    start.set_rank_plane(step.rank_plane);
     for (std::size_t k = 0; k < step.parts.size(); ++k) {
       start.add_nodes(step.node(k).name);
       start.add_tasks(step.parts[k].tasks);
@@ -172,8 +173,8 @@ void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& repl
 // The ends of its tasks came before this, unless its supervisor does not know them any more.
 void StepCoordinator::on_part_ended(Step& step, std::size_t part) {
   const StepId id = step.id;
-  for (std::uint32_t k = 0; k < step.parts[part].tasks; ++k) {
-    const std::uint32_t rank = step.parts[part].first_rank + k;
+  const std::vector<std::uint32_t> ranks = step.parts[part].ranks;  // the step may go on the way
+  for (const std::uint32_t rank : ranks) {
     if (step.ranks[rank].ended) {
       continue;
     }
@@ -232,8 +233,8 @@ void StepCoordinator::on_part_refused(Step& step, std::size_t i, const Error& er
     return;
   }
   part.state = PartState::kRefused;
-  for (std::uint32_t k = 0; k < part.tasks; ++k) {
-    RankRecord& rank = step.ranks[part.first_rank + k];
+  for (const std::uint32_t number : part.ranks) {
+    RankRecord& rank = step.ranks[number];
     if (!rank.ended) {
       rank.ended = true;
       ++step.ended;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/model/step_ranks.h"
 #include "noded/step_coordinator.h"
 
 namespace muster::pb {
@@ -30,6 +31,7 @@ struct StepCoordinator::Step {
   Duration ask_until;
   std::vector<PartRecord> parts;
   std::vector<RankRecord> ranks;
+  std::uint32_t rank_plane = 0;
   std::size_t ended = 0;
   std::int32_t exit_code = 0;
   Outcome worst;
@@ -52,7 +54,25 @@ struct StepCoordinator::Step {
     return std::nullopt;
   }
   [[nodiscard]] bool rank_in_part(std::uint32_t rank, std::size_t part) const {
-    return rank >= parts[part].first_rank && rank - parts[part].first_rank < parts[part].tasks;
+    return rank < ranks.size() && ranks[rank].part == part;
+  }
+  // Gives the parts their ranks, when their tasks are known.
+  void deal(std::uint32_t plane) {
+    std::vector<std::uint32_t> tasks;
+    std::size_t all = 0;
+    for (const PartRecord& part : parts) {
+      tasks.push_back(part.tasks);
+      all += part.tasks;
+    }
+    rank_plane = plane;
+    ranks.resize(all);
+    std::vector<std::vector<std::uint32_t>> dealt = deal_ranks(tasks, plane);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      for (const std::uint32_t rank : dealt[i]) {
+        ranks[rank].part = static_cast<std::uint32_t>(i);
+      }
+      parts[i].ranks = std::move(dealt[i]);
+    }
   }
 };
 

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "lib/base/text.h"
+#include "lib/model/step_ranks.h"
 
 namespace muster::noded {
 namespace {
@@ -103,6 +104,19 @@ std::vector<std::uint32_t> spread(const std::vector<std::uint64_t>& room, std::u
   return tasks;
 }
 
+// Gives the nodes `plane` of n tasks each in turn, as far as they have room. The sum of room is at least n.
+std::vector<std::uint32_t> deal(const std::vector<std::uint64_t>& room, std::uint64_t n, std::uint32_t plane) {
+  std::vector<std::uint32_t> tasks(room.size(), 0);
+  while (n > 0) {
+    for (std::size_t i = 0; i < room.size() && n > 0; ++i) {
+      const std::uint64_t now = std::min({std::uint64_t{plane}, room[i] - tasks[i], n});
+      tasks[i] += static_cast<std::uint32_t>(now);
+      n -= now;
+    }
+  }
+  return tasks;
+}
+
 Result<std::size_t> node_count(const std::vector<JobNode>& job, const StepWish& wish, std::size_t allowed,
                                std::optional<std::uint64_t> ntasks) {
   const std::size_t named = wish.nodelist.size();
@@ -193,15 +207,20 @@ Result<StepPlan> plan_step(const std::vector<JobNode>& job, const StepWish& give
                      " does not fit --ntasks-per-node=" + std::to_string(wish.ntasks_per_node) + " on " +
                      plural(chosen.size(), "node") + ": change one of them");
     }
-    tasks = spread(room, *ntasks);
+    tasks = wish.plane > 1 ? deal(room, *ntasks, wish.plane) : spread(room, *ntasks);
   }
 
   StepPlan plan;
   for (std::size_t k = 0; k < chosen.size(); ++k) {
     if (tasks[k] > 0) {
-      plan.nodes.push_back({.job_node = chosen[k], .tasks = tasks[k], .first_rank = plan.ntasks});
+      plan.nodes.push_back({.job_node = chosen[k], .tasks = tasks[k], .ranks = {}});
       plan.ntasks += tasks[k];
     }
+  }
+  std::erase(tasks, 0U);
+  std::vector<std::vector<std::uint32_t>> ranks = deal_ranks(tasks, wish.plane);
+  for (std::size_t i = 0; i < ranks.size(); ++i) {
+    plan.nodes[i].ranks = std::move(ranks[i]);
   }
   return plan;
 }

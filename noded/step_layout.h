@@ -1,7 +1,7 @@
 // Which tasks of a step run on which nodes of its job. Pure.
 //
-// Nodes keep the job's order and ranks are numbered in blocks: the first node has ranks 0..k-1. Without wishes a step
-// has the job's own layout. A step takes nothing away from other steps: all of them share what the job holds.
+// Nodes keep the job's order and ranks are dealt out over them as --distribution says, else in blocks: the first node has
+// ranks 0..k-1. Without wishes a step has the job's own layout. A step takes nothing away from other steps: all of them share what the job holds.
 #pragma once
 
 #include <cstddef>
@@ -29,13 +29,14 @@ struct StepWish {
   std::uint32_t cpus_per_task = 0;
   std::vector<std::string> nodelist = {};  // names
   std::vector<std::string> exclude = {};   // names; those that are not the job's are ignored
+  std::uint32_t plane = 0;                 // --distribution: tasks of each node in turn (step_ranks.h); 0: in blocks
 };
 
 struct StepPlan {
   struct Entry {
-    std::size_t job_node = 0;  // position in the job's nodes
-    std::uint32_t tasks = 0;   // at least 1
-    std::uint32_t first_rank = 0;
+    std::size_t job_node = 0;          // position in the job's nodes
+    std::uint32_t tasks = 0;           // at least 1
+    std::vector<std::uint32_t> ranks;  // as many as tasks
     friend bool operator==(const Entry&, const Entry&) = default;
   };
   std::vector<Entry> nodes;

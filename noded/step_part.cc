@@ -6,6 +6,7 @@
 
 #include "lib/base/text.h"
 #include "lib/io/log.h"
+#include "lib/model/step_ranks.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "noded/job_environment.h"
@@ -263,7 +264,6 @@ Result<std::vector<topo::BoundTask>> StepParts::bind(const LaunchOrder& order, c
   const pb::StepSpec& spec = request.spec();
   return topo::bind_step(*node.node_class, *order.spec, order.share,
                          {.tasks = tasks,
-                          .nodes = static_cast<std::size_t>(request.nodes_size()),
                           .cpus_per_task = spec.cpus_per_task(),
                           .cpu_bind = spec.cpu_bind(),
                           .gpu_bind = spec.gpu_bind(),
@@ -284,6 +284,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   layout.step = id.step;
   layout.nodes = to_strings(request.nodes());
   layout.tasks.assign(request.tasks().begin(), request.tasks().end());
+  layout.ranks = std::move(deal_ranks(layout.tasks, request.rank_plane())[request.node_index()]);
   layout.cpus_per_task = spec.cpus_per_task();
   layout.master_address = request.master_address();
   layout.master_port = request.master_port();
@@ -305,7 +306,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   constexpr std::uint64_t kStepWindowBytes = 16U << 20U;
   constexpr std::uint64_t kWindowMin = 64U << 10U;
   frame.credit_bytes = std::clamp<std::uint64_t>(kStepWindowBytes / layout.nodes.size(), kWindowMin, 1U << 20U);
-  const std::uint32_t count = layout.tasks[request.node_index()];
+  const auto count = static_cast<std::uint32_t>(layout.ranks.size());
   Result<std::vector<topo::BoundTask>> bound = bind(*info->order, request, count);
   if (!bound) {
     parts_.erase(id);
@@ -314,7 +315,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   }
   frame.tasks.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {
-    const std::uint32_t rank = request.first_rank() + i;
+    const std::uint32_t rank = layout.ranks[i];
     frame.tasks.push_back(
         {.rank = rank, .environment = task_environment(submitted, layout, request.node_index(), rank, i), .cpus = {}});
     if (i < bound->size()) {
@@ -323,7 +324,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   }
   Part& part = parts_[id];
   part.bound = std::move(*bound);
-  part.first_rank = request.first_rank();
+  part.ranks = layout.ranks;
   part.tells_bound = is_told(spec, *info->order->spec);
   follow(id);
   if (const Status sent = attempts_.send(id.key, frame); !sent) {
@@ -400,8 +401,9 @@ void StepParts::on_frame(const StepId& id, const Frame& frame) {
 }
 
 void StepParts::on_bound(const StepId& id, const Part& part, const StepTaskBoundFrame& frame) {
-  const std::uint32_t task = frame.rank - part.first_rank;
-  if (frame.rank < part.first_rank || task >= part.bound.size()) {
+  const auto found = std::lower_bound(part.ranks.begin(), part.ranks.end(), frame.rank);
+  const auto task = static_cast<std::size_t>(found - part.ranks.begin());
+  if (found == part.ranks.end() || *found != frame.rank || task >= part.bound.size()) {
     return;
   }
   const NodeIdentity& node = attempts_.identity();

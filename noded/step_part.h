@@ -65,8 +65,8 @@ class StepParts {
     std::size_t proven = 0;                  // of its tasks, those that were read back
     // What was decided for its tasks; empty after a restart of the daemon.
     std::vector<topo::BoundTask> bound;
-    std::uint32_t first_rank = 0;
-    bool tells_bound = false;  // the client wants to know also where all is as decided
+    std::vector<std::uint32_t> ranks;  // of its tasks, ascending
+    bool tells_bound = false;          // the client wants to know also where all is as decided
   };
 
   void start(const StepId& id, const CoordinatorAddress& from, const pb::PeerStart& request);

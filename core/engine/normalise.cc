@@ -69,16 +69,7 @@ Status check_binding(const JobSpec& s) {
   };
   MUSTER_TRY(check("--cpu-bind", parse_cpu_bind(s.cpu_bind)));
   MUSTER_TRY(check("--gpu-bind", parse_gpu_bind(s.gpu_bind)));
-  const Result<Distribution> distribution = parse_distribution(s.distribution);
-  MUSTER_TRY(check("--distribution", distribution));
-  if (distribution->kind != DistributionKind::kBlock && !distribution->packages_only && s.nodes_max != 1) {
-    return invalid_argument("--distribution " + s.distribution +
-                            " would deal tasks out over nodes, which is not supported yet: write block:" +
-                            s.distribution + " to deal them out over the packages of each node, or give --nodes 1");
-  }
-  if (s.locality == Locality::kRequire) {
-    return invalid_argument("--locality require is not supported yet: use prefer");
-  }
+  MUSTER_TRY(check("--distribution", parse_distribution(s.distribution)));
   return s.threads_per_core <= kThreadsPerCoreMax
              ? ok_status()
              : Status(invalid_argument("--threads-per-core " + std::to_string(s.threads_per_core) +

@@ -114,12 +114,6 @@ Result<std::vector<BoundTask>> bind_step(const NodeClass& node, const JobSpec& j
   step.cores_per_task = cores_per_task(job, wish, cpus, held.cores.count());
   step.threads_per_core = wish.threads_per_core != 0 ? wish.threads_per_core : job.threads_per_core;
   MUSTER_ASSIGN(step.distribution, parse_distribution(first_of(wish.distribution, job.distribution)));
-  if (step.distribution.kind != DistributionKind::kBlock && !step.distribution.packages_only && wish.nodes > 1) {
-    const std::string text = first_of(wish.distribution, job.distribution);
-    return refused("--distribution",
-                   text + " would deal tasks out over nodes, which is not supported yet: write block:" + text +
-                       " to deal them out over the packages of each node");
-  }
   step.gpu_list = gpus.list;
   MUSTER_ASSIGN(std::vector<ChosenTask> chosen, bind(node, {.cores = held.cores, .gpus = gpus.gpus}, step));
   std::vector<BoundTask> out;

@@ -17,7 +17,6 @@ namespace muster::topo {
 // What was asked for the step; 0 and empty: what the job says.
 struct StepOptions {
   std::uint32_t tasks = 1;  // on this node
-  std::size_t nodes = 1;    // of the step
   std::uint32_t cpus_per_task = 0;
   std::string cpu_bind = {};
   std::string gpu_bind = {};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "lib/base/text.h"
@@ -218,39 +219,47 @@ std::string format_cpu_bind(const CpuBind& bind) {
   return out;
 }
 
-Result<Distribution> parse_distribution(std::string_view text) {
-  // "NODES:PACKAGES"; over nodes only "block" can be had.
-  const bool two = text.starts_with("block:") || text.starts_with("*:");
-  const std::string_view packages = two ? text.substr(text.find(':') + 1) : text;
-  Distribution out;
-  out.packages_only = two;
-  if (packages.empty() || packages == "*" || packages == "block") {
-    return out;
+namespace {
+
+struct Dealing {
+  DistributionKind kind = DistributionKind::kBlock;
+  std::uint32_t plane = 1;
+};
+
+// One word of a distribution; nothing when it is none.
+Result<std::optional<Dealing>> parse_dealing(std::string_view word) {
+  if (word.empty() || word == "*" || word == "block") {
+    return std::optional(Dealing{});
   }
-  if (packages == "cyclic") {
-    out.kind = DistributionKind::kCyclic;
-    return out;
+  if (word == "cyclic" || word == "fcyclic") {
+    return std::optional(Dealing{.kind = DistributionKind::kCyclic});
   }
-  if (packages.starts_with("plane=") || packages.starts_with("plane:")) {
-    MUSTER_ASSIGN(const std::uint64_t plane, parse_count(packages.substr(6), "plane", {1, kCpuBindListMax}));
-    out.kind = DistributionKind::kPlane;
-    out.plane = static_cast<std::uint32_t>(plane);
-    return out;
+  if (word.starts_with("plane=") || word.starts_with("plane:")) {
+    MUSTER_ASSIGN(const std::uint64_t plane, parse_count(word.substr(6), "plane", {1, kCpuBindListMax}));
+    return std::optional(Dealing{.kind = DistributionKind::kPlane, .plane = static_cast<std::uint32_t>(plane)});
   }
-  return invalid_argument("'" + printable(text.substr(0, 40)) +
-                          "' is no distribution: use block, cyclic or plane=SIZE, or block:cyclic for several nodes");
+  return std::optional<Dealing>();
 }
 
-std::string format_distribution(const Distribution& distribution) {
-  switch (distribution.kind) {
-    case DistributionKind::kBlock:
-      return "block";
-    case DistributionKind::kCyclic:
-      return "cyclic";
-    case DistributionKind::kPlane:
-      return "plane=" + std::to_string(distribution.plane);
+}  // namespace
+
+Result<Distribution> parse_distribution(std::string_view text) {
+  const std::size_t colon = text.starts_with("plane:") ? std::string_view::npos : text.find(':');
+  const std::string_view first = text.substr(0, colon);
+  MUSTER_ASSIGN(const std::optional<Dealing> nodes, parse_dealing(first));
+  std::optional<Dealing> packages = nodes;
+  if (colon != std::string_view::npos) {
+    MUSTER_ASSIGN(packages, parse_dealing(text.substr(colon + 1)));
   }
-  return "block";
+  if (!nodes || !packages) {
+    return invalid_argument("'" + printable(text.substr(0, 40)) +
+                            "' is no distribution: use block, cyclic or plane=SIZE, or two of them as NODES:PACKAGES");
+  }
+  Distribution out{.kind = packages->kind, .plane = packages->plane, .node_plane = 0};
+  if (nodes->kind != DistributionKind::kBlock) {
+    out.node_plane = nodes->plane;
+  }
+  return out;
 }
 
 }  // namespace muster

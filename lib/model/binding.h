@@ -63,21 +63,22 @@ struct GpuBind {
 // nothing. Empty: the default.
 Result<GpuBind> parse_gpu_bind(std::string_view text);
 
-// --distribution: how tasks are numbered over the packages of a node.
+// --distribution: how tasks are numbered over the nodes of a step, and over the packages of each node.
 enum class DistributionKind : std::uint8_t {
-  kBlock,   // in the order of their cores
-  kCyclic,  // a task of each package in turn
-  kPlane,   // `plane` tasks of each package in turn
+  kBlock,   // one after the other; on a node in the order of their cores
+  kCyclic,  // a task of each in turn
+  kPlane,   // `plane` tasks of each in turn
 };
 struct Distribution {
+  // Over the packages of a node.
   DistributionKind kind = DistributionKind::kBlock;
   std::uint32_t plane = 1;  // of kPlane, at least 1
-  // Said of the packages alone ("block:cyclic"). Otherwise it is also about nodes, over which only kBlock can be had.
-  bool packages_only = false;
+  // Over nodes: so many tasks of each in turn. 0: in blocks.
+  std::uint32_t node_plane = 0;
   friend bool operator==(const Distribution&, const Distribution&) = default;
 };
-// "block", "cyclic", "plane=4", "plane:4"; "block:block", "block:cyclic" and "*"; empty: block.
+// "NODES:PACKAGES", each "block", "cyclic" ("fcyclic" for packages as well), "plane=4" or "plane:4" (for nodes: alone), or
+// "*" for block; one word stands for both. Empty: block.
 Result<Distribution> parse_distribution(std::string_view text);
-std::string format_distribution(const Distribution& distribution);
 
 }  // namespace muster

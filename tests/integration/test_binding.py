@@ -139,6 +139,71 @@ class Choices(ClusterTest):
         self.assertIn("threads", self.cluster.ok("show", "job", str(job)))
 
 
+class Distribution(ClusterTest):
+    """Ranks over nodes and packages."""
+
+    nodes = 2
+    topology = "package:2 core:4 pu:1"
+
+    def ranks(self, *options):
+        """The ranks of each node, in the order of its tasks."""
+        out = self.cluster.ok("run", *options, "sh", "-c", "echo $SLURMD_NODENAME $SLURM_LOCALID $SLURM_PROCID $SLURM_GTIDS")
+        found = {}
+        for line in out.splitlines():
+            node, local, rank, all_ranks = line.split()
+            found.setdefault(node, {})[int(local)] = int(rank)
+            self.assertIn(rank, all_ranks.split(","))
+        return sorted([ranks[i] for i in sorted(ranks)] for ranks in found.values())
+
+    def test_over_nodes(self):
+        for how, expected in (("block", [[0, 1, 2], [3, 4, 5]]), ("cyclic", [[0, 2, 4], [1, 3, 5]]),
+                              ("plane=2", [[0, 1, 4], [2, 3, 5]]), ("block:cyclic", [[0, 1, 2], [3, 4, 5]]),
+                              ("cyclic:block", [[0, 2, 4], [1, 3, 5]])):
+            with self.subTest(how):
+                self.assertEqual(self.ranks("-N", 2, "-n", 6, "--ntasks-per-node", 3, "-m", how), expected)
+
+    def test_a_step_fills_its_nodes_by_planes(self):
+        script = "muster run -n 6 -m plane=4 sh -c 'echo $SLURMD_NODENAME:$SLURM_PROCID'"
+        job = self.cluster.submit("-N", 2, "--ntasks-per-node", 4, "--wrap", script)
+        self.assertEqual(self.cluster.wait(job)["state"], "completed")
+        nodes = {}
+        for line in self.cluster.read("muster-%d.out" % job).splitlines():
+            node, rank = line.split(":")
+            nodes.setdefault(node, []).append(int(rank))
+        self.assertEqual(sorted(sorted(ranks) for ranks in nodes.values()), [[0, 1, 2, 3], [4, 5]])
+
+    def test_output_files_are_named_by_the_node_of_the_rank(self):
+        self.cluster.ok("run", "-N", 2, "-n", 4, "--ntasks-per-node", 2, "-m", "cyclic", "-o", "node%n.task%t", "true")
+        names = sorted(name for name in os.listdir(self.cluster.work) if name.startswith("node"))
+        self.assertEqual(names, ["node0.task0", "node0.task2", "node1.task1", "node1.task3"])
+
+
+class SiteChoices(ClusterTest):
+    """What the configuration takes away from a node, and partitions of GPUs."""
+
+    nodes = 1
+    topology = "package:2 numa:1 core:4 pu:2+gpu:2"
+    settings = ("node.system_cores=2", "node.smt=leave", "node.gpu_partitions=cpx*2")
+
+    def test_jobs_get_what_is_left(self):
+        node = self.cluster.json("show", "node", "n1", "--topology")["nodes"][0]
+        self.assertEqual((node["cpus"], node["gpus"]), (6, 4))
+        self.assertEqual([l3["cpus"] for l3 in node["topology"]["l3"]], ["2,4,6", "10,12,14"])
+        self.assertEqual([gpu["partition"] for gpu in node["topology"]["gpus"]], ["cpx"] * 4)
+        result = self.cluster.run("submit", "-c", 7, "--wrap", "true")
+        self.assertEqual(result.code, 1)
+        self.assertIn("too few CPUs", result.err)
+
+    def test_partitions_of_one_gpu_go_together(self):
+        job = self.cluster.submit("--gpus-per-node", 1, "--wrap", "sleep 600")
+        until(lambda: self.cluster.job(job)["state"] == "running", what="the first job")
+        other = self.cluster.submit("--gpus-per-node", 1, "--wrap", "true")
+        self.cluster.wait(other)
+        addresses = {self.cluster.job(ref)["placement"][0]["gpus"][0]["pci_address"] for ref in (job, other)}
+        self.assertEqual(len(addresses), 1, addresses)
+        self.cluster.ok("cancel", str(job))
+
+
 class Affinity(ClusterTest):
     """A node that does not pretend: what the kernel says of its tasks."""
 

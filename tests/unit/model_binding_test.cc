@@ -55,16 +55,26 @@ TEST(Binding, LocalityAndDistribution) {
     EXPECT_EQ(locality_name(*parse_locality(text)), text);
   }
   EXPECT_FALSE(parse_locality("required").ok());
-  for (const std::string text : {"block", "cyclic", "plane=4"}) {
-    EXPECT_EQ(format_distribution(*parse_distribution(text)), text);
+  using Kind = DistributionKind;
+  const std::vector<std::pair<std::string, Distribution>> cases{
+      {"", {}},
+      {"block", {}},
+      {"*", {}},
+      {"block:*", {}},
+      {"cyclic", {.kind = Kind::kCyclic, .node_plane = 1}},
+      {"block:cyclic", {.kind = Kind::kCyclic, .node_plane = 0}},
+      {"cyclic:block", {.kind = Kind::kBlock, .node_plane = 1}},
+      {"*:fcyclic", {.kind = Kind::kCyclic, .node_plane = 0}},
+      {"plane=4", {.kind = Kind::kPlane, .plane = 4, .node_plane = 4}},
+      {"plane:2", {.kind = Kind::kPlane, .plane = 2, .node_plane = 2}},
+      {"cyclic:plane=3", {.kind = Kind::kPlane, .plane = 3, .node_plane = 1}},
+      {"plane=2:cyclic", {.kind = Kind::kCyclic, .node_plane = 2}},
+  };
+  for (const auto& [text, distribution] : cases) {
+    EXPECT_EQ(*parse_distribution(text), distribution) << text;
   }
-  EXPECT_EQ(parse_distribution("plane:2")->plane, 2U);
-  for (const std::string text : {"", "block", "*", "block:block", "block:*"}) {
-    EXPECT_EQ(parse_distribution(text)->kind, DistributionKind::kBlock) << text;
-  }
-  EXPECT_TRUE(parse_distribution("block:cyclic")->packages_only);
-  EXPECT_EQ(parse_distribution("block:cyclic")->kind, DistributionKind::kCyclic);
-  for (const std::string text : {"plane", "plane=", "plane=0", "blocks", "cyclic:block", "block:fcyclic"}) {
+  for (const std::string text :
+       {"plane", "plane=", "plane=0", "blocks", "cyclic:x", "block:block:block", "arbitrary"}) {
     EXPECT_FALSE(parse_distribution(text).ok()) << text;
   }
 }

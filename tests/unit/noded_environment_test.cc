@@ -147,6 +147,7 @@ TEST(JobEnvironment, AStepsTaskKnowsItsRank) {
   layout.step = 7;
   layout.nodes = {"m01", "m02", "m03"};
   layout.tasks = {2, 2, 1};
+  layout.ranks = {2, 3};
   layout.master_address = "m01";
   layout.master_port = 29500;
   LaunchOrder o = order();

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "lib/base/index_set.h"
+
 namespace muster::noded {
 namespace {
 
@@ -14,17 +16,19 @@ std::vector<JobNode> four_by_two() {
   return {{"n1", 2, 2}, {"n2", 2, 2}, {"n3", 2, 2}, {"n4", 2, 2}};
 }
 
-// "n1:0-1 n3:2" for ranks 0 and 1 on n1 and rank 2 on n3.
+// "n1:0-1 n3:2" for ranks 0 and 1 on n1 and rank 2 on n3; "n1:0,2" where they are not neighbours.
 std::string show(const std::vector<JobNode>& job, const Result<StepPlan>& plan) {
   if (!plan) {
     return "error: " + plan.error().message;
   }
   std::string text;
   for (const auto& entry : plan->nodes) {
-    text += (text.empty() ? "" : " ") + job[entry.job_node].name + ":" + std::to_string(entry.first_rank);
-    if (entry.tasks > 1) {
-      text += "-" + std::to_string(entry.first_rank + entry.tasks - 1);
+    EXPECT_EQ(entry.ranks.size(), entry.tasks);
+    IndexSet ranks;
+    for (const std::uint32_t rank : entry.ranks) {
+      ranks.insert(rank);
     }
+    text += (text.empty() ? "" : " ") + job[entry.job_node].name + ":" + ranks.to_string();
   }
   return text;
 }
@@ -57,6 +61,12 @@ TEST(StepLayout, Table) {
       {"the first nodes get the odd tasks", job, {.ntasks = 6}, "n1:0-1 n2:2-3 n3:4 n4:5"},
       {"no more on a node than its cores", uneven, {.ntasks = 9}, "a:0-4 b:5-6 c:7-8"},
       {"as Slurm lays out 5 tasks of 2 cores", uneven, {.ntasks = 5, .cpus_per_task = 2}, "a:0-2 b:3 c:4"},
+      {"dealt out one by one", job, {.plane = 1}, "n1:0,4 n2:1,5 n3:2,6 n4:3,7"},
+      {"dealt out until a node is full", uneven, {.ntasks = 6, .plane = 1}, "a:0,3 b:1,4 c:2,5"},
+      {"of nodes with more tasks the last ones stay together", uneven, {.plane = 1}, "a:0,3-4 b:1 c:2"},
+      {"in planes of two", {{"a", 3, 4}, {"b", 3, 4}}, {.plane = 2}, "a:0-1,4 b:2-3,5"},
+      {"planes say how many tasks a node has", {{"a", 3, 4}, {"b", 3, 4}}, {.ntasks = 6, .plane = 4}, "a:0-3 b:4-5"},
+      {"planes find no more room than there is", uneven, {.ntasks = 9, .plane = 8}, "a:0-5 b:6-7 c:8"},
       {"the named nodes in the job's order", job, {.nodelist = {"n3", "n1", "n3"}}, "n1:0-1 n3:2-3"},
       {"a named node and others", job, {.nodes = 2, .nodelist = {"n4"}}, "n1:0-1 n4:2-3"},
       {"without some", job, {.ntasks = 2, .exclude = {"n1", "elsewhere"}}, "n2:0 n3:1"},
@@ -117,7 +127,7 @@ TEST(StepLayout, ManyNodesAndTasks) {
   EXPECT_EQ(plan->nodes.back().tasks, 63U);
   std::uint32_t next = 0;
   for (const auto& entry : plan->nodes) {
-    EXPECT_EQ(entry.first_rank, next);
+    EXPECT_EQ(entry.ranks.front(), next);
     next += entry.tasks;
   }
 }
