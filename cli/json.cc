@@ -149,6 +149,17 @@ Json placement_json(const pb::JobView& job) {
   return nodes;
 }
 
+// Of all nodes; of memory the highest peak on one node, with the limit there. What is not known has no key.
+void put_usage(Json& out, const pb::AttemptUsage& usage) {
+  constexpr double kMebibyte = 1024.0 * 1024.0;
+  if (usage.cpu_us() != 0) out["cpu_time_s"] = seconds(usage.cpu_us());
+  if (usage.memory_peak_bytes() != 0) out["mem_peak_mib"] = static_cast<double>(usage.memory_peak_bytes()) / kMebibyte;
+  if (usage.memory_limit_bytes() != 0) out["mem_limit_mib"] = usage.memory_limit_bytes() >> 20U;
+  if (usage.read_bytes() != 0) out["read_bytes"] = usage.read_bytes();
+  if (usage.written_bytes() != 0) out["written_bytes"] = usage.written_bytes();
+  if (usage.oom_kills() != 0) out["oom_kills"] = usage.oom_kills();
+}
+
 Json job_json(const pb::JobView& job, bool with_placement) {
   Json out;
   out["id"] = job.id();
@@ -192,6 +203,7 @@ Json job_json(const pb::JobView& job, bool with_placement) {
     out["exit_code"] = job.exit_code();
     out["exit_signal"] = job.exit_signal();
   }
+  put_usage(out, job.usage());
   out["work_dir"] = job.work_dir();
   put_text(out, "stdout", job.stdout_path());
   put_text(out, "stderr", job.stderr_path().empty() ? job.stdout_path() : job.stderr_path());
@@ -334,6 +346,10 @@ std::string nodes_json(const std::vector<pb::NodeView>& nodes) {
     if (node.gpu_list_size() != 0) out["gpu_list"] = std::move(gpus);
     out["features"] = texts(node.features());
     put_text(out, "topology_address", node.topology_address());
+    Json enforcement = Json::array();
+    for (const pb::EnforcedBy& one : node.enforcement())
+      enforcement.push_back({{"function", one.function()}, {"by", one.by()}});
+    if (node.enforcement_size() != 0) out["enforcement"] = std::move(enforcement);
     if (node.has_topology()) {
       if (const auto topology = wire::from_pb(node.topology()); topology.ok())
         out["topology"] = topology_json(*topology);

@@ -239,15 +239,19 @@ bool names_memory(const std::string& topology) {
 }
 
 void remove_cgroup_of(const std::string& spool_dir) {
-  const auto text = io::read_file(spool_dir + "/cgroup", 4'096);
-  if (!text.ok()) return;
-  const std::string group(trim(*text));
-  // The daemon's own groups are named so; nothing else may be touched, whatever the file says.
-  if (!group.starts_with("/sys/fs/cgroup/") || group.find("/muster-") == std::string::npos ||
-      group.find("..") != std::string::npos)
-    return;
   const Duration deadline = io::boottime_now() + Duration::from_s(5);
-  while (!remove_groups(group) && io::boottime_now() < deadline) usleep(5'000);
+  for (const char* file : {"/cgroup", "/cgroups"}) {
+    const auto text = io::read_file(spool_dir + file, 65'536);
+    if (!text.ok()) continue;
+    for (const std::string_view line : split(*text, '\n')) {
+      const std::string group(trim(line));
+      // The daemon's own groups are named so; nothing else may be touched, whatever the file says.
+      if (!group.starts_with("/sys/fs/cgroup/") || group.find("/muster-") == std::string::npos ||
+          group.find("..") != std::string::npos)
+        continue;
+      while (!remove_groups(group) && io::boottime_now() < deadline) usleep(5'000);
+    }
+  }
 }
 
 Result<std::string> ask_init(const std::string& socket_path, const std::string& request, Duration timeout) {

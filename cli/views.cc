@@ -154,6 +154,41 @@ std::string size_text(const pb::JobView& job) {
   return text;
 }
 
+std::string bytes_text(std::uint64_t bytes) {
+  return format_memory_mib((bytes + (1U << 19U)) >> 20U);
+}
+
+// "93% of 4 CPUs": of the time that it had them. Hardware threads share a core, so it can be more than all.
+std::string cpu_use_text(const pb::JobView& job) {
+  const std::int64_t had_us = std::max<std::int64_t>(0, elapsed_us(job, job.end_time_us())) / 1'000;
+  if (job.usage().cpu_us() == 0 || had_us == 0 || job.cpus() == 0) return "-";
+  const double share =
+      static_cast<double>(job.usage().cpu_us()) / 10.0 / static_cast<double>(had_us) / static_cast<double>(job.cpus());
+  return std::to_string(static_cast<std::int64_t>(share + 0.5)) + "% of " + std::to_string(job.cpus());
+}
+
+// "1500M/4G": the highest peak of a node against what the job had there.
+std::string memory_use_text(const pb::JobView& job) {
+  const std::uint64_t peak = job.usage().memory_peak_bytes();
+  if (peak == 0) return "-";
+  const std::uint64_t limit = job.usage().memory_limit_bytes();
+  const std::uint64_t had_mib =
+      limit != 0 ? limit >> 20U : job.mem_mib() / std::max<std::uint32_t>(1, job.node_count());
+  return bytes_text(peak) + "/" + format_memory_mib(had_mib);
+}
+
+void add_usage(std::string& out, const pb::JobView& job) {
+  const pb::AttemptUsage& usage = job.usage();
+  if (usage.cpu_us() != 0)
+    add_line(out, "CPU time", format_duration(Duration::from_us(usage.cpu_us())) + ", " + cpu_use_text(job) + " CPUs");
+  if (usage.memory_peak_bytes() != 0)
+    add_line(out, "Memory used",
+             memory_use_text(job) + (usage.memory_limit_bytes() != 0 ? ", its limit" : "") +
+                 (job.node_count() > 1 ? ", on the node with the highest peak" : ""));
+  if (usage.read_bytes() != 0 || usage.written_bytes() != 0)
+    add_line(out, "I/O", bytes_text(usage.read_bytes()) + " read, " + bytes_text(usage.written_bytes()) + " written");
+}
+
 std::string job_text(const pb::JobView& job) {
   std::string out;
   add_line(out, "Job", display_id(job) + (job.name().empty() ? "" : "  " + job.name()));
@@ -193,6 +228,7 @@ std::string job_text(const pb::JobView& job) {
   if (job.end_time_us() != 0) add_line(out, "Ended", format_time(job.end_time_us()));
   if (const std::int64_t elapsed = elapsed_us(job, io::wall_now().us); elapsed >= 0)
     add_line(out, "Elapsed", format_span(elapsed));
+  add_usage(out, job);
   add_line(out, "Nodes", nodes_text(job));
   for (const pb::NodePlacement& placement : job.placement()) {
     std::string line = placement.node() + ": " + std::to_string(placement.tasks()) + " tasks, cpus " +
@@ -251,6 +287,7 @@ std::string node_text(const pb::NodeView& node) {
   add_line(out, "Endpoint", node.endpoint());
   add_line(out, "Boot", node.boot_id());
   if (node.pretended()) add_line(out, "Hardware", "pretended");
+  for (const pb::EnforcedBy& one : node.enforcement()) add_line(out, "Enforced", one.function() + ": " + one.by());
   return out;
 }
 
@@ -438,13 +475,16 @@ int command_history(const Parsed& parsed) {
                  {"SUBMITTED", false, 0, 4},
                  {"STARTED", false, 0, 2},
                  {"ELAPSED", true},
+                 {"CPU", true, 0, 5},
+                 {"MEMORY", true, 0, 5},
                  {"NODELIST", false, 8},
                  {"REASON", false, 8}});
     for (const pb::JobView& job : jobs) {
       const std::int64_t elapsed = elapsed_us(job, job.end_time_us());
       table.add({display_id(job), job.name(), job.user(), job.queue(), std::string(state_text(job.state())),
                  exit_text(job), format_time(job.submit_time_us()), format_time(job.start_time_us()),
-                 elapsed < 0 ? "-" : format_span(elapsed), nodes_text(job), reason_text(job)});
+                 elapsed < 0 ? "-" : format_span(elapsed), cpu_use_text(job), memory_use_text(job), nodes_text(job),
+                 reason_text(job)});
     }
     print(table.text(output_width(), !parsed.has(OptionId::kNoHeader)));
   }

@@ -390,6 +390,7 @@ void Views::ended(const JobSummary& summary, bool with_placement, pb::JobView& o
   out.set_eligible_time_us(summary.eligible_time.us);
   out.set_start_time_us(summary.start_time.us);
   out.set_end_time_us(summary.end_time.us);
+  wire::to_pb(summary.usage, *out.mutable_usage());
   if (summary.start_time.is_set()) {
     // Who failed without a code or a signal was lost, or never began: nobody saw it exit.
     const bool nobody_saw = (summary.state == JobState::kFailed || summary.state == JobState::kNodeFailed) &&
@@ -498,6 +499,9 @@ void Views::node(const Node& node, bool with_topology, pb::NodeView& out) const 
     if (queue.nodes.empty() || std::find(queue.nodes.begin(), queue.nodes.end(), node.name) != queue.nodes.end()) {
       out.add_queues(queue.name);
     }
+  }
+  for (const EnforcedBy& one : node.enforcement) {
+    wire::to_pb(one, *out.add_enforcement());
   }
   if (const topo::NodeClass* node_class = capacity.node_class.get(); with_topology && node_class != nullptr) {
     wire::to_pb(of_node(node_class->topology(), node.hardware), *out.mutable_topology());

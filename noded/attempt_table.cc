@@ -21,6 +21,7 @@
 #include "lib/io/process.h"
 #include "lib/model/patterns.h"
 #include "noded/task_proof.h"
+#include "noded/gpu_devices.h"
 
 namespace muster::noded {
 namespace {
@@ -54,6 +55,9 @@ PatternValues pattern_values(const LaunchOrder& order) {
   values.node_rank = order.node_rank;
   return values;
 }
+
+// Hardware threads of a job times this are more processes than any sane program has.
+constexpr std::uint64_t kProcessesPerThread = 256;
 
 // As frames say it: 0 is none.
 std::int64_t limit_us(Duration limit) {
@@ -101,7 +105,7 @@ Status AttemptTable::recover() {
     // A launch record that cannot be read says nothing of the boot: whether the shepherd lives decides (take_up).
     if (!attempt.outcome && !attempt.boot_id.empty() && attempt.boot_id != options_.boot_id) {
       attempt.outcome = failed(EndCause::kNodeLost, "the node was restarted while the job ran");
-      kill_leftovers(attempt.key, options_.identity.name, attempt.shepherd ? attempt.shepherd->cgroup : "");
+      (void)kill_rest(attempt.key, attempt.shepherd ? attempt.shepherd->cgroup : "");
       record_end(attempt.key, *attempt.outcome, true);
     }
     take_up(attempt);
@@ -298,6 +302,33 @@ Status AttemptTable::start_shepherd(const LaunchData& launch) {
   return ok_status();
 }
 
+Limits AttemptTable::limits_for(const LaunchOrder& order, const LaunchFrame& frame) const {
+  const NodeHardware& hardware = options_.identity.hardware;
+  const JobSpec& spec = *order.spec;
+  Limits limits;
+  const bool asked = spec.mem_per_node_mib != 0 || spec.mem_per_cpu_mib != 0 || spec.mem_per_gpu_mib != 0;
+  if (options_.enforce_memory && (asked || !hardware.pretended)) {
+    limits.memory_bytes = order.share.mem_mib << 20U;
+  }
+  limits.cpus = !frame.cpus.empty();
+  if (options_.pids_max != 0) {
+    const std::uint64_t threads = IndexSet::from_words(frame.cpus).count();
+    limits.processes = std::max(options_.pids_max, kProcessesPerThread * threads);
+  }
+  limits.denied_devices = denied_devices(options_.gpu_devices, order.share.gpus);
+  const NodeTopology* topology = options_.identity.topology.get();
+  if (!hardware.pretended && topology != nullptr && topology->numa.size() > 1) {
+    IndexSet nodes;
+    for (const std::uint32_t core : order.share.cores.to_vector()) {
+      if (core < hardware.cores.size() && hardware.cores[core].numa < topology->numa.size()) {
+        nodes |= topology->numa[hardware.cores[core].numa].os_nodes;
+      }
+    }
+    limits.memory_nodes = nodes.words();
+  }
+  return limits;
+}
+
 LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedAttempt& prepared,
                                        const Shepherd& shepherd) {
   const LaunchOrder& order = *launch.order;
@@ -312,6 +343,8 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
   if (!options_.identity.hardware.pretended) {
     frame.cpus = threads_of(options_.identity.hardware, order).words();
   }
+  frame.controls = options_.controls;
+  frame.limits = limits_for(order, frame);
   frame.time_limit_us = limit_us(time_limit_of(order));
   frame.kill_grace_us = options_.kill_grace.us;
   frame.warn_signal = spec.warn_signal;
@@ -663,8 +696,17 @@ void AttemptTable::stop_unreachable(AttemptKey key) {
   }
 }
 
+// What a dead shepherd left of it, with all its groups.
+bool AttemptTable::kill_rest(AttemptKey key, const std::string& cgroup) const {
+  std::vector<std::string> groups{cgroup};
+  for (const std::string& parent : options_.group_parents) {
+    groups.push_back(parent + "/" + text_of(key));
+  }
+  return kill_leftovers(key, options_.identity.name, groups);
+}
+
 void AttemptTable::bury(AttemptKey key, const std::string& cgroup) {
-  if (!kill_leftovers(key, options_.identity.name, cgroup)) {
+  if (!kill_rest(key, cgroup)) {
     auto& timer = burials_[key];
     // A timer that runs may not be replaced from within itself.
     if (timer == nullptr) {

@@ -28,6 +28,11 @@ struct AttemptTableOptions {
   std::string boot_id;
   std::string shepherd;       // path of the program
   std::string cgroup_parent;  // empty: none
+  std::vector<Control> controls;
+  bool enforce_memory = false;
+  std::uint64_t pids_max = 0;  // 0: none
+  std::vector<std::vector<DeviceNumber>> gpu_devices;
+  std::vector<std::string> group_parents;  // of attempts, also those that an earlier life used
   Duration kill_grace;
   NodeIdentity identity;
   std::function<void(const AttemptReport& report)> report;
@@ -107,6 +112,8 @@ class AttemptTable : public Attempts {
   Status start_shepherd(const LaunchData& launch);
   LaunchFrame launch_frame(const LaunchData& launch, const PreparedAttempt& prepared, const Shepherd& shepherd);
   void take_up(const FoundAttempt& found);
+  [[nodiscard]] Limits limits_for(const LaunchOrder& order, const LaunchFrame& frame) const;
+  [[nodiscard]] bool kill_rest(AttemptKey key, const std::string& cgroup) const;
 
   void connect(AttemptKey key, io::Fd socket);
   Status attach(AttemptKey key, const ShepherdRecord& record);

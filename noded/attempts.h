@@ -32,6 +32,7 @@ struct NodeIdentity {
   std::shared_ptr<const NodeTopology> topology;                 // of the same machine; null: not known
   std::shared_ptr<const topo::NodeClass> node_class = nullptr;  // made from it
   std::vector<std::string> features;                            // as its configuration names them
+  std::vector<EnforcedBy> enforcement = {};
 };
 
 // What the machine's user database says of a job's user.

@@ -70,7 +70,7 @@ bool make(const std::string& group, const AnnounceGroup& announce) {
 }  // namespace
 
 Result<std::string> make_node_cgroup(const std::string& setting, const std::string& spool_dir,
-                                     const AnnounceGroup& announce) {
+                                     const AnnounceGroup& announce, const PreferGroup& prefers) {
   if (setting == "off") {
     return std::string();
   }
@@ -83,14 +83,27 @@ Result<std::string> make_node_cgroup(const std::string& setting, const std::stri
     return setting + name;
   }
   const std::string own = own_group();
+  std::vector<std::string> groups;
   for (const std::string& mount : cgroup2_mounts()) {
     // Its own group first: that is what a service manager delegates.
-    if (own != "/" && make(mount + own + name, announce)) {
-      return mount + own + name;
+    if (own != "/") {
+      groups.push_back(mount + own + name);
     }
-    if (make(mount + name, announce)) {
-      return mount + name;
+    groups.push_back(mount + name);
+  }
+  std::string usable_one;
+  for (const std::string& group : groups) {
+    if (!make(group, announce)) {
+      continue;
     }
+    if (!prefers || prefers(group)) {
+      return group;
+    }
+    usable_one = usable_one.empty() ? group : usable_one;
+    ::rmdir(group.c_str());  // refused where attempts of an earlier life are in it
+  }
+  if (!usable_one.empty() && make(usable_one, announce)) {
+    return usable_one;
   }
   return std::string();
 }

@@ -15,7 +15,9 @@ namespace muster::noded {
 // `announce` is told of a group before it is made, so that a note of it can be left for whoever cleans up after a
 // process that was killed right then.
 using AnnounceGroup = std::function<void(const std::string& group)>;
+// `prefers` says whether a group of "auto" is as good as one can be; where none is, the first one that can be used is taken.
+using PreferGroup = std::function<bool(const std::string& group)>;
 Result<std::string> make_node_cgroup(const std::string& setting, const std::string& spool_dir,
-                                     const AnnounceGroup& announce);
+                                     const AnnounceGroup& announce, const PreferGroup& prefers = {});
 
 }  // namespace muster::noded

@@ -157,6 +157,7 @@ void ControllerLink::register_node() {
     registration.topology = *identity.topology;
   }
   registration.features = identity.features;
+  registration.enforcement = identity.enforcement;
   registration.boot_id = options_.boot_id;
   registration.endpoint = identity.endpoint;
   registration.public_key = identity.public_key;

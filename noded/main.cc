@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -26,10 +27,11 @@
 #include "lib/model/node_topology_text.h"
 #include "lib/wire/codec.h"
 #include "noded/attempt_table.h"
-#include "noded/cgroup.h"
 #include "noded/controller_link.h"
 #include "noded/discover/site_choices.h"
 #include "noded/discover/topology.h"
+#include "noded/enforcement.h"
+#include "noded/gpu_devices.h"
 #include "noded/spool.h"
 #include "noded/step_service.h"
 
@@ -45,6 +47,8 @@ constexpr const char* kUsage =
     "  --show-topology SPEC  print what is seen of a machine and how its GPUs are connected, and end; SPEC as [node]\n"
     "                  topology, '' for this machine\n"
     "  --version, --help\n";
+
+constexpr std::size_t kGroupsFileBytesMax = 64U << 10U;
 
 struct CommandLine {
   std::string config;
@@ -156,13 +160,64 @@ Result<NodeIdentity> identity_of(const config::Config& config, const std::string
   return identity;
 }
 
-void write_cgroup_file(const std::string& spool_dir, const std::string& group) {
-  const std::string path = spool_dir + "/cgroup";
-  if (group.empty()) {
+void write_groups_file(const std::string& path, const std::vector<std::string>& groups) {
+  std::string text;
+  for (const std::string& group : groups) {
+    text += group.empty() ? "" : group + "\n";
+  }
+  if (text.empty()) {
     ::unlink(path.c_str());
-  } else if (const Status status = io::write_file_atomic(path, group + "\n", 0644); !status.ok()) {
+  } else if (const Status status = io::write_file_atomic(path, text, 0644); !status.ok()) {
     io::log_warning("cannot write", {{"error", status.error().message}});
   }
+}
+
+// The groups of cgroup v1 that an earlier life used, by a configuration that may have been another.
+std::vector<std::string> earlier_groups(const std::string& path) {
+  std::vector<std::string> out;
+  if (const auto text = io::read_file(path, kGroupsFileBytesMax); text.ok()) {
+    for (const std::string_view line : split(*text, '\n')) {
+      if (line.starts_with("/")) {
+        out.emplace_back(line);
+      }
+    }
+  }
+  return out;
+}
+
+// Where attempts may have groups: those of now, and those of before that are still there.
+struct NodeGroups {
+  Enforcement enforcement;
+  std::vector<std::string> parents;
+};
+
+Result<NodeGroups> choose_groups(const config::Config& config, const std::string& spool_dir, bool pretended,
+                                 bool has_devices) {
+  EnforcementOptions options;
+  options.cgroup = config.node.cgroup;
+  options.spool_dir = spool_dir;
+  options.cpus = !pretended;
+  options.memory = config.node.enforce_memory;
+  options.processes = config.node.pids_max != 0;
+  options.devices = has_devices;
+  const std::string others_file = spool_dir + "/cgroups";
+  std::vector<std::string> parents = earlier_groups(others_file);
+  NodeGroups out;
+  MUSTER_ASSIGN(out.enforcement,
+                choose_enforcement(options, [&](const std::string& tree, const std::vector<std::string>& others) {
+                  write_groups_file(spool_dir + "/cgroup", {tree});
+                  for (const std::string& other : others) {
+                    if (std::find(parents.begin(), parents.end(), other) == parents.end()) {
+                      parents.push_back(other);
+                    }
+                  }
+                  write_groups_file(others_file, parents);
+                }));
+  out.parents = std::move(parents);
+  for (const EnforcedBy& one : out.enforcement.statement) {
+    io::log_info("enforced", {{"function", one.function}, {"by", one.by}});
+  }
+  return out;
 }
 
 Status run(const CommandLine& options) {
@@ -193,15 +248,13 @@ Status run(const CommandLine& options) {
   MUSTER_TRY(io::make_dirs(config.node.spool_dir, 0755));
   const std::string spool_dir = resolved(config.node.spool_dir);
   MUSTER_ASSIGN(Spool spool, Spool::open(spool_dir));
-  MUSTER_ASSIGN(const std::string cgroup,
-                make_node_cgroup(config.node.cgroup, spool_dir,
-                                 [&spool_dir](const std::string& group) { write_cgroup_file(spool_dir, group); }));
-  write_cgroup_file(spool_dir, cgroup);
-
-  if (config.node.enforce_memory) {
-    io::log_warning("node.enforce_memory has no effect yet: jobs are not limited to their memory",
-                    {{"configuration", path}});
-  }
+  MUSTER_ASSIGN(std::vector<std::vector<DeviceNumber>> devices,
+                gpu_devices(identity.hardware, config.node.gpu_devices));
+  const bool has_devices =
+      std::any_of(devices.begin(), devices.end(), [](const auto& of_one) { return !of_one.empty(); });
+  MUSTER_ASSIGN(const NodeGroups groups, choose_groups(config, spool_dir, identity.hardware.pretended, has_devices));
+  const std::string& cgroup = groups.enforcement.tree;
+  identity.enforcement = groups.enforcement.statement;
 
   io::Loop loop;
   io::ZmqContext context;
@@ -232,6 +285,11 @@ Status run(const CommandLine& options) {
   table_options.boot_id = boot_id;
   table_options.shepherd = shepherd;
   table_options.cgroup_parent = cgroup;
+  table_options.controls = groups.enforcement.controls;
+  table_options.enforce_memory = config.node.enforce_memory;
+  table_options.pids_max = config.node.pids_max;
+  table_options.gpu_devices = std::move(devices);
+  table_options.group_parents = groups.parents;
   table_options.kill_grace = config.node.kill_grace;
   table_options.identity = identity;
   table_options.report = [&link](const AttemptReport& report) {
@@ -283,8 +341,11 @@ Status run(const CommandLine& options) {
   loop.run();
   link.reset();
   steps.reset();
+  for (const std::string& group : groups.parents) {
+    ::rmdir(group.c_str());
+  }
   if (!cgroup.empty()) {
-    ::rmdir(cgroup.c_str());  // refused while jobs run
+    ::rmdir(cgroup.c_str());  // refused while jobs run, as the others are
   }
   return ok_status();
 }

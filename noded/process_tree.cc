@@ -12,40 +12,14 @@
 #include <cstring>
 #include <utility>
 
+#include "noded/small_files.h"
+
 namespace muster::noded {
 namespace {
 
 // The environment of a process is searched for the step's number; larger ones are cut. 2 MiB is the most that a job
 // may submit.
 constexpr std::size_t kEnvironBytesMax = 4U << 20U;
-
-std::string read_small(const std::string& path, std::size_t bytes_max) {
-  std::string out;
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return out;
-  }
-  char buffer[4096];
-  while (out.size() < bytes_max) {
-    const ssize_t n = read(fd, buffer, sizeof(buffer));
-    if (n <= 0) {
-      break;
-    }
-    out.append(buffer, static_cast<std::size_t>(n));
-  }
-  close(fd);
-  return out;
-}
-
-bool write_small(const std::string& path, std::string_view text) {
-  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return false;
-  }
-  const ssize_t n = write(fd, text.data(), text.size());
-  close(fd);
-  return n == static_cast<ssize_t>(text.size());
-}
 
 pid_t parent_of(const std::string& stat) {
   // "pid (name) S ppid ...": the name may contain anything, so count from the last ')'.
@@ -86,21 +60,6 @@ void pids_of_group(const std::string& directory, std::vector<pid_t>& out) {
   }
 }
 
-std::vector<std::string> subgroups(const std::string& directory) {
-  std::vector<std::string> out;
-  DIR* dir = opendir(directory.c_str());
-  if (dir == nullptr) {
-    return out;
-  }
-  while (const dirent* entry = readdir(dir)) {
-    if (entry->d_type == DT_DIR && entry->d_name[0] != '.') {
-      out.push_back(directory + "/" + entry->d_name);
-    }
-  }
-  closedir(dir);
-  return out;
-}
-
 }  // namespace
 
 std::vector<pid_t> descendants_of(pid_t root) {
@@ -131,7 +90,7 @@ std::vector<pid_t> descendants_of(pid_t root) {
   return found;
 }
 
-ProcessTree::ProcessTree(const std::string& cgroup) {
+ProcessTree::ProcessTree(const std::string& cgroup, std::string freezer) : freezer_(std::move(freezer)) {
   if (cgroup.empty()) {
     return;
   }
@@ -201,6 +160,9 @@ void ProcessTree::freeze() const {
   if (!cgroup_.empty() && write_small(cgroup_ + "/cgroup.freeze", "1")) {
     return;
   }
+  if (!freezer_.empty() && write_small(freezer_ + "/freezer.state", "FROZEN")) {
+    return;
+  }
   // A process that was forked while the list was made is in the next one; a stopped one forks no more.
   constexpr int kRoundsMax = 5;
   std::vector<pid_t> before;
@@ -221,12 +183,23 @@ void ProcessTree::thaw() const {
   if (!cgroup_.empty() && write_small(cgroup_ + "/cgroup.freeze", "0")) {
     return;
   }
+  if (!freezer_.empty() && write_small(freezer_ + "/freezer.state", "THAWED")) {
+    return;
+  }
   signal_all(SIGCONT);
 }
 
 void ProcessTree::kill_all() const {
   if (!cgroup_.empty()) {
     write_small(cgroup_ + "/cgroup.kill", "1");
+  }
+  if (!freezer_.empty() && write_small(freezer_ + "/freezer.state", "FROZEN")) {
+    std::vector<pid_t> frozen;
+    pids_of_group(freezer_, frozen);
+    for (const pid_t pid : frozen) {
+      kill(pid, SIGKILL);
+    }
+    write_small(freezer_ + "/freezer.state", "THAWED");
   }
   // Also what left the group, and kernels before 5.14 that have no cgroup.kill. Stopping first keeps a process from
   // forking while the list is made.
@@ -260,20 +233,7 @@ bool ProcessTree::step_is_empty(std::uint32_t step) const {
 }
 
 bool ProcessTree::remove() {
-  if (cgroup_.empty()) {
-    return true;
-  }
-  std::vector<std::string> groups{cgroup_};
-  for (std::size_t i = 0; i < groups.size(); ++i) {
-    for (std::string& below : subgroups(groups[i])) {
-      groups.push_back(std::move(below));
-    }
-  }
-  bool removed = true;
-  for (auto it = groups.rbegin(); it != groups.rend(); ++it) {
-    removed = (rmdir(it->c_str()) == 0 || errno == ENOENT) && removed;
-  }
-  return removed;
+  return cgroup_.empty() || remove_group(cgroup_);
 }
 
 }  // namespace muster::noded

@@ -23,7 +23,9 @@ class ProcessTree {
 
   // Empty path: no cgroup. Otherwise the directory is made (its parent too, if it is missing); when that fails the
   // tree works without, and `cgroup()` is empty.
-  explicit ProcessTree(const std::string& cgroup);
+  // `freezer`: the attempt's group of cgroup v1 by which it is frozen where the cgroup2 one cannot; empty: none. It belongs
+  // to the Enforcer.
+  explicit ProcessTree(const std::string& cgroup, std::string freezer = {});
   ~ProcessTree();
   ProcessTree(const ProcessTree&) = delete;
   ProcessTree& operator=(const ProcessTree&) = delete;
@@ -54,6 +56,7 @@ class ProcessTree {
   [[nodiscard]] std::string group_of(std::uint32_t step) const;
   [[nodiscard]] std::vector<pid_t> processes(bool one_step, std::uint32_t step) const;
   std::string cgroup_;
+  std::string freezer_;
 };
 
 // Descendants of `root` from /proc, parents before children.

@@ -28,6 +28,9 @@ constexpr int kFinalFlushMs = 2'000;
 // How often an outcome is written again that the disk had no room for, and how often a shepherd that no noded is
 // connected to looks whether one can still find it.
 constexpr std::int64_t kAgainUs = 1'000'000;
+constexpr int kReapedAtOnceMax = 64;
+// How often an attempt that is to end is looked at for processes that fork on.
+constexpr std::int64_t kLookForBombUs = 50'000;
 
 Outcome outcome_of(int wait_status) {
   Outcome outcome;
@@ -87,7 +90,7 @@ int Shepherd::run() {
       return 0;  // noded went away before it said what to start: a later noded starts the attempt
     }
     epoll_event events[32];
-    const int n = epoll_wait(epoll_, events, 32, -1);
+    const int n = epoll_wait(epoll_, events, 32, more_to_reap_ ? 0 : -1);
     for (int i = 0; i < n && !done_; ++i) {
       const auto token = static_cast<Token>(events[i].data.u64 >> 56U);
       const std::uint64_t index = events[i].data.u64 & ((1ULL << 56U) - 1);
@@ -117,6 +120,9 @@ int Shepherd::run() {
           on_output(index, 1);
           break;
       }
+    }
+    if (more_to_reap_) {
+      reap();
     }
     if (launch_ && !done_) {
       settle();
@@ -175,9 +181,19 @@ void Shepherd::launch(const LaunchFrame& frame) {
   noded_version_ = frame.version;
   launch_ = frame;
   launched_us_ = now_us();
-  tree_ = std::make_unique<ProcessTree>(frame.cgroup_parent.empty() ? std::string()
-                                                                    : frame.cgroup_parent + "/" + frame.name);
+  tree_ = std::make_unique<ProcessTree>(
+      frame.cgroup_parent.empty() ? std::string() : frame.cgroup_parent + "/" + frame.name,
+      Enforcer::freezer_of(frame));
   if (!take_mark()) {
+    return;
+  }
+  enforcer_ = std::make_unique<Enforcer>(frame, tree_->cgroup());
+  if (!enforcer_->failure().empty()) {
+    decide(Outcome{.cause = EndCause::kLaunchFailed,
+                   .exit_code = 0,
+                   .signal = 0,
+                   .detail = "its limits cannot be enforced: " + enforcer_->failure(),
+                   .ran = {}});
     return;
   }
   set_limit(frame.time_limit_us);
@@ -222,6 +238,9 @@ TaskSpec Shepherd::base_spec() const {
   spec.cpus = launch_->cpus;
   spec.tells_place = true;
   spec.cgroup = tree_->cgroup();
+  spec.joins = enforcer_->joins();
+  spec.memory_nodes = launch_->limits.memory_nodes;
+  spec.data_bytes_max = enforcer_->data_bytes_max();
   return spec;
 }
 
@@ -344,8 +363,10 @@ void Shepherd::on_signals() {
   reap();
 }
 
+// Some at a time: those of a fork bomb come as fast as they are taken, and an order to end it must be heard.
 void Shepherd::reap() {
-  while (true) {
+  more_to_reap_ = false;
+  for (int i = 0; i < kReapedAtOnceMax; ++i) {
     int status = 0;
     const pid_t pid = waitpid(-1, &status, WNOHANG);
     if (pid <= 0) {
@@ -365,6 +386,7 @@ void Shepherd::reap() {
         task.outcome = outcome_of(status);
         if (task.step != ProcessTree::kNoStep) {
           blame_time_limit(task.outcome);
+          blame_memory(task.outcome);
         }
       }
       close_input(task);
@@ -382,6 +404,7 @@ void Shepherd::reap() {
       break;
     }
   }
+  more_to_reap_ = true;
 }
 
 void Shepherd::on_status(std::uint64_t index) {
@@ -435,6 +458,9 @@ void Shepherd::on_timer() {
       begin_end(EndCause::kTimeLimit, launch_->kill_grace_us);
     }
   }
+  if (look_at_us_ != 0 && now >= look_at_us_) {
+    look_for_bomb(now);
+  }
   if (kill_at_us_ != 0 && now >= kill_at_us_) {
     tree_->kill_all();
     kill_at_us_ = now + kKillAgainUs;
@@ -477,7 +503,21 @@ void Shepherd::begin_end(EndCause cause, std::int64_t grace_us) {
   tree_->signal_all(SIGTERM);
   tree_->signal_all(SIGCONT);  // a stopped process sees TERM only when it goes on
   kill_at_us_ = now_us() + grace_us;
+  if (launch_->limits.processes != 0 && enforcer_ != nullptr) {
+    forks_refused_ = enforcer_->forks_refused();
+    look_at_us_ = now_us() + kLookForBombUs;
+  }
   arm_timer();
+}
+
+// What forks against its limit instead of ending would use the whole grace for it.
+void Shepherd::look_for_bomb(std::int64_t now) {
+  look_at_us_ = 0;
+  if (enforcer_->forks_refused() > forks_refused_) {
+    kill_at_us_ = now;
+  } else if (now + kLookForBombUs < kill_at_us_) {
+    look_at_us_ = now + kLookForBombUs;
+  }
 }
 
 // Signal 15 alone would leave the step's user guessing who sent it.
@@ -486,6 +526,40 @@ void Shepherd::blame_time_limit(Outcome& outcome) const {
     outcome.cause = EndCause::kTimeLimit;
     outcome.detail = "job " + launch_->name.substr(0, launch_->name.find('.')) + " reached its time limit of " +
                      format_duration(Duration::from_us(launch_->time_limit_us));
+  }
+}
+
+// A task that the kernel killed for memory. Of two that end at once the first may be told of the other's.
+void Shepherd::blame_memory(Outcome& outcome) {
+  if (outcome.cause != EndCause::kSignalled || outcome.signal != SIGKILL) {
+    return;
+  }
+  const std::uint64_t kills = enforcer_->oom_kills();
+  if (kills > oom_kills_seen_) {
+    oom_kills_seen_ = kills;
+    outcome.cause = EndCause::kOutOfMemory;
+    outcome.detail = enforcer_->explain_oom(enforcer_->usage());
+  }
+}
+
+// What is known when nothing is left. A kill for memory decides, also when the script took no notice of it; an ordered
+// end keeps its cause, and the controller sees the usage.
+void Shepherd::take_usage() {
+  if (enforcer_ == nullptr || !marked_) {
+    return;
+  }
+  outcome_.usage = enforcer_->usage();
+  const bool by_itself = outcome_.cause == EndCause::kExited || outcome_.cause == EndCause::kSignalled;
+  if (outcome_.usage.oom_kills != 0 && (by_itself || outcome_.detail.empty())) {
+    outcome_.cause = by_itself ? EndCause::kOutOfMemory : outcome_.cause;
+    outcome_.detail = enforcer_->explain_oom(outcome_.usage);
+    return;
+  }
+  const bool badly = outcome_.cause == EndCause::kSignalled || outcome_.exit_code != 0;
+  if (const std::string reached = enforcer_->explain_processes(); by_itself && badly && !reached.empty()) {
+    const std::string how = outcome_.cause == EndCause::kSignalled ? "signal " + std::to_string(outcome_.signal)
+                                                                   : "exit code " + std::to_string(outcome_.exit_code);
+    outcome_.detail = (outcome_.detail.empty() ? how : outcome_.detail) + "; " + reached;
   }
 }
 
@@ -547,8 +621,13 @@ void Shepherd::finish() {
     return;
   }
   done_ = true;
-  if (!launch_->cgroup_parent.empty() && connection_ < 0) {
-    rmdir(launch_->cgroup_parent.c_str());  // the last one without a noded cleans up; fails when others are there
+  if (connection_ < 0) {  // the last one without a noded cleans up; fails when others are there
+    if (!launch_->cgroup_parent.empty()) {
+      rmdir(launch_->cgroup_parent.c_str());
+    }
+    for (const Control& control : launch_->controls) {
+      rmdir(control.group.c_str());
+    }
   }
   pollfd poller{connection_, POLLOUT, 0};
   const std::int64_t until = now_us() + kFinalFlushMs * 1000;
@@ -584,20 +663,27 @@ void Shepherd::conclude() {
       send(StepEndedFrame{number});
     }
   }
-  // A group just emptied may be busy for a moment.
-  for (int i = 0; i < 50 && !tree_->remove(); ++i) {
-    poll(nullptr, 0, 2);
-  }
   limit_at_us_ = 0;
   kill_at_us_ = 0;
+  look_at_us_ = 0;
   if (stopping_ && !decided_) {
     outcome_.cause = end_cause_;
     outcome_.detail = end_detail_;
   }
   decided_ = true;
+  take_usage();
+  // A group just emptied may be busy for a moment.
+  for (int i = 0; i < 50 && !remove_groups(); ++i) {
+    poll(nullptr, 0, 2);
+  }
   if (outcome_.ran.us == 0) {
     outcome_.ran = Duration::from_us(now_us() - launched_us_);
   }
+}
+
+bool Shepherd::remove_groups() {
+  const bool limits = enforcer_ == nullptr || enforcer_->remove();
+  return tree_->remove() && limits;
 }
 
 // ---------------------------------------------------------------- help
@@ -635,6 +721,7 @@ void Shepherd::arm_timer() {
   sooner(suspended_at_us_ == 0 ? warn_at_us_ : 0);
   sooner(stop_at_us_);
   sooner(kill_at_us_);
+  sooner(look_at_us_);
   sooner(again_at_us_);
   for (const auto& [number, step] : steps_) {
     sooner(step.kill_at_us);

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "noded/enforcer.h"
 #include "noded/process_tree.h"
 #include "noded/shepherd_protocol.h"
 #include "noded/task.h"
@@ -109,7 +110,10 @@ class Shepherd {
 
   // The end.
   void begin_end(EndCause cause, std::int64_t grace_us);
+  void look_for_bomb(std::int64_t now);
   void blame_time_limit(Outcome& outcome) const;
+  void blame_memory(Outcome& outcome);
+  void take_usage();
   void decide(const Outcome& outcome);
   void settle();
   void settle_task(Task& task);
@@ -117,6 +121,7 @@ class Shepherd {
   void look_for_noded();
   void finish();
   void conclude();
+  bool remove_groups();
   bool outcome_is_wanted();
   [[nodiscard]] bool is_forgotten() const;
 
@@ -160,6 +165,8 @@ class Shepherd {
 
   std::optional<LaunchFrame> launch_;
   std::unique_ptr<ProcessTree> tree_;
+  std::unique_ptr<Enforcer> enforcer_;
+  std::uint64_t oom_kills_seen_ = 0;     // that an ended task was told of
   std::map<std::uint64_t, Task> tasks_;  // by a number that is never reused
   std::uint64_t next_task_ = 0;
   std::map<std::uint32_t, Step> steps_;
@@ -181,10 +188,13 @@ class Shepherd {
   std::int64_t stop_at_us_ = 0;       // the end of a notice
   std::int64_t stop_grace_us_ = 0;
   std::int64_t kill_at_us_ = 0;
-  std::int64_t again_at_us_ = 0;  // kAgainUs
+  std::int64_t again_at_us_ = 0;     // kAgainUs
+  std::int64_t look_at_us_ = 0;      // kLookForBombUs
+  std::uint64_t forks_refused_ = 0;  // when the end began
   std::int64_t timer_at_us_ = 0;
   std::uint64_t reaped_ = 0;  // processes so far
-  bool finished_ = false;     // conclude() was called
+  bool more_to_reap_ = false;
+  bool finished_ = false;  // conclude() was called
   bool done_ = false;
   bool end_sent_ = false;
 };

@@ -94,6 +94,7 @@ class Reader {
     in_ = {};
   }
   [[nodiscard]] bool complete() const { return ok_ && in_.empty(); }
+  [[nodiscard]] bool at_end() const { return in_.empty(); }
 
  private:
   std::string_view in_;
@@ -126,12 +127,43 @@ void enumerator(A& a, E& v, std::uint8_t last) {
 }
 
 template <typename A>
+void usage_fields(A& a, auto& u) {
+  a.integer(u.cpu.us);
+  a.integer(u.memory_peak_bytes);
+  a.integer(u.memory_limit_bytes);
+  a.integer(u.read_bytes);
+  a.integer(u.written_bytes);
+  a.integer(u.oom_kills);
+}
+
+template <typename A>
+void limits_fields(A& a, auto& l) {
+  a.integer(l.memory_bytes);
+  a.integer(l.processes);
+  a.integer(l.cpus);
+  a.list(l.denied_devices, 8, [&](auto& d) {
+    a.integer(d.major);
+    a.integer(d.minor);
+  });
+  words(a, l.memory_nodes);
+}
+
+// The last of whatever it is in: releases before kProtocolVersion 5 end it without the usage.
+template <typename A>
 void outcome_fields(A& a, auto& o) {
   enumerator(a, o.cause, static_cast<std::uint8_t>(EndCause::kShepherdDied));
   a.integer(o.exit_code);
   a.integer(o.signal);
   a.bytes(o.detail);
   a.integer(o.ran.us);
+  if constexpr (A::kReads) {
+    o.usage = {};
+    if (!a.at_end()) {
+      usage_fields(a, o.usage);
+    }
+  } else if (o.usage != Usage{}) {
+    usage_fields(a, o.usage);
+  }
 }
 
 template <typename A, typename F>
@@ -161,6 +193,12 @@ void fields(A& a, F& f) {
     a.integer(f.warn_signal);
     a.integer(f.warn_before_us);
     a.integer(f.warn_batch_only);
+    a.list(f.controls, 6, [&](auto& c) {
+      enumerator(a, c.kind, static_cast<std::uint8_t>(kControlKindLast));
+      a.integer(c.v2);
+      a.bytes(c.group);
+    });
+    limits_fields(a, f.limits);
   } else if constexpr (std::is_same_v<T, NoticeFrame>) {
     a.integer(f.signal);
     a.integer(f.notice_us);

@@ -25,8 +25,9 @@
 namespace muster::noded {
 
 // 2: LimitFrame, SuspendFrame, NoticeFrame, and the warning of LaunchFrame. An unknown frame would end the connection.
-// 3: StandStillFrame, StoodStillFrame. 4: StepTaskBoundFrame.
-inline constexpr std::uint32_t kProtocolVersion = 4;
+// 3: StandStillFrame, StoodStillFrame. 4: StepTaskBoundFrame. 5: the controls of LaunchFrame; an outcome may end with its
+// usage.
+inline constexpr std::uint32_t kProtocolVersion = 5;
 // The first ones that know these.
 inline constexpr std::uint32_t kOrdersProtocolVersion = 2;
 inline constexpr std::uint32_t kStandStillProtocolVersion = 3;
@@ -64,6 +65,35 @@ inline constexpr std::uint32_t kAllRanks = UINT32_MAX;
 
 // ---------------------------------------------------------------- noded -> shepherd
 
+// What limits or counts what an attempt uses.
+enum class ControlKind : std::uint8_t { kCpus, kMemory, kProcesses, kDevices, kFreezer, kCpuTime, kIo };
+inline constexpr ControlKind kControlKindLast = ControlKind::kIo;
+
+// One function and the group by which this node performs it. What has no group is not in the list.
+struct Control {
+  ControlKind kind = ControlKind::kMemory;
+  bool v2 = false;    // the group is `cgroup_parent`, and the attempt's files are in its group there
+  std::string group;  // the node's own; below it the shepherd makes "<name>"
+  friend bool operator==(const Control&, const Control&) = default;
+};
+
+// A character device.
+struct DeviceNumber {
+  std::uint32_t major = 0;
+  std::uint32_t minor = 0;
+  friend bool operator==(const DeviceNumber&, const DeviceNumber&) = default;
+};
+
+// What an attempt may use. Enforced by its controls; without one for memory, by an rlimit of each process.
+struct Limits {
+  std::uint64_t memory_bytes = 0;  // 0: none
+  std::uint64_t processes = 0;     // and threads; 0: no limit
+  bool cpus = false;               // to LaunchFrame::cpus, whatever a process does to its affinity
+  std::vector<DeviceNumber> denied_devices;
+  std::vector<std::uint64_t> memory_nodes;  // words of an IndexSet of NUMA nodes to prefer; empty: as the kernel likes
+  friend bool operator==(const Limits&, const Limits&) = default;
+};
+
 struct LaunchFrame {
   std::uint32_t version = kProtocolVersion;
   std::string name;       // "42.1", for messages
@@ -91,6 +121,8 @@ struct LaunchFrame {
   std::int32_t warn_signal = 0;
   std::int64_t warn_before_us = 0;
   bool warn_batch_only = false;
+  std::vector<Control> controls;
+  Limits limits;
   friend bool operator==(const LaunchFrame&, const LaunchFrame&) = default;
 };
 

@@ -18,6 +18,7 @@
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "noded/shepherd_protocol.h"
+#include "noded/small_files.h"
 
 namespace muster::noded {
 namespace {
@@ -198,6 +199,9 @@ bool empty_cgroup(const std::string& cgroup) {
       empty = false;
     }
     groups.insert(groups.end(), below.begin(), below.end());
+  }
+  if (!empty) {
+    write_small(cgroup + "/freezer.state", "THAWED");  // of cgroup v1: what is frozen does not end
   }
   for (auto it = groups.rbegin(); it != groups.rend(); ++it) {
     ::rmdir(it->c_str());
@@ -547,8 +551,11 @@ bool is_alive(const ShepherdRecord& record) {
   return record.pid > 0 && !record.start_time.empty() && start_time_of(record.pid) == record.start_time;
 }
 
-bool kill_leftovers(AttemptKey key, const std::string& node, const std::string& cgroup) {
-  bool empty = empty_cgroup(cgroup);
+bool kill_leftovers(AttemptKey key, const std::string& node, const std::vector<std::string>& groups) {
+  bool empty = true;
+  for (const std::string& group : groups) {
+    empty = empty_cgroup(group) && empty;
+  }
   const std::array<std::string, 3> wanted{"MUSTER_JOB_ID=" + std::to_string(key.job.value),
                                           "MUSTER_ATTEMPT=" + std::to_string(key.attempt.value),
                                           "MUSTER_NODE_NAME=" + node};

@@ -3,6 +3,7 @@
 //   spool_dir/pid                         lock of the running daemon
 //   spool_dir/term                        highest term of a controller heard
 //   spool_dir/cgroup                      path of this node's cgroup; who stops a node whole removes it
+//   spool_dir/cgroups                     paths of its groups of cgroup v1, one a line; removed likewise
 //   spool_dir/attempts/<job>.<attempt>/   launch    boot id and order, made exclusively before anything is started
 //                                         script, ticket   of the user
 //                                         shepherd  ShepherdRecord, made exclusively by the shepherd
@@ -111,8 +112,8 @@ class Spool {
 // Whether the process of the record lives: the same pid with the same start time.
 bool is_alive(const ShepherdRecord& record);
 
-// Kills what an attempt whose shepherd died has left, found by its cgroup, and by the variables MUSTER_JOB_ID,
+// Kills what an attempt whose shepherd died has left, found by its control groups, and by the variables MUSTER_JOB_ID,
 // MUSTER_ATTEMPT and MUSTER_NODE_NAME of its processes. True when nothing is left; otherwise call it again soon.
-bool kill_leftovers(AttemptKey key, const std::string& node, const std::string& cgroup);
+bool kill_leftovers(AttemptKey key, const std::string& node, const std::vector<std::string>& groups);
 
 }  // namespace muster::noded

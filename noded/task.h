@@ -36,6 +36,10 @@ struct TaskSpec {
   bool tells_place = false;         // where the kernel has it is read back and told (StartNews)
   int cgroup_fd = -1;               // -1: none
   std::string cgroup;               // the directory of cgroup_fd's attempt
+  // Open files of cgroup v1 groups: the task writes itself into each, which waits for nothing.
+  std::vector<int> joins;
+  std::vector<std::uint64_t> memory_nodes;  // words of an index set of NUMA nodes to prefer; empty: as the kernel likes
+  std::uint64_t data_bytes_max = 0;         // of each process (RLIMIT_DATA); 0: no limit
 };
 
 struct StartedTask {

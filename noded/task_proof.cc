@@ -10,6 +10,8 @@
 namespace muster::noded {
 namespace {
 
+constexpr std::int32_t kPreferredMany = 5;  // MPOL_PREFERRED_MANY, Linux 5.15
+
 constexpr std::uint8_t kGroupInside = 1;
 constexpr std::uint8_t kGroupOutside = 2;
 
@@ -64,7 +66,9 @@ Verdict prove(const NodeIdentity& node, const Decided& decided, const StepTaskBo
   proof.rank = read_back.rank;
   proof.cpus = IndexSet::from_words(read_back.cpus);
   proof.memory = IndexSet::from_words(read_back.memory);
-  proof.memory_local = read_back.memory_policy == MPOL_DEFAULT || read_back.memory_policy == MPOL_LOCAL;
+  // With preferred nodes, which are the attempt's own, the nearest of them comes first.
+  proof.memory_local = read_back.memory_policy == MPOL_DEFAULT || read_back.memory_policy == MPOL_LOCAL ||
+                       read_back.memory_policy == kPreferredMany;
   proof.own_group = read_back.group == kGroupInside;
   for (const std::uint32_t gpu : decided.gpus.to_vector()) {
     if (gpu < node.hardware.gpus.size()) {

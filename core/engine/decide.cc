@@ -151,7 +151,8 @@ class Decide {
     const bool changed = known == nullptr || known->topology != topology || known->contact != Contact::kConnected ||
                          known->hardware != r.hardware || known->boot_id != r.boot_id ||
                          known->endpoint != r.endpoint || known->public_key != r.public_key ||
-                         known->registration_sequence != r.sequence || known->features != r.features;
+                         known->registration_sequence != r.sequence || known->features != r.features ||
+                         known->enforcement != r.enforcement;
     if (changed) {
       if (topology.is_set() && !s_.node_classes.contains(topology)) {
         fact(NodeClassAdded{.hash = topology, .topology = class_of(*r.topology)});
@@ -165,7 +166,8 @@ class Decide {
                           .public_key = r.public_key,
                           .sequence = r.sequence,
                           .features = r.features,
-                          .topology = topology});
+                          .topology = topology,
+                          .enforcement = r.enforcement});
     } else if (d_.facts.empty()) {
       Effects owed = outstanding(s_, d_.node);
       d_.effects.insert(d_.effects.end(), owed.begin(), owed.end());

@@ -45,6 +45,7 @@ class Evolve {
     n.public_key = f.public_key;
     n.registration_sequence = f.sequence;
     n.features = f.features;
+    n.enforcement = f.enforcement;
     const TopologyHash before = std::exchange(n.topology, f.topology);
     if (n.contact != Contact::kConnected) {
       n.contact = Contact::kConnected;

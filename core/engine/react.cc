@@ -94,6 +94,26 @@ void add_proofs(const Active& active, JobSummary& out) {
   }
 }
 
+// Of all nodes; of memory the highest peak, because the limit is one of each node.
+Usage usage_of(const Active& active) {
+  Usage sum;
+  for (const AttemptOnNode& on : active.nodes) {
+    if (!on.outcome) {
+      continue;
+    }
+    const Usage& one = on.outcome->usage;
+    sum.cpu = sum.cpu + one.cpu;
+    sum.read_bytes += one.read_bytes;
+    sum.written_bytes += one.written_bytes;
+    sum.oom_kills += one.oom_kills;
+    if (one.memory_peak_bytes > sum.memory_peak_bytes) {
+      sum.memory_peak_bytes = one.memory_peak_bytes;
+      sum.memory_limit_bytes = one.memory_limit_bytes;
+    }
+  }
+  return sum;
+}
+
 JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Instant at) {
   JobSummary s;
   s.id = job.id;
@@ -111,6 +131,7 @@ JobSummary summary_of(const State& state, const Job& job, const JobEnded& f, Ins
   if (const auto* active = std::get_if<Active>(&job.phase)) {
     s.start_time = active->start_time;
     s.end_time = end_of(*active, at);
+    s.usage = usage_of(*active);
     if (active->time_limit != job.spec->time_limit) {
       auto as_run = std::make_shared<JobSpec>(*job.spec);
       as_run->time_limit = active->time_limit;

@@ -35,6 +35,22 @@ const AttemptOnNode* failed_node(const Active& active) {
   return nullptr;
 }
 
+// Where the kernel killed a process of the job for memory, if it did. That decides also when the script took no notice of
+// it, or when it was on another node than the script's.
+const AttemptOnNode* out_of_memory(const Active& active) {
+  for (const AttemptOnNode& on : active.nodes) {
+    if (on.outcome && (on.outcome->cause == EndCause::kOutOfMemory || on.outcome->usage.oom_kills != 0)) {
+      return &on;
+    }
+  }
+  return nullptr;
+}
+
+bool by_itself(const Active& active, const Outcome& outcome) {
+  return (active.stop == StopCause::kNone || active.stop == StopCause::kScriptEnded) &&
+         (outcome.cause == EndCause::kExited || outcome.cause == EndCause::kSignalled);
+}
+
 // Whether the attempt was given a shorter limit because its deadline comes then. Limits are whole seconds.
 bool ran_to_deadline(const State& state, JobId id, const Active& active) {
   const Job* job = find_job(state, id);
@@ -66,6 +82,14 @@ JobEnded job_end(const State& state, JobId job, const Active& active) {
   if (active.stop == StopCause::kPreempted && ended_by_stop(active, o)) {
     end.state = JobState::kPreempted;
     end.reason = preempted_reason(active);
+    return end;
+  }
+  const AttemptOnNode* full = out_of_memory(active);
+  if (full != nullptr && (by_itself(active, o) || o.cause == EndCause::kOutOfMemory)) {
+    const std::string& detail = full->outcome->detail;
+    end.state = JobState::kOutOfMemory;
+    end.reason =
+        with_detail("OutOfMemory", detail.empty() ? "" : state.nodes[full->share.node.value].name + ": " + detail);
     return end;
   }
   switch (o.cause) {
@@ -100,10 +124,7 @@ JobEnded job_end(const State& state, JobId job, const Active& active) {
         end.reason = "DeadLine: it was stopped at its deadline";
       }
       break;
-    case EndCause::kOutOfMemory:
-      end.state = JobState::kOutOfMemory;
-      end.reason = with_detail("OutOfMemory", o.detail);
-      break;
+    case EndCause::kOutOfMemory:  // above
     case EndCause::kLaunchFailed:
       end.state = JobState::kFailed;
       end.reason = with_detail("LaunchFailed", node + ": " + o.detail);

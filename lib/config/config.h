@@ -58,7 +58,9 @@ struct NodeSection {
   Duration kill_grace;
   std::uint64_t output_chunk_bytes = 0;  // key `output_chunk`
   bool enforce_memory = false;
-  std::string cgroup;    // auto, off, or the path of a delegated group
+  std::uint64_t pids_max = 0;
+  std::string gpu_devices;
+  std::string cgroup;    // auto, v1, v2, off, or the path of a delegated group
   std::string features;  // names of features that the node has, separated by commas
   std::uint64_t system_cores = 0;
   std::string smt;  // use, leave

@@ -114,11 +114,22 @@ std::vector<Row> make_table() {
       {"node", "output_chunk", ValueType::kCount, "bytes", "65536", 1'024, 16'777'216, "",
        count([](C c, Q) -> N { return c.node.output_chunk_bytes; }), "noded", false,
        "Output that one message of a stream carries at most."},
-      {"node", "enforce_memory", ValueType::kBool, "", "false", 0, 0, "",
+      {"node", "enforce_memory", ValueType::kBool, "", "true", 0, 0, "",
        flag([](C c, Q) -> bool& { return c.node.enforce_memory; }), "noded", false,
-       "No effect yet: memory is set aside for jobs, but nothing limits them to it."},
+       "Jobs are limited to the memory that is set aside for them; on a pretended node only those that asked for it."},
+      {"node", "pids_max", ValueType::kCount, "", "4096", 0, 4'194'304, "",
+       count([](C c, Q) -> N { return c.node.pids_max; }), "noded", false,
+       "Processes and threads that a job may have on this node, or 256 for each of its hardware threads where that is "
+       "more. 0: no limit."},
+      {"node", "gpu_devices", ValueType::kString, "", "", 0, 0, "",
+       text([](C c, Q) -> S { return c.node.gpu_devices; }), "noded", false,
+       "Device files of the node's GPUs in their order, separated by commas, several of one GPU by +: jobs cannot open "
+       "those of other jobs' GPUs. Empty: found by the GPUs' PCI addresses."},
       {"node", "cgroup", ValueType::kString, "", "auto", 0, 0, "", text([](C c, Q) -> S { return c.node.cgroup; }),
-       "noded", false, "Control groups for jobs: auto, off, or the path of a group that was delegated to the daemon."},
+       "noded", false,
+       "Control groups for jobs: auto, v1 or v2 (those alone), off, or the path of a cgroup2 group that was delegated "
+       "to "
+       "the daemon."},
       {"node", "features", ValueType::kString, "", "", 0, 0, "", text([](C c, Q) -> S { return c.node.features; }),
        "noded", false,
        "Features that this node has, for --constraint, separated by commas: a100,nvlink. The controller's "

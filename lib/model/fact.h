@@ -30,6 +30,7 @@ struct NodeRegistered {
   std::uint64_t sequence = 0;  // of the registration
   std::vector<std::string> features = {};
   TopologyHash topology = {};  // of a class that was added before; not set: the node did not say
+  std::vector<EnforcedBy> enforcement = {};
   friend bool operator==(const NodeRegistered&, const NodeRegistered&) = default;
 };
 // Nodes that register with this hash hang together so. The hash is a name: it is not worked out again.

@@ -47,6 +47,16 @@ struct NodeHardware {
   friend bool operator==(const NodeHardware&, const NodeHardware&) = default;
 };
 
+// By which means a node performs a function of enforcement, for people: "memory", "cgroup v1"; where it cannot, `by` begins
+// with "none: " and the reason.
+struct EnforcedBy {
+  std::string function;
+  std::string by;
+  friend bool operator==(const EnforcedBy&, const EnforcedBy&) = default;
+};
+// More would be no node's.
+inline constexpr std::size_t kEnforcedByMax = 64;
+
 // What one attempt holds of one node.
 struct NodeShare {
   NodeIndex node;

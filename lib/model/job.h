@@ -141,6 +141,7 @@ struct Node {
   std::uint64_t registration_sequence = 0;  // of the newest registration of this boot
   std::vector<std::string> features = {};   // that the node itself says it has
   TopologyHash topology = {};               // of its class; not set: not known
+  std::vector<EnforcedBy> enforcement = {};
   friend bool operator==(const Node&, const Node&) = default;
 };
 
@@ -164,6 +165,8 @@ struct JobSummary {
   std::vector<std::string> nodes;      // names, in the order of shares
   bool requeued = false;               // the end of an attempt alone: the job went back to the queue
   std::vector<PlacementProof> proofs;  // in the order of shares, or none
+  // Of all its nodes: the sums, and of memory the highest peak with the limit there.
+  Usage usage = {};
 };
 bool operator==(const JobSummary& a, const JobSummary& b);
 

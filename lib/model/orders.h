@@ -104,6 +104,7 @@ struct NodeRegistration {
   std::vector<std::string> features = {};  // that the node's own configuration names
   // Of the same machine as `hardware`; only what class_of() keeps counts. Nothing from a release that does not say.
   std::optional<NodeTopology> topology = {};
+  std::vector<EnforcedBy> enforcement = {};
   friend bool operator==(const NodeRegistration&, const NodeRegistration&) = default;
 };
 

@@ -42,6 +42,17 @@ enum class EndCause : std::uint8_t {
 };
 std::string_view to_string(EndCause c);
 
+// What an attempt used on one node, as far as the node can tell. 0: not known, or nothing.
+struct Usage {
+  Duration cpu;                          // of all its processes
+  std::uint64_t memory_peak_bytes = 0;   // with the page cache that was charged to it
+  std::uint64_t memory_limit_bytes = 0;  // 0: none was enforced
+  std::uint64_t read_bytes = 0;          // from devices
+  std::uint64_t written_bytes = 0;
+  std::uint64_t oom_kills = 0;  // processes that the kernel killed for memory
+  friend bool operator==(const Usage&, const Usage&) = default;
+};
+
 struct Outcome {
   EndCause cause = EndCause::kExited;
   std::int32_t exit_code = 0;
@@ -49,6 +60,7 @@ struct Outcome {
   std::string detail;       // for people; empty when the cause says it all
   Duration ran;             // on the node, from launch to end
   Instant ended_at = {};    // by the node's clock; unset: not known (the node went down)
+  Usage usage = {};
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 

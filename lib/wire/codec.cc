@@ -357,6 +357,7 @@ struct FactWriter {
     to.set_sequence(in.sequence);
     write_texts(in.features, *to.mutable_features());
     if (in.topology.is_set()) to_pb(in.topology, *to.mutable_topology());
+    write_list(in.enforcement, *to.mutable_enforcement());
   }
   void operator()(const NodeClassAdded& in) const { to_pb(in, *out.mutable_node_class_added()); }
   void operator()(const NodeBecameUnreachable& in) const {
@@ -553,6 +554,7 @@ Result<FactBody> read_node_registered(const pb::NodeRegistered& in) {
   out.sequence = in.sequence();
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "NodeRegistered.features"));
   out.topology = from_pb(in.topology());
+  MUSTER_TRY(read_list(in.enforcement(), kEnforcedByMax, "NodeRegistered.enforcement", out.enforcement));
   return FactBody(std::move(out));
 }
 
@@ -1036,6 +1038,33 @@ Result<NodeShare> from_pb(const pb::NodeShare& in) {
 
 // ---------------------------------------------------------------- orders and reports
 
+void to_pb(const Usage& in, pb::AttemptUsage& out) {
+  out.set_cpu_us(in.cpu.us);
+  out.set_memory_peak_bytes(in.memory_peak_bytes);
+  out.set_memory_limit_bytes(in.memory_limit_bytes);
+  out.set_read_bytes(in.read_bytes);
+  out.set_written_bytes(in.written_bytes);
+  out.set_oom_kills(in.oom_kills);
+}
+Result<Usage> from_pb(const pb::AttemptUsage& in) {
+  Usage out;
+  MUSTER_ASSIGN(out.cpu, read_duration(in.cpu_us(), "Usage.cpu_us"));
+  out.memory_peak_bytes = in.memory_peak_bytes();
+  out.memory_limit_bytes = in.memory_limit_bytes();
+  out.read_bytes = in.read_bytes();
+  out.written_bytes = in.written_bytes();
+  out.oom_kills = in.oom_kills();
+  return out;
+}
+
+void to_pb(const EnforcedBy& in, pb::EnforcedBy& out) {
+  out.set_function(in.function);
+  out.set_by(in.by);
+}
+Result<EnforcedBy> from_pb(const pb::EnforcedBy& in) {
+  return EnforcedBy{in.function(), in.by()};
+}
+
 void to_pb(const Outcome& in, pb::Outcome& out) {
   out.set_cause(static_cast<std::uint32_t>(in.cause));
   out.set_exit_code(in.exit_code);
@@ -1043,6 +1072,7 @@ void to_pb(const Outcome& in, pb::Outcome& out) {
   out.set_detail(in.detail);
   out.set_ran_us(in.ran.us);
   out.set_ended_at_us(in.ended_at.us);
+  if (in.usage != Usage{}) to_pb(in.usage, *out.mutable_usage());
 }
 Result<Outcome> from_pb(const pb::Outcome& in) {
   Outcome out;
@@ -1052,6 +1082,7 @@ Result<Outcome> from_pb(const pb::Outcome& in) {
   out.detail = in.detail();
   MUSTER_ASSIGN(out.ran, read_duration(in.ran_us(), "Outcome.ran_us"));
   MUSTER_ASSIGN(out.ended_at, read_instant(in.ended_at_us(), "Outcome.ended_at_us"));
+  MUSTER_ASSIGN(out.usage, from_pb(in.usage()));
   return out;
 }
 
@@ -1200,6 +1231,7 @@ void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
   out.set_sequence(in.sequence);
   write_texts(in.features, *out.mutable_features());
   if (in.topology) to_pb(*in.topology, *out.mutable_topology());
+  write_list(in.enforcement, *out.mutable_enforcement());
 }
 Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   NodeRegistration out;
@@ -1215,6 +1247,7 @@ Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   if (in.has_topology()) {
     MUSTER_ASSIGN(out.topology, from_pb(in.topology()));
   }
+  MUSTER_TRY(read_list(in.enforcement(), kEnforcedByMax, "NodeRegistration.enforcement", out.enforcement));
   return out;
 }
 
@@ -1275,6 +1308,7 @@ void to_pb(const Node& in, pb::Node& out) {
   out.set_registration_sequence(in.registration_sequence);
   write_texts(in.features, *out.mutable_features());
   if (in.topology.is_set()) to_pb(in.topology, *out.mutable_topology());
+  write_list(in.enforcement, *out.mutable_enforcement());
 }
 Result<Node> from_pb(const pb::Node& in) {
   Node out;
@@ -1292,6 +1326,7 @@ Result<Node> from_pb(const pb::Node& in) {
   out.registration_sequence = in.registration_sequence();
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "Node.features"));
   out.topology = from_pb(in.topology());
+  MUSTER_TRY(read_list(in.enforcement(), kEnforcedByMax, "Node.enforcement", out.enforcement));
   return out;
 }
 
@@ -1315,6 +1350,7 @@ void to_pb(const JobSummary& in, pb::JobSummary& out) {
   write_texts(in.nodes, *out.mutable_nodes());
   out.set_requeued(in.requeued);
   write_list(in.proofs, *out.mutable_proofs());
+  if (in.usage != Usage{}) to_pb(in.usage, *out.mutable_usage());
 }
 Result<JobSummary> from_pb(const pb::JobSummary& in) {
   JobSummary out;
@@ -1336,6 +1372,7 @@ Result<JobSummary> from_pb(const pb::JobSummary& in) {
   MUSTER_ASSIGN(out.nodes, read_texts(in.nodes(), kNodesMax, "JobSummary.nodes"));
   out.requeued = in.requeued();
   MUSTER_TRY(read_list(in.proofs(), kNodesMax, "JobSummary.proofs", out.proofs));
+  MUSTER_ASSIGN(out.usage, from_pb(in.usage()));
   return out;
 }
 

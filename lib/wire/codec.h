@@ -20,6 +20,8 @@ namespace muster::pb {  // generated; include lib/wire/muster.pb.h in .cc files 
 class JobSpec;
 class NodeHardware;
 class NodeShare;
+class EnforcedBy;
+class AttemptUsage;
 class Outcome;
 class LaunchOrder;
 class StopOrder;
@@ -57,6 +59,8 @@ namespace muster::wire {
 void to_pb(const JobSpec& in, pb::JobSpec& out);
 void to_pb(const NodeHardware& in, pb::NodeHardware& out);
 void to_pb(const NodeShare& in, pb::NodeShare& out);
+void to_pb(const Usage& in, pb::AttemptUsage& out);
+void to_pb(const EnforcedBy& in, pb::EnforcedBy& out);
 void to_pb(const Outcome& in, pb::Outcome& out);
 void to_pb(const AttemptKey& in, pb::AttemptKey& out);
 void to_pb(const LaunchOrder& in, pb::LaunchOrder& out);
@@ -92,6 +96,8 @@ void to_pb(const Job& in, bool with_spec, pb::Job& out);
 Result<JobSpec> from_pb(const pb::JobSpec& in);
 Result<NodeHardware> from_pb(const pb::NodeHardware& in);
 Result<NodeShare> from_pb(const pb::NodeShare& in);
+Result<Usage> from_pb(const pb::AttemptUsage& in);
+Result<EnforcedBy> from_pb(const pb::EnforcedBy& in);
 Result<Outcome> from_pb(const pb::Outcome& in);
 AttemptKey from_pb(const pb::AttemptKey& in);
 Result<LaunchOrder> from_pb(const pb::LaunchOrder& in);

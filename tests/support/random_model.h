@@ -176,7 +176,13 @@ class RandomModel {
   std::vector<NodeShare> shares() {
     return list(4, [this] { return share(); });
   }
-  Outcome outcome() { return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration(), instant()}; }
+  Usage usage() { return coin() ? Usage{} : Usage{duration(), u64(), u64(), u64(), u64(), u64()}; }
+  Outcome outcome() {
+    return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration(), instant(), usage()};
+  }
+  std::vector<EnforcedBy> enforcement() {
+    return list(3, [this] { return EnforcedBy{text(), text()}; });
+  }
   Peer peer() { return {text(), text(), text(), u32(), u32()}; }
   LaunchOrder launch() {
     LaunchOrder order;
@@ -198,9 +204,10 @@ class RandomModel {
   SuspendOrder suspend() { return {key(), Term(u64()), coin(), u64(), coin()}; }
   AttemptReport report() { return {key(), coin(), outcome(), u64(), maybe_proof()}; }
   NodeRegistration registration() {
-    return {text(), hardware(), text(),
-            text(), text(),     list(4, [this] { return report(); }),
-            u64(),  texts(),    coin() ? std::optional(topology()) : std::nullopt};
+    return {text(),       hardware(), text(),
+            text(),       text(),     list(4, [this] { return report(); }),
+            u64(),        texts(),    coin() ? std::optional(topology()) : std::nullopt,
+            enforcement()};
   }
   JobSelector::Item selector_item() {
     JobSelector::Item item{JobId(u64()), coin(), {}};
@@ -270,8 +277,8 @@ class RandomModel {
     return j;
   }
   Node node() {
-    return {NodeIndex(u32()), text(), hardware(), text(), text(),  text(),         enumerator(Contact::kUnreachable),
-            coin(),           text(), instant(),  u64(),  texts(), topology_hash()};
+    return {NodeIndex(u32()), text(), hardware(), text(), text(),  text(),          enumerator(Contact::kUnreachable),
+            coin(),           text(), instant(),  u64(),  texts(), topology_hash(), enforcement()};
   }
   Reservation reservation() {
     return {text(), instant(), duration(), duration(), texts(), texts(), texts(), coin(), coin(), text(), instant()};
@@ -296,6 +303,7 @@ class RandomModel {
     s.nodes = texts();
     s.requeued = coin();
     s.proofs = list(3, [this] { return placement_proof(); });
+    s.usage = usage();
     return s;
   }
 
@@ -336,8 +344,8 @@ class RandomModel {
       case 0:
         return TermStarted{Term(u64())};
       case 1:
-        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(),         text(),
-                              text(),           u64(),  texts(),    topology_hash()};
+        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(),          text(),
+                              text(),           u64(),  texts(),    topology_hash(), enforcement()};
       case 2:
         return NodeBecameUnreachable{NodeIndex(u32())};
       case 3:

@@ -66,6 +66,46 @@ TEST(EngineEnds, ANodesClockThatIsWrongMovesTheEndOnlyWithinWhatIsKnown) {
   }
 }
 
+Outcome full(EndCause cause, const std::string& detail) {
+  Outcome o;
+  o.cause = cause;
+  o.detail = detail;
+  o.usage = {Duration::from_s(3), 60, 50, 7, 8, 1};
+  return o;
+}
+
+TEST(EngineEnds, AProcessKilledForMemoryDecidesOnWhicheverNodeItWas) {
+  Scenario s;
+  s.node("n1", 4);
+  s.node("n2", 4);
+  const JobId id = running_job(s, 2);
+  Outcome script;
+  script.usage = {Duration::from_s(2), 70, 80, 1, 2, 0};
+  s.report("n1", id, true, script);
+  s.report("n2", id, true, full(EndCause::kCancelled, "the kernel killed a.out"));
+  const JobSummary summary = summary_of(s);
+  EXPECT_EQ(summary.state, JobState::kOutOfMemory);
+  EXPECT_EQ(summary.reason, "OutOfMemory: n2: the kernel killed a.out");
+  EXPECT_EQ(summary.exit_code, 0);
+  // Sums, and the highest peak with the limit of its node.
+  EXPECT_EQ(summary.usage, (Usage{Duration::from_s(5), 70, 80, 8, 10, 1}));
+}
+
+TEST(EngineEnds, AnOrderedEndIsNotBlamedOnMemory) {
+  Scenario s;
+  s.node("n1", 4);
+  for (const bool cancelled : {true, false}) {
+    const JobId id = running_job(s, 1);
+    if (cancelled) {
+      s.run(CancelJobs{{"root", true}, JobSelector{{{id, false, {}}}, "", "", "", {}}, 0});
+    }
+    s.report("n1", id, true, full(cancelled ? EndCause::kCancelled : EndCause::kTimeLimit, "killed a.out"));
+    const JobSummary summary = summary_of(s);
+    EXPECT_EQ(summary.state, cancelled ? JobState::kCancelled : JobState::kTimeout);
+    EXPECT_EQ(summary.usage.oom_kills, 1U);
+  }
+}
+
 TEST(EngineEnds, AJobEndsWithTheLastOfItsNodes) {
   Scenario s;
   s.node("n1", 4);

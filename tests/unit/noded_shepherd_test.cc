@@ -960,6 +960,8 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
   launch.warn_signal = 10;
   launch.warn_before_us = 1LL << 40U;
   launch.warn_batch_only = true;
+  launch.controls = {{ControlKind::kIo, true, "/sys/fs/cgroup/x"}, {ControlKind::kCpus, false, ""}};
+  launch.limits = {1ULL << 40U, 7, true, {{195, 3}, {226, 128}}, {5}};
   StepStartFrame start;
   start.step = 3;
   start.argv = {"x"};
@@ -967,6 +969,8 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
   start.tasks = {StepTask{1, {"A=b"}, {7}}, StepTask{}};
   const Outcome outcome{
       .cause = EndCause::kSignalled, .exit_code = -1, .signal = 9, .detail = "why", .ran = Duration::from_s(3)};
+  Outcome used = outcome;
+  used.usage = {Duration::from_s(9), 1ULL << 40U, 1ULL << 41U, 3, 4, 5};
   const std::vector<Frame> frames{launch,
                                   StopFrame{-3, 1},
                                   FinishFrame{outcome},
@@ -976,7 +980,7 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
                                   StepCreditFrame{1, 1ULL << 40U},
                                   AttachFrame{},
                                   StartedFrame{77},
-                                  EndedFrame{outcome},
+                                  EndedFrame{used},
                                   StateFrame{1, true, false, {4, 5}},
                                   StepOutputFrame{1, 2, 2, "text", true, 99},
                                   StepTaskEndedFrame{1, 2, outcome},
@@ -1020,6 +1024,20 @@ TEST(ShepherdProtocol, ARecordIsReadWithAndWithoutItsOutcome) {
   EXPECT_FALSE(decode_shepherd_record(whole.substr(0, whole.size() - 1)).value().outcome);
   for (const std::string bad : {"", "77", "77 1 x y", "x 1 x y\n", "0 1 x y\n"}) {
     EXPECT_FALSE(decode_shepherd_record(bad).ok()) << bad;
+  }
+}
+
+// Of a release that knew no usage; and one that ends in the middle of it is damaged.
+TEST(ShepherdProtocol, AnOutcomeMayHaveNoUsage) {
+  Outcome outcome{.cause = EndCause::kExited, .exit_code = 7, .signal = 0, .detail = "x", .ran = {}};
+  const std::string without = encode_outcome(outcome);
+  EXPECT_EQ(decode_outcome(without).value(), outcome);
+  outcome.usage.cpu = Duration::from_s(1);
+  const std::string with = encode_outcome(outcome);
+  EXPECT_EQ(with.size(), without.size() + 48);
+  EXPECT_EQ(decode_outcome(with).value(), outcome);
+  for (std::size_t size = without.size() + 1; size < with.size(); ++size) {
+    EXPECT_FALSE(decode_outcome(with.substr(0, size)).ok()) << size;
   }
 }
 

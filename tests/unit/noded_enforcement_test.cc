@@ -1,0 +1,426 @@
+// Limits of jobs, by the real muster-shepherd with the control groups that a node of this machine would choose.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+#include "lib/base/index_set.h"
+#include "noded/enforcement.h"
+#include "noded/gpu_devices.h"
+#include "noded/shepherd_protocol.h"
+#include "tests/support/slowness.h"
+
+namespace muster::noded {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds kPatience{30'000 * test::kSlowness};
+constexpr std::uint64_t kMebibyte = 1ULL << 20U;
+
+std::string program() {
+  const char* build = std::getenv("MUSTER_BUILD_DIR");
+  const std::filesystem::path root = build != nullptr
+                                         ? std::filesystem::path(build)
+                                         : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
+  return root / "bin/muster-shepherd";
+}
+
+std::string read_all(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+// The parameter is [node] cgroup.
+class EnforcementTest : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    char pattern[] = "/tmp/muster-enforcement-test.XXXXXX";
+    ASSERT_NE(mkdtemp(pattern), nullptr);
+    directory_ = pattern;
+    EnforcementOptions options;
+    options.cgroup = GetParam();
+    options.spool_dir = directory_;
+    options.cpus = true;
+    options.devices = true;
+    auto chosen = choose_enforcement(options, [&](const std::string& tree, const std::vector<std::string>& others) {
+      announced_ = others;
+      announced_.push_back(tree);
+    });
+    ASSERT_TRUE(chosen.ok()) << chosen.error().message;
+    enforcement_ = *chosen;
+    launch_.name = "42.1";
+    launch_.directory = directory_ + "/attempt";
+    ASSERT_EQ(mkdir(launch_.directory.c_str(), 0711), 0);
+    launch_.uid = geteuid();
+    launch_.gid = getegid();
+    launch_.kill_grace_us = 1'000'000 * test::kSlowness;
+    launch_.work_dir = directory_;
+    launch_.stdout_path = directory_ + "/out";
+    launch_.environment = {"PATH=/usr/local/bin:/usr/bin:/bin", "MUSTER_JOB_ID=42"};
+    launch_.cgroup_parent = enforcement_.tree;
+    launch_.controls = enforcement_.controls;
+  }
+
+  void TearDown() override {
+    if (connection_ >= 0) {
+      close(connection_);
+    }
+    if (pid_ > 0) {
+      kill(pid_, SIGTERM);
+      EXPECT_TRUE(exits()) << "the shepherd did not end";
+    }
+    for (const std::string& group : announced_) {
+      if (!group.empty()) {
+        rmdir(group.c_str());
+        EXPECT_NE(access(group.c_str(), F_OK), 0) << "left: " << group;
+      }
+    }
+    std::filesystem::remove_all(directory_);
+  }
+
+  const Control* control(ControlKind kind) const {
+    for (const Control& one : launch_.controls) {
+      if (one.kind == kind) {
+        return &one;
+      }
+    }
+    return nullptr;
+  }
+
+  // The value of a file of the attempt's group, whichever of the two names it has.
+  std::uint64_t value(ControlKind kind, const std::string& file) const {
+    return std::strtoull(read_all(control(kind)->group + "/42.1/" + file).c_str(), nullptr, 10);
+  }
+
+  void start(const std::string& text) {
+    launch_.has_script = true;
+    launch_.script = launch_.directory + "/script";
+    std::ofstream(launch_.script) << "#!/bin/sh\n" << text;
+    ASSERT_EQ(chmod(launch_.script.c_str(), 0700), 0);
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    const int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 100);
+    posix_spawn_file_actions_adddup2(&actions, high, kShepherdFd);
+    const std::string path = program();
+    char* const argv[] = {const_cast<char*>("muster-shepherd"), nullptr};
+    ASSERT_EQ(posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv, environ), 0) << path;
+    posix_spawn_file_actions_destroy(&actions);
+    close(high);
+    close(ends[1]);
+    connection_ = ends[0];
+    send(launch_);
+  }
+
+  void send(const Frame& frame) {
+    const std::string bytes = encode_frame(frame);
+    ASSERT_EQ(::send(connection_, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+  }
+
+  template <typename T>
+  std::optional<T> receive_one() {
+    const auto until = steady_clock::now() + kPatience;
+    while (true) {
+      Frame frame;
+      auto got = reader_.next(frame);
+      if (!got.ok()) {
+        ADD_FAILURE() << got.error().message;
+        return std::nullopt;
+      }
+      if (*got) {
+        if (auto* wanted = std::get_if<T>(&frame)) {
+          return *wanted;
+        }
+        continue;
+      }
+      pollfd p{connection_, POLLIN, 0};
+      const auto left = std::chrono::duration_cast<milliseconds>(until - steady_clock::now());
+      char buffer[65536];
+      ssize_t n = 0;
+      if (left.count() <= 0 || poll(&p, 1, static_cast<int>(left.count())) <= 0 ||
+          (n = read(connection_, buffer, sizeof(buffer))) <= 0) {
+        ADD_FAILURE() << "no frame in time";
+        return std::nullopt;
+      }
+      reader_.append(std::string_view(buffer, static_cast<std::size_t>(n)));
+    }
+  }
+
+  Outcome end() {
+    auto ended = receive_one<EndedFrame>();
+    EXPECT_TRUE(ended);
+    EXPECT_TRUE(exits());
+    for (const Control& one : launch_.controls) {
+      EXPECT_NE(access((one.group + "/42.1").c_str(), F_OK), 0) << "left: " << one.group;
+    }
+    return ended ? ended->outcome : Outcome{};
+  }
+
+  bool exits() {
+    const auto until = steady_clock::now() + kPatience;
+    while (waitpid(pid_, nullptr, WNOHANG) == 0) {
+      if (steady_clock::now() >= until) {
+        return false;
+      }
+      poll(nullptr, 0, 1);
+    }
+    pid_ = 0;
+    return true;
+  }
+
+  std::string output() const { return read_all(directory_ + "/out"); }
+
+  std::string directory_;
+  Enforcement enforcement_;
+  std::vector<std::string> announced_;
+  LaunchFrame launch_;
+  pid_t pid_ = 0;
+  int connection_ = -1;
+  FrameReader reader_;
+};
+
+#define NEEDS(kind)                                                               \
+  if (control(kind) == nullptr) {                                                 \
+    GTEST_SKIP() << "this machine gives no control group for it: " << GetParam(); \
+  }
+
+TEST_P(EnforcementTest, MemoryBeyondTheLimitIsKilledAndExplainedAlsoWithExitCodeZero) {
+  NEEDS(ControlKind::kMemory);
+  launch_.limits.memory_bytes = 48 * kMebibyte;
+  start("tail /dev/zero\nexit 0\n");  // tail keeps its last line, which never ends
+  const Outcome outcome = end();
+  EXPECT_EQ(outcome.cause, EndCause::kOutOfMemory);
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.usage.oom_kills, 1);
+  EXPECT_EQ(outcome.usage.memory_limit_bytes, 48 * kMebibyte);
+  EXPECT_GT(outcome.usage.memory_peak_bytes, 40 * kMebibyte);
+  EXPECT_LE(outcome.usage.memory_peak_bytes, 48 * kMebibyte);
+  EXPECT_NE(outcome.detail.find("reached its limit of 48 MiB"), std::string::npos) << outcome.detail;
+  if (access("/dev/kmsg", R_OK) == 0) {
+    EXPECT_NE(outcome.detail.find("killed tail:"), std::string::npos) << outcome.detail;
+  }
+}
+
+TEST_P(EnforcementTest, ATaskThatIsKilledForMemoryIsTold) {
+  NEEDS(ControlKind::kMemory);
+  launch_.limits.memory_bytes = 48 * kMebibyte;
+  start("sleep 1000\n");
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  StepStartFrame step;
+  step.step = 3;
+  step.argv = {"tail", "/dev/zero"};
+  step.environment = launch_.environment;
+  step.work_dir = directory_;
+  step.tasks.push_back({0, {}, {}});
+  send(step);
+  const auto ended = receive_one<StepTaskEndedFrame>();
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->outcome.cause, EndCause::kOutOfMemory);
+  EXPECT_EQ(ended->outcome.signal, SIGKILL);
+  send(StopFrame{0, launch_.kill_grace_us});
+  const Outcome outcome = end();
+  EXPECT_EQ(outcome.cause, EndCause::kCancelled);  // as ordered; the controller sees the rest in the usage
+  EXPECT_EQ(outcome.usage.oom_kills, 1);
+  EXPECT_NE(outcome.detail.find("48 MiB"), std::string::npos) << outcome.detail;
+}
+
+TEST_P(EnforcementTest, AKillThatIsNotForMemoryStaysASignal) {
+  NEEDS(ControlKind::kMemory);
+  launch_.limits.memory_bytes = 64 * kMebibyte;
+  start("kill -KILL $$\n");
+  const Outcome outcome = end();
+  EXPECT_EQ(outcome.cause, EndCause::kSignalled);
+  EXPECT_EQ(outcome.signal, SIGKILL);
+  EXPECT_EQ(outcome.usage.oom_kills, 0);
+}
+
+TEST_P(EnforcementTest, AForkBombIsContainedAndGoneWithinASecondOfItsCancel) {
+  NEEDS(ControlKind::kProcesses);
+  launch_.limits.processes = 300;
+  launch_.kill_grace_us = 60'000'000;  // it must not wait that long
+  start("trap '' TERM\nb() { b | b & }\nb\nwhile :; do sleep 1000; done\n");
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  const auto until = steady_clock::now() + kPatience;
+  while (value(ControlKind::kProcesses, "pids.current") < 290 && steady_clock::now() < until) {
+    poll(nullptr, 0, 5);
+  }
+  EXPECT_LE(value(ControlKind::kProcesses, "pids.current"), 300U);
+  const auto asked = steady_clock::now();
+  send(StopFrame{0, launch_.kill_grace_us});
+  const Outcome outcome = end();
+  EXPECT_LT(steady_clock::now() - asked, milliseconds(1'000 * test::kSlowness));
+  EXPECT_EQ(outcome.cause, EndCause::kCancelled);
+}
+
+TEST_P(EnforcementTest, AFailureAtTheLimitOfProcessesIsExplained) {
+  NEEDS(ControlKind::kProcesses);
+  launch_.limits.processes = 5;
+  start("for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done\nexit 3\n");
+  const Outcome outcome = end();
+  EXPECT_NE(outcome.exit_code, 0);
+  EXPECT_NE(outcome.detail.find("limit of 5 processes"), std::string::npos) << outcome.detail;
+}
+
+TEST_P(EnforcementTest, ADeniedDeviceCannotBeOpenedAndOthersCan) {
+  NEEDS(ControlKind::kDevices);
+  if (geteuid() != 0) {
+    GTEST_SKIP() << "needs root";
+  }
+  launch_.limits.denied_devices = {{1, 7}, {1, 5}};  // full, zero
+  start("cat /dev/zero; head -c 1 /dev/urandom | wc -c; head -c 1 /dev/full; (setsid cat /dev/zero)\n");
+  end();
+  const std::string text = output();
+  EXPECT_NE(text.find("cat: /dev/zero: Operation not permitted"), std::string::npos) << text;
+  EXPECT_NE(text.find("'/dev/full' for reading: Operation not permitted"), std::string::npos) << text;
+  EXPECT_NE(text.find("\n1\n"), std::string::npos) << text;
+}
+
+TEST_P(EnforcementTest, CpusOutsideTheSetCannotBeUsed) {
+  NEEDS(ControlKind::kCpus);
+  cpu_set_t mine;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(mine), &mine), 0);
+  std::vector<std::uint32_t> cpus;
+  for (std::uint32_t i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &mine)) {
+      cpus.push_back(i);
+    }
+  }
+  if (cpus.size() < 2) {
+    GTEST_SKIP() << "needs two CPUs";
+  }
+  IndexSet inside;
+  inside.insert(cpus[0]);
+  launch_.cpus = inside.words();
+  launch_.limits.cpus = true;
+  const std::string both = std::to_string(cpus[0]) + "," + std::to_string(cpus[1]);
+  start("taskset -c " + std::to_string(cpus[1]) + " echo outside\ntaskset -c " + both +
+        " grep Cpus_allowed_list /proc/self/status\n");
+  end();
+  const std::string text = output();
+  EXPECT_EQ(text.find("outside"), std::string::npos) << text;
+  EXPECT_NE(text.find("Cpus_allowed_list:\t" + std::to_string(cpus[0]) + "\n"), std::string::npos) << text;
+}
+
+TEST_P(EnforcementTest, WhatWasUsedIsTold) {
+  start("i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done\nhead -c 3000000 /dev/zero > used; sync used\n");
+  const Outcome outcome = end();
+  EXPECT_EQ(outcome.cause, EndCause::kExited);
+  EXPECT_GT(outcome.usage.cpu, Duration::from_ms(5));
+  EXPECT_LT(outcome.usage.cpu, Duration::from_s(60));
+  EXPECT_GT(outcome.usage.memory_peak_bytes, 100'000U);
+}
+
+TEST_P(EnforcementTest, FrozenByWhateverThereIsItStandsStill) {
+  start("while :; do echo x >> ticks; done\n");
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  const std::string ticks = directory_ + "/ticks";
+  const auto until = steady_clock::now() + kPatience;
+  while (read_all(ticks).size() < 10 && steady_clock::now() < until) {
+    poll(nullptr, 0, 5);
+  }
+  send(StandStillFrame{7});
+  ASSERT_TRUE(receive_one<StoodStillFrame>());
+  // The kernel may need a moment to stop what runs right now.
+  std::size_t size = 0;
+  for (int same = 0; same < 10 && steady_clock::now() < until;) {
+    const std::size_t now = read_all(ticks).size();
+    same = now == size ? same + 1 : 0;
+    size = now;
+    poll(nullptr, 0, 10);
+  }
+  EXPECT_EQ(read_all(ticks).size(), size);
+  send(SuspendFrame{false});
+  while (read_all(ticks).size() == size && steady_clock::now() < until) {
+    poll(nullptr, 0, 5);
+  }
+  EXPECT_GT(read_all(ticks).size(), size);
+  send(StopFrame{0, launch_.kill_grace_us});
+  EXPECT_EQ(end().cause, EndCause::kCancelled);
+}
+
+TEST_P(EnforcementTest, NothingStartsWithoutAnOrderedLimit) {
+  launch_.controls = {{ControlKind::kMemory, false, directory_ + "/none/group"}};
+  launch_.limits.memory_bytes = kMebibyte;
+  start("echo ran\n");
+  const auto ended = receive_one<EndedFrame>();
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->outcome.cause, EndCause::kLaunchFailed);
+  EXPECT_NE(ended->outcome.detail.find("cannot be enforced"), std::string::npos) << ended->outcome.detail;
+  EXPECT_TRUE(exits());
+  EXPECT_EQ(output(), "");
+}
+
+TEST_P(EnforcementTest, EveryFunctionIsStated) {
+  std::vector<std::string> functions;
+  for (const EnforcedBy& one : enforcement_.statement) {
+    functions.push_back(one.function);
+    EXPECT_FALSE(one.by.empty()) << one.function;
+  }
+  const std::vector<std::string> all{"kill", "freezer", "cpuset", "memory", "pids", "devices", "cpu_time", "io"};
+  EXPECT_EQ(functions, all);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EnforcementTest, testing::Values("auto", "v1", "v2", "off"),
+                         [](const auto& which) { return std::string(which.param); });
+
+TEST(Enforcement, WithoutGroupsEachProcessIsLimitedAlone) {
+  EnforcementOptions options;
+  options.cgroup = "off";
+  options.spool_dir = "/nowhere";
+  options.devices = true;
+  const auto chosen = choose_enforcement(options, [](const std::string&, const std::vector<std::string>&) {});
+  ASSERT_TRUE(chosen.ok());
+  EXPECT_TRUE(chosen->controls.empty());
+  for (const EnforcedBy& one : chosen->statement) {
+    if (one.function == "memory") {
+      EXPECT_EQ(one.by, "each process alone, by rlimit: [node] cgroup is off");
+    }
+    EXPECT_FALSE(one.by.starts_with("cgroup")) << one.function;
+  }
+}
+
+TEST(GpuDevices, OthersAreDeniedAndWhatGpusShareIsNot) {
+  const std::vector<std::vector<DeviceNumber>> devices{{{195, 0}, {226, 128}}, {{195, 1}}, {{195, 1}}, {}};
+  EXPECT_EQ(denied_devices(devices, IndexSet::range(0, 1)), (std::vector<DeviceNumber>{{195, 1}}));
+  EXPECT_EQ(denied_devices(devices, IndexSet::range(1, 1)), (std::vector<DeviceNumber>{{195, 0}, {226, 128}}));
+  EXPECT_EQ(denied_devices(devices, {}), (std::vector<DeviceNumber>{{195, 0}, {226, 128}, {195, 1}}));
+}
+
+TEST(GpuDevices, TheConfigurationNamesThem) {
+  NodeHardware hardware;
+  hardware.pretended = true;
+  hardware.gpus.resize(2);
+  const auto none = gpu_devices(hardware, "");
+  ASSERT_TRUE(none.ok());
+  EXPECT_EQ(*none, (std::vector<std::vector<DeviceNumber>>{{}, {}}));
+  const auto named = gpu_devices(hardware, "/dev/zero+/dev/null,/dev/full");
+  ASSERT_TRUE(named.ok()) << named.error().message;
+  EXPECT_EQ(*named, (std::vector<std::vector<DeviceNumber>>{{{1, 5}, {1, 3}}, {{1, 7}}}));
+  for (const char* bad : {"/dev/zero", "/dev/zero,/no/such", "/dev/zero,/tmp", "a,b,c"}) {
+    const auto refused = gpu_devices(hardware, bad);
+    ASSERT_FALSE(refused.ok()) << bad;
+    EXPECT_NE(refused.error().message.find("[node] gpu_devices"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace muster::noded
