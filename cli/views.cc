@@ -177,15 +177,22 @@ std::string memory_use_text(const pb::JobView& job) {
   return bytes_text(peak) + "/" + format_memory_mib(had_mib);
 }
 
+// Hundredths below a minute.
+std::string seconds_text(std::int64_t us) {
+  if (us >= 60'000'000) return format_duration(Duration::from_us(us));
+  const std::int64_t hundredths = us / 10'000;
+  return std::to_string(hundredths / 100) + "." + (hundredths % 100 < 10 ? "0" : "") +
+         std::to_string(hundredths % 100) + " s";
+}
+
 void add_usage(std::string& out, const pb::JobView& job) {
   const pb::AttemptUsage& usage = job.usage();
-  if (usage.cpu_us() != 0)
-    add_line(out, "CPU time", format_duration(Duration::from_us(usage.cpu_us())) + ", " + cpu_use_text(job) + " CPUs");
+  if (usage.cpu_us() != 0) add_line(out, "CPU time", seconds_text(usage.cpu_us()) + ", " + cpu_use_text(job) + " CPUs");
   if (usage.memory_peak_bytes() != 0)
     add_line(out, "Memory used",
              memory_use_text(job) + (usage.memory_limit_bytes() != 0 ? ", its limit" : "") +
                  (job.node_count() > 1 ? ", on the node with the highest peak" : ""));
-  if (usage.read_bytes() != 0 || usage.written_bytes() != 0)
+  if ((usage.read_bytes() | usage.written_bytes()) >> 20U != 0)
     add_line(out, "I/O", bytes_text(usage.read_bytes()) + " read, " + bytes_text(usage.written_bytes()) + " written");
 }
 

@@ -80,8 +80,8 @@ class Chooser {
                                    any ? "auto" : options_.cgroup, options_.spool_dir,
                                    [this](const std::string& group) { announce_(group, others_); },
                                    [this](const std::string& group) { return gives_memory(group); }));
-      announce_(out_.tree, others_);
     }
+    announce_(out_.tree, others_);
     say("kill", out_.tree.empty() ? "process tree" : "cgroup v2");
     freezer();
     limit(ControlKind::kCpus, "cpuset", options_.cpus, "the node's cores are pretended", "affinity alone: ");

@@ -154,8 +154,9 @@ std::string Enforcer::freezer_of(const LaunchFrame& launch) {
 Enforcer::Enforcer(const LaunchFrame& launch, std::string tree)
     : tree_(std::move(tree)), limits_(launch.limits), since_us_(monotonic_us()) {
   for (const Control& control : launch.controls) {
-    failure_ = make(control, launch);
-    if (!failure_.empty()) {
+    std::string failure = make(control, launch);
+    if (!failure.empty() && limits_something(control.kind)) {
+      failure_ = std::move(failure);
       return;
     }
   }
@@ -165,6 +166,25 @@ Enforcer::~Enforcer() {
   for (const int fd : joins_) {
     close(fd);
   }
+}
+
+// Else it counts, or freezes, for which there are other ways.
+bool Enforcer::limits_something(ControlKind kind) const {
+  switch (kind) {
+    case ControlKind::kCpus:
+      return limits_.cpus;
+    case ControlKind::kMemory:
+      return limits_.memory_bytes != 0;
+    case ControlKind::kProcesses:
+      return limits_.processes != 0;
+    case ControlKind::kDevices:
+      return !limits_.denied_devices.empty();
+    case ControlKind::kFreezer:
+    case ControlKind::kCpuTime:
+    case ControlKind::kIo:
+      return false;
+  }
+  return false;
 }
 
 std::string Enforcer::make(const Control& control, const LaunchFrame& launch) {

@@ -54,6 +54,7 @@ class Enforcer {
     std::string path;  // the attempt's
   };
 
+  [[nodiscard]] bool limits_something(ControlKind kind) const;
   std::string make(const Control& control, const LaunchFrame& launch);
   [[nodiscard]] std::string set_limits(const Group& group, const LaunchFrame& launch) const;
   [[nodiscard]] const Group* group(ControlKind kind) const;

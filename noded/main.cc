@@ -213,6 +213,8 @@ Result<NodeGroups> choose_groups(const config::Config& config, const std::string
                   }
                   write_groups_file(others_file, parents);
                 }));
+  std::erase_if(parents, [](const std::string& group) { return ::access(group.c_str(), F_OK) != 0; });
+  write_groups_file(others_file, parents);
   out.parents = std::move(parents);
   for (const EnforcedBy& one : out.enforcement.statement) {
     io::log_info("enforced", {{"function", one.function}, {"by", one.by}});

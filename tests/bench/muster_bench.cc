@@ -1,6 +1,7 @@
 // muster-bench: the measurements of script/bench that need a program of their own. Each prints one JSON object.
 //
 //   muster-bench spawn COUNT             posix_spawn and wait of /bin/true, two at a time: spawns per second
+//   muster-bench launch COUNT            launches with and without control groups in turn: what they add to each
 //   muster-bench fsync DIR COUNT         append 4 KiB and fdatasync: syncs per second
 //   muster-bench roundtrip COUNT         one request and its reply at a time over a CURVE ROUTER and DEALER
 //   muster-bench submit COUNT WINDOW [held]  durable submissions over one connection, WINDOW of them unanswered at a time
@@ -29,6 +30,7 @@
 #include "lib/io/zmq_socket.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
+#include "tests/bench/launch_bench.h"
 
 extern char** environ;
 
@@ -225,7 +227,11 @@ int run(int argc, char** argv) {
     return submissions(count_argument(argv[2]), count_argument(argv[3]),
                        argc == 5 && std::strcmp(argv[4], "held") == 0);
   }
-  die("usage: muster-bench spawn COUNT | fsync DIR COUNT | roundtrip COUNT | submit COUNT WINDOW [held]");
+  if (what == "launch" && argc == 3) {
+    return launch_cost(count_argument(argv[2]));
+  }
+  die("usage: muster-bench spawn COUNT | launch COUNT | fsync DIR COUNT | roundtrip COUNT | submit COUNT WINDOW "
+      "[held]");
 }
 
 }  // namespace

@@ -83,8 +83,8 @@ class Enforcement(ClusterTest):
         self.assertGreater(ended["cpu_time_s"], 0.05)
         self.assertGreater(ended["mem_peak_mib"], 0.1)
         text = self.cluster.ok("show", "job", job)
-        self.assertRegex(text, r"CPU time +\S+.*% of 2 CPUs")
-        self.assertRegex(text, r"Memory used +\S+/\S+")
+        self.assertRegex(text, r"CPU time: +\d+\.\d\d s, \d+% of 2 CPUs")
+        self.assertRegex(text, r"Memory used: +\d+M/16G")
         self.assertRegex(self.cluster.ok("history", "-j", job), r"% of 2")
 
     def test_devices_of_other_jobs_gpus_cannot_be_opened(self):

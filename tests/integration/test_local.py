@@ -21,10 +21,11 @@ def cgroups(cluster):
     """The control groups that the cluster's daemons made."""
     found = []
     for name in os.listdir(cluster.local_dir):
-        path = os.path.join(cluster.local_dir, name, "spool", "cgroup")
-        if os.path.exists(path):
-            with open(path) as file:
-                found.append(file.read().strip())
+        for note in ("cgroup", "cgroups"):
+            path = os.path.join(cluster.local_dir, name, "spool", note)
+            if os.path.exists(path):
+                with open(path) as file:
+                    found += file.read().split()
     return found
 
 

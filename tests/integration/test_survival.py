@@ -164,7 +164,7 @@ def mount_table():
 def groups_of(cluster):
     """The cgroups that the nodes of this cluster made, as they recorded them; other clusters may run beside it."""
     groups = []
-    for path in glob.glob(os.path.join(cluster.local_dir, "n*", "spool", "cgroup")):
+    for path in glob.glob(os.path.join(cluster.local_dir, "n*", "spool", "cgroup*")):
         with open(path) as file:
             groups += file.read().split()
     return groups
