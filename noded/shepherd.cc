@@ -29,8 +29,8 @@ constexpr int kFinalFlushMs = 2'000;
 // connected to looks whether one can still find it.
 constexpr std::int64_t kAgainUs = 1'000'000;
 constexpr int kReapedAtOnceMax = 64;
-// How often an attempt that is to end is looked at for processes that fork on.
-constexpr std::int64_t kLookForBombUs = 50'000;
+// Between TERM and KILL for an attempt that has been at its limit of processes: a fork bomb would use more to fork on.
+constexpr std::int64_t kBombGraceUs = 300'000;
 
 Outcome outcome_of(int wait_status) {
   Outcome outcome;
@@ -458,9 +458,6 @@ void Shepherd::on_timer() {
       begin_end(EndCause::kTimeLimit, launch_->kill_grace_us);
     }
   }
-  if (look_at_us_ != 0 && now >= look_at_us_) {
-    look_for_bomb(now);
-  }
   if (kill_at_us_ != 0 && now >= kill_at_us_) {
     tree_->kill_all();
     kill_at_us_ = now + kKillAgainUs;
@@ -500,24 +497,13 @@ void Shepherd::begin_end(EndCause cause, std::int64_t grace_us) {
   if (!script_running_ && !has_children()) {
     return;
   }
+  if (enforcer_ != nullptr && enforcer_->forks_refused() != 0) {
+    grace_us = std::min(grace_us, kBombGraceUs);
+  }
   tree_->signal_all(SIGTERM);
   tree_->signal_all(SIGCONT);  // a stopped process sees TERM only when it goes on
   kill_at_us_ = now_us() + grace_us;
-  if (launch_->limits.processes != 0 && enforcer_ != nullptr) {
-    forks_refused_ = enforcer_->forks_refused();
-    look_at_us_ = now_us() + kLookForBombUs;
-  }
   arm_timer();
-}
-
-// What forks against its limit instead of ending would use the whole grace for it.
-void Shepherd::look_for_bomb(std::int64_t now) {
-  look_at_us_ = 0;
-  if (enforcer_->forks_refused() > forks_refused_) {
-    kill_at_us_ = now;
-  } else if (now + kLookForBombUs < kill_at_us_) {
-    look_at_us_ = now + kLookForBombUs;
-  }
 }
 
 // Signal 15 alone would leave the step's user guessing who sent it.
@@ -665,7 +651,6 @@ void Shepherd::conclude() {
   }
   limit_at_us_ = 0;
   kill_at_us_ = 0;
-  look_at_us_ = 0;
   if (stopping_ && !decided_) {
     outcome_.cause = end_cause_;
     outcome_.detail = end_detail_;
@@ -721,7 +706,6 @@ void Shepherd::arm_timer() {
   sooner(suspended_at_us_ == 0 ? warn_at_us_ : 0);
   sooner(stop_at_us_);
   sooner(kill_at_us_);
-  sooner(look_at_us_);
   sooner(again_at_us_);
   for (const auto& [number, step] : steps_) {
     sooner(step.kill_at_us);

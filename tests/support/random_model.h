@@ -176,9 +176,9 @@ class RandomModel {
   std::vector<NodeShare> shares() {
     return list(4, [this] { return share(); });
   }
-  Usage usage() { return coin() ? Usage{} : Usage{duration(), u64(), u64(), u64(), u64(), u64()}; }
+  Usage attempt_usage() { return coin() ? Usage{} : Usage{duration(), u64(), u64(), u64(), u64(), u64()}; }
   Outcome outcome() {
-    return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration(), instant(), usage()};
+    return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration(), instant(), attempt_usage()};
   }
   std::vector<EnforcedBy> enforcement() {
     return list(3, [this] { return EnforcedBy{text(), text()}; });
@@ -303,7 +303,7 @@ class RandomModel {
     s.nodes = texts();
     s.requeued = coin();
     s.proofs = list(3, [this] { return placement_proof(); });
-    s.usage = usage();
+    s.usage = attempt_usage();
     return s;
   }
 
