@@ -29,6 +29,8 @@ constexpr int kFinalFlushMs = 2'000;
 // connected to looks whether one can still find it.
 constexpr std::int64_t kAgainUs = 1'000'000;
 constexpr int kReapedAtOnceMax = 64;
+// How often an attempt that is to end is looked at for refused forks.
+constexpr std::int64_t kLookForBombUs = 100'000;
 // Between TERM and KILL for an attempt that has been at its limit of processes: a fork bomb would use more to fork on.
 constexpr std::int64_t kBombGraceUs = 300'000;
 
@@ -458,6 +460,9 @@ void Shepherd::on_timer() {
       begin_end(EndCause::kTimeLimit, launch_->kill_grace_us);
     }
   }
+  if (look_at_us_ != 0 && now >= look_at_us_) {
+    look_for_bomb(now);
+  }
   if (kill_at_us_ != 0 && now >= kill_at_us_) {
     tree_->kill_all();
     kill_at_us_ = now + kKillAgainUs;
@@ -497,13 +502,24 @@ void Shepherd::begin_end(EndCause cause, std::int64_t grace_us) {
   if (!script_running_ && !has_children()) {
     return;
   }
-  if (enforcer_ != nullptr && enforcer_->forks_refused() != 0) {
-    grace_us = std::min(grace_us, kBombGraceUs);
-  }
   tree_->signal_all(SIGTERM);
   tree_->signal_all(SIGCONT);  // a stopped process sees TERM only when it goes on
   kill_at_us_ = now_us() + grace_us;
+  look_for_bomb(now_us());
   arm_timer();
+}
+
+// What has been at its limit of processes, or comes there while it is to end, would use the whole grace to fork on.
+void Shepherd::look_for_bomb(std::int64_t now) {
+  look_at_us_ = 0;
+  if (enforcer_ == nullptr || launch_->limits.processes == 0) {
+    return;
+  }
+  if (enforcer_->forks_refused() != 0) {
+    kill_at_us_ = std::min(kill_at_us_, now + kBombGraceUs);
+  } else if (now + kLookForBombUs < kill_at_us_) {
+    look_at_us_ = now + kLookForBombUs;
+  }
 }
 
 // Signal 15 alone would leave the step's user guessing who sent it.
@@ -651,6 +667,7 @@ void Shepherd::conclude() {
   }
   limit_at_us_ = 0;
   kill_at_us_ = 0;
+  look_at_us_ = 0;
   if (stopping_ && !decided_) {
     outcome_.cause = end_cause_;
     outcome_.detail = end_detail_;
@@ -706,6 +723,7 @@ void Shepherd::arm_timer() {
   sooner(suspended_at_us_ == 0 ? warn_at_us_ : 0);
   sooner(stop_at_us_);
   sooner(kill_at_us_);
+  sooner(look_at_us_);
   sooner(again_at_us_);
   for (const auto& [number, step] : steps_) {
     sooner(step.kill_at_us);

@@ -110,6 +110,7 @@ class Shepherd {
 
   // The end.
   void begin_end(EndCause cause, std::int64_t grace_us);
+  void look_for_bomb(std::int64_t now);
   void blame_time_limit(Outcome& outcome) const;
   void blame_memory(Outcome& outcome);
   void take_usage();
@@ -188,6 +189,7 @@ class Shepherd {
   std::int64_t stop_grace_us_ = 0;
   std::int64_t kill_at_us_ = 0;
   std::int64_t again_at_us_ = 0;  // kAgainUs
+  std::int64_t look_at_us_ = 0;   // kLookForBombUs
   std::int64_t timer_at_us_ = 0;
   std::uint64_t reaped_ = 0;  // processes so far
   bool more_to_reap_ = false;
