@@ -345,6 +345,8 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
   }
   frame.controls = options_.controls;
   frame.limits = limits_for(order, frame);
+  frame.isolate = options_.isolate;
+  frame.work_dir = spec.work_dir;
   frame.time_limit_us = limit_us(time_limit_of(order));
   frame.kill_grace_us = options_.kill_grace.us;
   frame.warn_signal = spec.warn_signal;
@@ -362,7 +364,6 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
   context.ticket_path = prepared.ticket_path;
   static const std::vector<std::string> kNothing;
   frame.environment = batch_environment(order, context, shepherd.environment ? *shepherd.environment : kNothing);
-  frame.work_dir = spec.work_dir;
   const std::string_view standard = order.array.value != 0 ? kDefaultArrayOutput : kDefaultOutput;
   frame.stdout_path = output_path(order, spec.stdout_path.empty() ? std::string(standard) : spec.stdout_path);
   frame.stderr_path = spec.stderr_path.empty() ? "" : output_path(order, spec.stderr_path);

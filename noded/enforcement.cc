@@ -12,6 +12,7 @@
 #include "lib/io/hash.h"
 #include "noded/cgroup.h"
 #include "noded/control_groups.h"
+#include "noded/job_namespace.h"
 
 namespace muster::noded {
 namespace {
@@ -94,6 +95,7 @@ class Chooser {
     devices();
     cpu_time();
     io();
+    namespaces();
     return std::move(out_);
   }
 
@@ -223,6 +225,16 @@ class Chooser {
     } else {
       say("io", "rusage");
     }
+  }
+
+  void namespaces() {
+    if (!options_.isolate) {
+      say("namespaces", "none: [node] isolate is off, or auto for a node that pretends or has no root");
+      return;
+    }
+    const std::string refusal = why_no_namespace();
+    out_.isolate = refusal.empty();
+    say("namespaces", refusal.empty() ? "mount and ipc" : "none: " + refusal);
   }
 
   const EnforcementOptions& options_;

@@ -19,6 +19,7 @@ struct EnforcementOptions {
   bool memory = true;  // jobs are limited to their memory
   bool processes = true;
   bool devices = false;  // GPUs have device files
+  bool isolate = false;  // jobs get namespaces of their own
   std::string mounts = "/proc/self/mountinfo";
   std::string own_groups = "/proc/self/cgroup";
 };
@@ -27,6 +28,7 @@ struct Enforcement {
   std::string tree;               // this node's group of the cgroup2 tree; empty: none
   std::vector<Control> controls;  // in the order in which a shepherd makes them
   std::vector<EnforcedBy> statement;
+  bool isolate = false;  // wanted, and the kernel gives namespaces
 };
 
 // Told of all groups that will be in use before the next of them is made, so that a note of them can be left for whoever

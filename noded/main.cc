@@ -200,6 +200,7 @@ Result<NodeGroups> choose_groups(const config::Config& config, const std::string
   options.memory = config.node.enforce_memory;
   options.processes = config.node.pids_max != 0;
   options.devices = has_devices;
+  options.isolate = config.node.isolate == "on" || (config.node.isolate == "auto" && ::geteuid() == 0 && !pretended);
   const std::string others_file = spool_dir + "/cgroups";
   std::vector<std::string> parents = earlier_groups(others_file);
   NodeGroups out;
@@ -290,6 +291,7 @@ Status run(const CommandLine& options) {
   table_options.controls = groups.enforcement.controls;
   table_options.enforce_memory = config.node.enforce_memory;
   table_options.pids_max = config.node.pids_max;
+  table_options.isolate = groups.enforcement.isolate;
   table_options.gpu_devices = std::move(devices);
   table_options.group_parents = groups.parents;
   table_options.kill_grace = config.node.kill_grace;

@@ -189,13 +189,9 @@ void Shepherd::launch(const LaunchFrame& frame) {
   if (!take_mark()) {
     return;
   }
-  enforcer_ = std::make_unique<Enforcer>(frame, tree_->cgroup());
-  if (!enforcer_->failure().empty()) {
-    decide(Outcome{.cause = EndCause::kLaunchFailed,
-                   .exit_code = 0,
-                   .signal = 0,
-                   .detail = "its limits cannot be enforced: " + enforcer_->failure(),
-                   .ran = {}});
+  if (std::string failure = enforce(frame); !failure.empty()) {
+    decide(Outcome{
+        .cause = EndCause::kLaunchFailed, .exit_code = 0, .signal = 0, .detail = std::move(failure), .ran = {}});
     return;
   }
   set_limit(frame.time_limit_us);
@@ -232,6 +228,21 @@ void Shepherd::launch(const LaunchFrame& frame) {
   add_to_epoll(task.status_fd, Token::kStatus, number, EPOLLIN);
 }
 
+// Empty, or why what was ordered cannot be.
+std::string Shepherd::enforce(const LaunchFrame& frame) {
+  enforcer_ = std::make_unique<Enforcer>(frame, tree_->cgroup());
+  if (!enforcer_->failure().empty()) {
+    return "its limits cannot be enforced: " + enforcer_->failure();
+  }
+  if (frame.isolate) {
+    namespace_ = std::make_unique<JobNamespace>(frame);
+    if (!namespace_->failure().empty()) {
+      return "it cannot be isolated: " + namespace_->failure();
+    }
+  }
+  return {};
+}
+
 TaskSpec Shepherd::base_spec() const {
   TaskSpec spec;
   spec.uid = launch_->uid;
@@ -243,6 +254,10 @@ TaskSpec Shepherd::base_spec() const {
   spec.joins = enforcer_->joins();
   spec.memory_nodes = launch_->limits.memory_nodes;
   spec.data_bytes_max = enforcer_->data_bytes_max();
+  if (namespace_ != nullptr) {
+    spec.mount_namespace = namespace_->mounts();
+    spec.ipc_namespace = namespace_->ipc();
+  }
   return spec;
 }
 
@@ -674,6 +689,9 @@ void Shepherd::conclude() {
   }
   decided_ = true;
   take_usage();
+  if (namespace_ != nullptr) {
+    namespace_->remove();
+  }
   // A group just emptied may be busy for a moment.
   for (int i = 0; i < 50 && !remove_groups(); ++i) {
     poll(nullptr, 0, 2);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "noded/enforcer.h"
+#include "noded/job_namespace.h"
 #include "noded/process_tree.h"
 #include "noded/shepherd_protocol.h"
 #include "noded/task.h"
@@ -122,6 +123,7 @@ class Shepherd {
   void finish();
   void conclude();
   bool remove_groups();
+  std::string enforce(const LaunchFrame& frame);
   bool outcome_is_wanted();
   [[nodiscard]] bool is_forgotten() const;
 
@@ -166,8 +168,9 @@ class Shepherd {
   std::optional<LaunchFrame> launch_;
   std::unique_ptr<ProcessTree> tree_;
   std::unique_ptr<Enforcer> enforcer_;
-  std::uint64_t oom_kills_seen_ = 0;     // that an ended task was told of
-  std::map<std::uint64_t, Task> tasks_;  // by a number that is never reused
+  std::unique_ptr<JobNamespace> namespace_;  // null: the node's own
+  std::uint64_t oom_kills_seen_ = 0;         // that an ended task was told of
+  std::map<std::uint64_t, Task> tasks_;      // by a number that is never reused
   std::uint64_t next_task_ = 0;
   std::map<std::uint32_t, Step> steps_;
   bool script_running_ = false;

@@ -199,6 +199,7 @@ void fields(A& a, F& f) {
       a.bytes(c.group);
     });
     limits_fields(a, f.limits);
+    a.integer(f.isolate);
   } else if constexpr (std::is_same_v<T, NoticeFrame>) {
     a.integer(f.signal);
     a.integer(f.notice_us);

@@ -123,6 +123,7 @@ struct LaunchFrame {
   bool warn_batch_only = false;
   std::vector<Control> controls;
   Limits limits;
+  bool isolate = false;  // in namespaces of its own (noded/job_namespace.h)
   friend bool operator==(const LaunchFrame&, const LaunchFrame&) = default;
 };
 

@@ -33,7 +33,8 @@ enum class Stage : std::int32_t {
   kExec,
   kForeignUser,
   kBound,
-  kControl
+  kControl,
+  kIsolate
 };
 struct Failure {
   Stage stage = Stage::kExec;
@@ -136,6 +137,14 @@ void enter_inner_namespace(const TaskSpec& spec, int status_fd) {
   }
 }
 
+std::vector<gid_t> groups_of(const TaskSpec& spec) {
+  std::vector<gid_t> groups(spec.groups.begin(), spec.groups.end());
+  if (groups.empty()) {
+    groups.push_back(spec.gid);
+  }
+  return groups;
+}
+
 void become_user(const TaskSpec& spec, int status_fd) {
   const uid_t self = geteuid();
   if (self == spec.uid) {
@@ -148,10 +157,7 @@ void become_user(const TaskSpec& spec, int status_fd) {
     enter_inner_namespace(spec, status_fd);
     return;
   }
-  std::vector<gid_t> groups(spec.groups.begin(), spec.groups.end());
-  if (groups.empty()) {
-    groups.push_back(spec.gid);
-  }
+  const std::vector<gid_t> groups = groups_of(spec);
   // Groups that this namespace does not know are refused as a whole; the job then has its own group alone. Where groups
   // cannot be set at all (a user's own namespace), the daemon is that user and has no others.
   if (setgroups(groups.size(), groups.data()) != 0 && setgroups(1, &spec.gid) != 0 && !setgroups_denied()) {
@@ -159,6 +165,31 @@ void become_user(const TaskSpec& spec, int status_fd) {
   }
   if (setresgid(spec.gid, spec.gid, spec.gid) != 0 || setresuid(spec.uid, spec.uid, spec.uid) != 0) {
     fail(status_fd, Stage::kUser, errno);
+  }
+}
+
+// Files named by the user are opened with the user's rights, and outside, where the user meant them to be; only root may
+// then enter. Until become_user() this process can still be root again, and is nobody's to send signals to.
+void act_as(const TaskSpec& spec, int status_fd) {
+  if (geteuid() == spec.uid) {
+    return;
+  }
+  const std::vector<gid_t> groups = groups_of(spec);
+  if ((setgroups(groups.size(), groups.data()) != 0 && setgroups(1, &spec.gid) != 0) || setegid(spec.gid) != 0 ||
+      seteuid(spec.uid) != 0) {
+    fail(status_fd, Stage::kUser, errno);
+  }
+}
+
+void act_as_root_again(int status_fd) {
+  if (seteuid(getuid()) != 0 || setegid(getgid()) != 0) {
+    fail(status_fd, Stage::kUser, errno);
+  }
+}
+
+void enter_namespaces(const TaskSpec& spec, int status_fd) {
+  if (setns(spec.mount_namespace, CLONE_NEWNS) != 0 || setns(spec.ipc_namespace, CLONE_NEWIPC) != 0) {
+    fail(status_fd, Stage::kIsolate, errno);
   }
 }
 
@@ -369,12 +400,20 @@ void execute(const char* path, char* const* argv, char* const* environment) {
   if (spec.tells_place) {
     tell_place(spec, status_fd);
   }
-  become_user(spec, status_fd);
   umask(spec.umask);
+  if (spec.mount_namespace >= 0) {
+    act_as(spec, status_fd);
+    open_streams(spec, status_fd);
+    act_as_root_again(status_fd);
+    enter_namespaces(spec, status_fd);
+  }
+  become_user(spec, status_fd);
   if (chdir(spec.work_dir.empty() ? "/" : spec.work_dir.c_str()) != 0) {
     fail(status_fd, Stage::kWorkDir, errno);
   }
-  open_streams(spec, status_fd);
+  if (spec.mount_namespace < 0) {
+    open_streams(spec, status_fd);
+  }
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -498,6 +537,9 @@ Outcome explain(const Failure& failure, const TaskSpec& spec) {
       break;
     case Stage::kControl:
       outcome.detail = "cannot put the task into the job's control groups: " + reason;
+      break;
+    case Stage::kIsolate:
+      outcome.detail = "cannot enter the job's namespaces: " + reason;
       break;
     case Stage::kBound:
       break;

@@ -39,7 +39,9 @@ struct TaskSpec {
   // Open files of cgroup v1 groups: the task writes itself into each, which waits for nothing.
   std::vector<int> joins;
   std::vector<std::uint64_t> memory_nodes;  // words of an index set of NUMA nodes to prefer; empty: as the kernel likes
-  std::uint64_t data_bytes_max = 0;         // of each process (RLIMIT_DATA); 0: no limit
+  int mount_namespace = -1;                 // to enter; -1: none
+  int ipc_namespace = -1;
+  std::uint64_t data_bytes_max = 0;  // of each process (RLIMIT_DATA); 0: no limit
 };
 
 struct StartedTask {

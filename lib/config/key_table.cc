@@ -125,6 +125,10 @@ std::vector<Row> make_table() {
        text([](C c, Q) -> S { return c.node.gpu_devices; }), "noded", false,
        "Device files of the node's GPUs in their order, separated by commas, several of one GPU by +: jobs cannot open "
        "those of other jobs' GPUs. Empty: found by the GPUs' PCI addresses."},
+      {"node", "isolate", ValueType::kChoice, "", "auto", 0, 0, "auto|on|off",
+       text([](C c, Q) -> S { return c.node.isolate; }), "noded", false,
+       "Jobs have a /tmp, a /dev/shm and IPC of their own, and see processes of their user alone. auto: on where root runs "
+       "the daemon and the node does not pretend."},
       {"node", "cgroup", ValueType::kString, "", "auto", 0, 0, "", text([](C c, Q) -> S { return c.node.cgroup; }),
        "noded", false,
        "Control groups for jobs: auto, v1 or v2 (those alone), off, or the path of a cgroup2 group that was delegated "

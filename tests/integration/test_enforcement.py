@@ -45,7 +45,7 @@ class Enforcement(ClusterTest):
 
     def test_every_function_is_stated_in_text_too(self):
         text = self.cluster.ok("show", "node", "n1")
-        for function in ("kill", "freezer", "cpuset", "memory", "pids", "devices", "cpu_time", "io"):
+        for function in ("kill", "freezer", "cpuset", "memory", "pids", "devices", "cpu_time", "io", "namespaces"):
             self.assertIn("%s: %s" % (function, self.by(function)), text)
         self.assertEqual(self.by("cpuset"), "none: the node's cores are pretended")
 
@@ -150,6 +150,31 @@ class Enforcement(ClusterTest):
                 continue
         self.assertTrue(found)
         return set(found)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "namespaces are root's to give")
+class Isolated(ClusterTest):
+    settings = ("node.isolate=on",)
+
+    def test_a_job_has_its_own_tmp_and_shared_memory_and_keeps_its_working_directory(self):
+        stated = {one["function"]: one["by"] for one in self.cluster.json("show", "node", "n1")["nodes"][0]["enforcement"]}
+        self.assertEqual(stated["namespaces"], "mount and ipc")
+        name = os.path.basename(self.cluster.dir) + "-inside"
+        job = self.cluster.submit("-o", "out", "--wrap",
+                                  "echo a > /tmp/%s; echo b > /dev/shm/%s; cat /tmp/%s /dev/shm/%s; echo c > kept; ls /tmp" %
+                                  (name, name, name, name))
+        self.assertEqual(self.cluster.wait(job)["state"], "completed")
+        lines = self.cluster.read("out").split()
+        self.assertEqual(lines[:2], ["a", "b"])
+        # Beside it there is only the way to its working directory and to its script.
+        self.assertEqual(set(lines[2:]), {name, os.path.basename(self.cluster.dir)})
+        self.assertEqual(self.cluster.read("kept"), "c\n")
+        self.assertFalse(os.path.exists("/tmp/" + name))
+        again = self.cluster.submit("-o", "again", "--wrap", "ls /tmp /dev/shm")
+        self.cluster.wait(again)
+        self.assertNotIn(name, self.cluster.read("again"))
+        left = glob.glob(os.path.join(self.cluster.local_dir, "n1", "spool", "attempts", "*", "tmp"))
+        self.assertEqual(left, [])
 
 
 class NotEnforced(ClusterTest):

@@ -21,6 +21,7 @@
 #include "lib/base/index_set.h"
 #include "noded/enforcement.h"
 #include "noded/gpu_devices.h"
+#include "noded/job_namespace.h"
 #include "noded/shepherd_protocol.h"
 #include "tests/support/slowness.h"
 
@@ -114,7 +115,7 @@ class EnforcementTest : public testing::TestWithParam<const char*> {
     launch_.has_script = true;
     launch_.script = launch_.directory + "/script";
     std::ofstream(launch_.script) << "#!/bin/sh\n" << text;
-    ASSERT_EQ(chmod(launch_.script.c_str(), 0700), 0);
+    ASSERT_EQ(chmod(launch_.script.c_str(), 0755), 0);
     int ends[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     posix_spawn_file_actions_t actions;
@@ -149,6 +150,10 @@ class EnforcementTest : public testing::TestWithParam<const char*> {
       if (*got) {
         if (auto* wanted = std::get_if<T>(&frame)) {
           return *wanted;
+        }
+        if (const auto* ended = std::get_if<EndedFrame>(&frame)) {
+          ADD_FAILURE() << "it has ended: " << ended->outcome.detail;
+          return std::nullopt;
         }
         continue;
       }
@@ -375,8 +380,55 @@ TEST_P(EnforcementTest, EveryFunctionIsStated) {
     functions.push_back(one.function);
     EXPECT_FALSE(one.by.empty()) << one.function;
   }
-  const std::vector<std::string> all{"kill", "freezer", "cpuset", "memory", "pids", "devices", "cpu_time", "io"};
+  const std::vector<std::string> all{"kill",    "freezer",  "cpuset", "memory",    "pids",
+                                     "devices", "cpu_time", "io",     "namespaces"};
   EXPECT_EQ(functions, all);
+}
+
+// What the user names below /tmp is where the user means it; all else there is the job's own.
+TEST_P(EnforcementTest, AnIsolatedJobHasItsOwnTmpAndSharedMemory) {
+  if (geteuid() != 0 || !why_no_namespace().empty()) {
+    GTEST_SKIP() << "this user gets no namespaces";
+  }
+  const std::string name = std::filesystem::path(directory_).filename();
+  const std::string outside = "/tmp/" + name + ".outside";
+  std::ofstream(outside) << "x";
+  launch_.isolate = true;
+  launch_.uid = launch_.gid = 65'534;
+  ASSERT_EQ(chmod(directory_.c_str(), 0777), 0);
+  start("ls " + outside + " && echo seen\n" + "echo mine > /tmp/" + name + ".inside; echo mine > /dev/shm/" + name +
+        "\n" + "ls -d /proc/1 && echo sees others\n" + "echo kept > here; pwd\n" +
+        "while ! [ -e /tmp/go ]; do sleep 0.02; done\n");
+  ASSERT_TRUE(receive_one<StartedFrame>());
+  StepStartFrame step;
+  step.step = 3;
+  step.argv = {"sh", "-c", "cat /tmp/" + name + ".inside /dev/shm/" + name + "; touch /tmp/go"};
+  step.environment = launch_.environment;
+  step.work_dir = directory_;
+  step.tasks.push_back({0, {}, {}});
+  const auto until = steady_clock::now() + kPatience;
+  while (read_all(directory_ + "/here").empty() && steady_clock::now() < until) {
+    poll(nullptr, 0, 5);
+  }
+  send(step);
+  const std::string both = "mine\nmine\n";
+  std::string shared;
+  while (shared.size() < both.size()) {
+    const auto part = receive_one<StepOutputFrame>();
+    ASSERT_TRUE(part);
+    shared += part->data;
+  }
+  EXPECT_EQ(shared, both);
+  EXPECT_EQ(end().cause, EndCause::kExited);
+  const std::string text = output();
+  EXPECT_EQ(text.find("seen\n"), std::string::npos) << text;
+  EXPECT_EQ(text.find("sees others"), std::string::npos) << text;
+  EXPECT_NE(text.find(directory_ + "\n"), std::string::npos) << text;
+  EXPECT_EQ(read_all(directory_ + "/here"), "kept\n");
+  for (const std::string& path : {"/tmp/" + name + ".inside", "/dev/shm/" + name, launch_.directory + "/tmp"}) {
+    EXPECT_NE(access(path.c_str(), F_OK), 0) << "left, or seen outside: " << path;
+  }
+  unlink(outside.c_str());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EnforcementTest, testing::Values("auto", "v1", "v2", "off"),

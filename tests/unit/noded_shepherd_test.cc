@@ -962,6 +962,7 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
   launch.warn_batch_only = true;
   launch.controls = {{ControlKind::kIo, true, "/sys/fs/cgroup/x"}, {ControlKind::kCpus, false, ""}};
   launch.limits = {1ULL << 40U, 7, true, {{195, 3}, {226, 128}}, {5}};
+  launch.isolate = true;
   StepStartFrame start;
   start.step = 3;
   start.argv = {"x"};
