@@ -20,8 +20,8 @@
 #include "lib/io/log.h"
 #include "lib/io/process.h"
 #include "lib/model/patterns.h"
-#include "noded/task_proof.h"
 #include "noded/gpu_devices.h"
+#include "noded/task_proof.h"
 
 namespace muster::noded {
 namespace {

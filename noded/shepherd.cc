@@ -394,7 +394,8 @@ void Shepherd::reap() {
       if (task.pid != pid || task.exited) {
         continue;
       }
-      if (task.status_fd >= 0) {
+      // All that it said: where it is bound, and that it failed after that.
+      while (task.status_fd >= 0) {
         on_status(number);
       }
       task.exited = true;

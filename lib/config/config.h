@@ -60,7 +60,7 @@ struct NodeSection {
   bool enforce_memory = false;
   std::uint64_t pids_max = 0;
   std::string gpu_devices;
-  std::string isolate;  // auto, on, off
+  std::string isolate;   // auto, on, off
   std::string cgroup;    // auto, v1, v2, off, or the path of a delegated group
   std::string features;  // names of features that the node has, separated by commas
   std::uint64_t system_cores = 0;

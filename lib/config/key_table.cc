@@ -127,7 +127,8 @@ std::vector<Row> make_table() {
        "those of other jobs' GPUs. Empty: found by the GPUs' PCI addresses."},
       {"node", "isolate", ValueType::kChoice, "", "auto", 0, 0, "auto|on|off",
        text([](C c, Q) -> S { return c.node.isolate; }), "noded", false,
-       "Jobs have a /tmp, a /dev/shm and IPC of their own, and see processes of their user alone. auto: on where root runs "
+       "Jobs have a /tmp, a /dev/shm and IPC of their own, and see processes of their user alone. auto: on where root "
+       "runs "
        "the daemon and the node does not pretend."},
       {"node", "cgroup", ValueType::kString, "", "auto", 0, 0, "", text([](C c, Q) -> S { return c.node.cgroup; }),
        "noded", false,

@@ -65,7 +65,8 @@ Positions startable(const Job& array) {
 bool operator==(const JobSummary& a, const JobSummary& b) {
   const auto rest = [](const JobSummary& s) {
     return std::tie(s.id, s.array, s.array_position, s.count, s.attempt, s.state, s.reason, s.exit_code, s.exit_signal,
-                    s.submit_time, s.eligible_time, s.start_time, s.end_time, s.shares, s.nodes, s.requeued, s.proofs, s.usage);
+                    s.submit_time, s.eligible_time, s.start_time, s.end_time, s.shares, s.nodes, s.requeued, s.proofs,
+                    s.usage);
   };
   return rest(a) == rest(b) && same_spec(a.spec, b.spec);
 }

@@ -313,7 +313,16 @@ class World {
         const auto* active = std::get_if<Active>(&job.phase);
         const bool victim =
             std::any_of(victims.begin(), victims.end(), [&](const AttemptKey& v) { return v.job == other; });
-        if (active != nullptr && !victim && sched::believed_end(*active) <= start) end(job);
+        if (active == nullptr || victim) continue;
+        if (sched::believed_end(*active) <= start) {
+          end(job);
+        } else if (active->suspension.room_for != JobId{} && active->stop == StopCause::kNone) {
+          // It is about to stand still, for another one; what it gives counts then, too.
+          for (const AttemptOnNode& on : active->nodes) {
+            if (on.phase == NodePhase::kEnded || on.stands_still) continue;
+            engine::evolve(after, Fact{now_, AttemptStoodStill{{job.id, job.attempt}, on.share.node}});
+          }
+        }
       }
       const sched::Plan plan = engine::plan(after, policy_, {}, now_);
       const bool starts =
