@@ -222,6 +222,7 @@ class Decide {
     preempt(c);  // first: what starts may count on it
     sched::Draft draft(s_.ledger);
     go_on(c, draft);
+    const std::map<NodeIndex, IndexSet> still = cores_that_stand_still();
     sched::LimitBook limits(s_.accounts, now_);
     PlacementRules rules(s_, policy_, now_);
     std::set<JobId> started;
@@ -235,7 +236,9 @@ class Decide {
       const Job* job = array != nullptr ? array : find_job(s_, p.job);
       std::vector<NodeShare> shares;
       for (const NodeShare& share : p.shares) {
-        if (auto chosen = sched::choose_share(draft.node(share.node.value), share, *job->spec)) {
+        const auto others = still.find(share.node);
+        if (auto chosen = sched::choose_share(draft.node(share.node.value), share, *job->spec,
+                                              others == still.end() ? IndexSet{} : others->second)) {
           shares.push_back(std::move(*chosen));
         }
       }
@@ -340,6 +343,20 @@ class Decide {
         note_id(p.victim.job, made.refusal);
       }
     }
+  }
+
+  // Of jobs that make room by standing still. The planner counts what is kept for them; which cores a job gets is chosen
+  // here.
+  [[nodiscard]] std::map<NodeIndex, IndexSet> cores_that_stand_still() const {
+    std::map<NodeIndex, IndexSet> cores;
+    for (const JobId id : s_.standing_still) {
+      for (const AttemptOnNode& on : std::get<Active>(s_.jobs.at(id).phase).nodes) {
+        if (on.stands_still && on.phase != NodePhase::kEnded) {
+          cores[on.share.node] |= on.share.cores;
+        }
+      }
+    }
+    return cores;
   }
 
   void go_on(const ApplyPlan& c, sched::Draft& draft) {

@@ -41,7 +41,17 @@ bool is_all_that_is_free(const NodeCapacity& node, std::uint32_t cores, std::uin
 
 }  // namespace
 
-std::optional<NodeShare> choose_share(const NodeCapacity& node, const NodeShare& wanted, const JobSpec& spec) {
+std::optional<NodeShare> choose_share(const NodeCapacity& node, const NodeShare& wanted, const JobSpec& spec,
+                                      const IndexSet& others) {
+  if (others.intersects(node.free_cores)) {
+    NodeCapacity without = node;
+    without.free_cores -= others;
+    if (wanted.cores.count() <= without.free_cores.count()) {
+      if (auto chosen = choose_share(without, wanted, spec)) {
+        return chosen;
+      }
+    }
+  }
   const std::uint32_t cores = wanted.cores.count();
   const std::uint32_t gpus = wanted.gpus.count();
   MUSTER_CHECK(cores <= node.free_cores.count() && gpus <= node.free_gpus.count());

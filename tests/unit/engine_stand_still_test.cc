@@ -117,6 +117,29 @@ TEST(StandStill, IsOrderedForTheJobThatWaitsAndCountsWhenTheNodeSaysSo) {
   s.drop_effects();
 }
 
+// A job behind it was given the cores that were kept for it, though others were free, and kept it from going on.
+TEST(StandStill, JobsBehindItGetOtherCoresThanItsOwn) {
+  World s;
+  s.node("n1", 5);
+  const JobId low = s.start(in_queue("main", 1, 4));
+  const JobId aside = s.start(in_queue("top", 1, 1));
+  s.wait(Duration::from_s(100));
+  const JobId high = s.submit(in_queue("urgent", 1, 3, 600));
+  s.plan_all();
+  s.drop_effects();
+  s.stood_still("n1", low, 1);
+  s.plan_all();
+  s.confirm(high);
+  ASSERT_EQ(s.state_of(low), JobState::kSuspended);
+  s.end("n1", aside);
+  const JobId behind = s.start(in_queue("main", 1, 1));
+  EXPECT_FALSE(s.active(behind).nodes[0].share.cores.intersects(s.active(low).nodes[0].share.cores));
+  s.end("n1", high);
+  s.plan_all();
+  EXPECT_EQ(s.state_of(low), JobState::kRunning) << "it waits for the job behind it";
+  s.drop_effects();
+}
+
 TEST(StandStill, GoesOnByItselfOnTheSameCoresWithItsTimeLimitMoved) {
   OneStandsStill s;
   const IndexSet cores = s.active(s.low).nodes[0].share.cores;
