@@ -18,7 +18,6 @@
 #include <memory>
 #include <optional>
 #include <set>
-#include <sstream>
 
 #include "lib/io/clock.h"
 #include "lib/io/log.h"
@@ -26,27 +25,13 @@
 #include "lib/wire/muster.pb.h"
 #include "noded/attempt_table.h"
 #include "noded/cgroup.h"
+#include "tests/support/shepherd_program.h"
 #include "tests/support/slowness.h"
 
 namespace muster::noded {
 namespace {
 
 constexpr Duration kPatience = Duration::from_s(30 * test::kSlowness);
-
-std::string program() {
-  const char* build = std::getenv("MUSTER_BUILD_DIR");
-  const std::filesystem::path root = build != nullptr
-                                         ? std::filesystem::path(build)
-                                         : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
-  return root / "bin/muster-shepherd";
-}
-
-std::string read_all(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 class AttemptTableTest : public testing::Test {
  protected:
@@ -131,7 +116,7 @@ class AttemptTableTest : public testing::Test {
     AttemptTableOptions options;
     options.loop = &loop_;
     options.boot_id = boot_id;
-    options.shepherd = program();
+    options.shepherd = test::shepherd_program();
     options.cgroup_parent = cgroup_;
     options.kill_grace = Duration::from_ms(300);
     options.identity.name = "n1";
@@ -190,13 +175,13 @@ class AttemptTableTest : public testing::Test {
   }
 
   bool wait_file(const std::string& name) {
-    return loop_.run_until([&] { return !read_all(directory_ + "/" + name).empty(); }, kPatience);
+    return loop_.run_until([&] { return !test::read_all(directory_ + "/" + name).empty(); }, kPatience);
   }
 
   // Has the record of job 1's shepherd name this socket. In place, because the shepherd will append its outcome.
   void change_socket(std::string_view name) {
     const std::string path = attempt_dir("1.1") + "/shepherd";
-    auto record = decode_shepherd_record(read_all(path));
+    auto record = decode_shepherd_record(test::read_all(path));
     ASSERT_TRUE(record.ok());
     const std::size_t size = encode_shepherd_record(*record).size();
     record->socket = name;
@@ -236,7 +221,7 @@ TEST_F(AttemptTableTest, RunsReportsAndForgets) {
   EXPECT_EQ(outcome.exit_code, 7);
   ASSERT_EQ(reports_.size(), 2U);
   EXPECT_FALSE(reports_[0].ended);
-  EXPECT_EQ(read_all(directory_ + "/muster-42.out"), attempt_dir("42.1") + "/job.sh blue 42 n1\n");
+  EXPECT_EQ(test::read_all(directory_ + "/muster-42.out"), attempt_dir("42.1") + "/job.sh blue 42 n1\n");
   EXPECT_TRUE(std::filesystem::exists(attempt_dir("42.1")));
   table_->on_acknowledged({JobId{42}, Attempt{1}});
   EXPECT_FALSE(std::filesystem::exists(attempt_dir("42.1")));
@@ -288,7 +273,7 @@ TEST_F(AttemptTableTest, TasksWithOneScriptShareItsFile) {
   EXPECT_EQ(wait_end(1).exit_code, 3);
   EXPECT_EQ(wait_end(2).exit_code, 3);
   EXPECT_EQ(std::filesystem::hard_link_count(attempt_dir("2.1") + "/job.sh"), 3U);
-  EXPECT_EQ(read_all(directory_ + "/muster-2.out"), attempt_dir("2.1") + "/job.sh\n");
+  EXPECT_EQ(test::read_all(directory_ + "/muster-2.out"), attempt_dir("2.1") + "/job.sh\n");
   // A script that its user has changed is not given to further tasks.
   std::ofstream(attempt_dir("2.1") + "/job.sh") << "#!/bin/sh\nexit 4\n";
   LaunchData third = launch(3, *first.script);
@@ -343,8 +328,8 @@ TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
   ASSERT_TRUE(prepare(2, "second", me));
   EXPECT_EQ(inode(attempt_dir("2.1")), first);
   EXPECT_EQ(names("2.1"), (std::set<std::string>{"job.sh", "launch", "ticket"}));
-  EXPECT_EQ(read_all(attempt_dir("2.1") + "/ticket"), ticket_bytes("second"));
-  EXPECT_EQ(read_all(attempt_dir("2.1") + "/job.sh"), "#!/bin/sh\nexit 2\n");
+  EXPECT_EQ(test::read_all(attempt_dir("2.1") + "/ticket"), ticket_bytes("second"));
+  EXPECT_EQ(test::read_all(attempt_dir("2.1") + "/job.sh"), "#!/bin/sh\nexit 2\n");
   std::ofstream(attempt_dir("2.1") + "/outcome") << "x";  // so that scan() finds it
   const auto found = spool->scan();
   ASSERT_TRUE(found.ok());
@@ -355,7 +340,7 @@ TEST_F(AttemptTableTest, AFolderIsUsedAgainWithoutWhatWasInIt) {
   ASSERT_TRUE(prepare(9, "", me));
   spool->remove({JobId{9}, Attempt{1}});
   EXPECT_FALSE(prepare(2, "", me));
-  EXPECT_EQ(read_all(attempt_dir("2.1") + "/ticket"), ticket_bytes("second"));
+  EXPECT_EQ(test::read_all(attempt_dir("2.1") + "/ticket"), ticket_bytes("second"));
   // No ticket is left where none is wanted, and a user's file never becomes another user's.
   spool->remove({JobId{2}, Attempt{1}});
   ASSERT_TRUE(prepare(3, "", me));
@@ -382,17 +367,17 @@ TEST_F(AttemptTableTest, ARecordThatIsWrittenOverKeepsNothingOfTheLast) {
   Outcome outcome{.cause = EndCause::kExited, .exit_code = 3, .signal = 0, .detail = std::string(500, 'x'), .ran = {}};
   ASSERT_TRUE(table_->finish({JobId{1}, Attempt{1}}, outcome).ok());
   wait_end(1);
-  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const std::string record = test::read_all(attempt_dir("1.1") + "/shepherd");
   const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
   table_->on_acknowledged({JobId{1}, Attempt{1}});
   EXPECT_TRUE(std::filesystem::exists(directory_ + "/spool/free/0/" + kSpareName));
   table_->on_launch(launch(2, kWaitForGo));
   ASSERT_TRUE(wait_running(2));
   EXPECT_FALSE(std::filesystem::exists(attempt_dir("2.1") + "/" + kSpareName));
-  auto running = decode_shepherd_record(read_all(attempt_dir("2.1") + "/shepherd"));
+  auto running = decode_shepherd_record(test::read_all(attempt_dir("2.1") + "/shepherd"));
   ASSERT_TRUE(running.ok());
   EXPECT_NE(running->pid, shepherd);
-  EXPECT_EQ(read_all(attempt_dir("2.1") + "/shepherd"), encode_shepherd_record(*running));
+  EXPECT_EQ(test::read_all(attempt_dir("2.1") + "/shepherd"), encode_shepherd_record(*running));
   crash();
   touch("go");
   open("boot-1");
@@ -419,7 +404,7 @@ TEST_F(AttemptTableTest, ADoubledLaunchRunsOnce) {
   table_->on_launch(data);
   table_->on_acknowledged({JobId{1}, Attempt{1}});
   table_->on_launch(data);
-  EXPECT_EQ(read_all(directory_ + "/runs"), "run\n");
+  EXPECT_EQ(test::read_all(directory_ + "/runs"), "run\n");
 }
 
 TEST_F(AttemptTableTest, AStopThatComesFirstPreventsTheLaunch) {
@@ -450,7 +435,7 @@ TEST_F(AttemptTableTest, ARestartedDaemonTakesItsJobsUpAgain) {
   EXPECT_EQ(info->order->spec->script_name, "job.sh");
   touch("go");
   EXPECT_EQ(wait_end(1).exit_code, 7);
-  EXPECT_EQ(read_all(directory_ + "/runs"), "run\n");
+  EXPECT_EQ(test::read_all(directory_ + "/runs"), "run\n");
 }
 
 TEST_F(AttemptTableTest, AnEndWhileTheDaemonWasAwayIsReported) {
@@ -460,7 +445,7 @@ TEST_F(AttemptTableTest, AnEndWhileTheDaemonWasAwayIsReported) {
   touch("go");
   ASSERT_TRUE(loop_.run_until(
       [&] {
-        auto record = decode_shepherd_record(read_all(attempt_dir("1.1") + "/shepherd"));
+        auto record = decode_shepherd_record(test::read_all(attempt_dir("1.1") + "/shepherd"));
         return record.ok() && record->outcome.has_value();
       },
       kPatience));
@@ -479,7 +464,7 @@ TEST_F(AttemptTableTest, AnEndThatIsReportedLateSaysWhenItWas) {
   const std::string record_path = attempt_dir("1.1") + "/shepherd";
   ASSERT_TRUE(loop_.run_until(
       [&] {
-        auto record = decode_shepherd_record(read_all(record_path));
+        auto record = decode_shepherd_record(test::read_all(record_path));
         return record.ok() && record->outcome.has_value();
       },
       kPatience));
@@ -641,16 +626,16 @@ TEST_F(AttemptTableTest, ADeadShepherdsJobIsKilledAndReported) {
   ASSERT_TRUE(wait_running(1));
   ASSERT_TRUE(wait_file("left"));
   ASSERT_TRUE(wait_file("main"));
-  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const std::string record = test::read_all(attempt_dir("1.1") + "/shepherd");
   const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
   ASSERT_GT(shepherd, 1);
   ASSERT_EQ(kill(shepherd, SIGKILL), 0);
   EXPECT_EQ(wait_end(1).cause, EndCause::kShepherdDied);
   for (const char* name : {"left", "main"}) {
-    const auto pid = static_cast<pid_t>(std::strtol(read_all(directory_ + "/" + name).c_str(), nullptr, 10));
+    const auto pid = static_cast<pid_t>(std::strtol(test::read_all(directory_ + "/" + name).c_str(), nullptr, 10));
     EXPECT_TRUE(loop_.run_until(
         [&] {
-          const std::string stat = read_all("/proc/" + std::to_string(pid) + "/stat");
+          const std::string stat = test::read_all("/proc/" + std::to_string(pid) + "/stat");
           return stat.empty() || stat.find(") Z ") != std::string::npos;
         },
         kPatience))
@@ -671,10 +656,10 @@ TEST_F(AttemptTableTest, ASpoolThatCannotBeWrittenFailsTheLaunchAlone) {
 
 TEST_F(AttemptTableTest, AKilledNurseryIsReplacedAndItsShepherdsGoOn) {
   const auto shepherd_of = [&](const std::string& attempt) {
-    return static_cast<pid_t>(std::strtol(read_all(attempt_dir(attempt) + "/shepherd").c_str(), nullptr, 10));
+    return static_cast<pid_t>(std::strtol(test::read_all(attempt_dir(attempt) + "/shepherd").c_str(), nullptr, 10));
   };
   const auto parent_of = [](pid_t pid) {
-    const std::string stat = read_all("/proc/" + std::to_string(pid) + "/stat");
+    const std::string stat = test::read_all("/proc/" + std::to_string(pid) + "/stat");
     return static_cast<pid_t>(std::strtol(stat.substr(stat.rfind(')') + 4).c_str(), nullptr, 10));
   };
   table_->on_launch(launch(1, kWaitForGo));
@@ -698,9 +683,9 @@ TEST_F(AttemptTableTest, AKilledNurseryIsReplacedAndItsShepherdsGoOn) {
 TEST_F(AttemptTableTest, TheNurseryEndsWithItsDaemonAndLeavesItsShepherds) {
   table_->on_launch(launch(1, kWaitForGo));
   ASSERT_TRUE(wait_running(1));
-  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const std::string record = test::read_all(attempt_dir("1.1") + "/shepherd");
   const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
-  const std::string stat = read_all("/proc/" + std::to_string(shepherd) + "/stat");
+  const std::string stat = test::read_all("/proc/" + std::to_string(shepherd) + "/stat");
   const auto nursery = static_cast<pid_t>(std::strtol(stat.substr(stat.rfind(')') + 4).c_str(), nullptr, 10));
   crash();
   EXPECT_TRUE(loop_.run_until([&] { return !io::process_alive(nursery); }, kPatience));
@@ -843,7 +828,7 @@ TEST_F(AttemptTableTest, AFullSpoolLosesNoOutcome) {
   // An outcome longer than what is left of the record's page, which this daemon is sent and never reads.
   const Outcome outcome{
       .cause = EndCause::kExited, .exit_code = 3, .signal = 0, .detail = std::string(8000, 'x'), .ran = {}};
-  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const std::string record = test::read_all(attempt_dir("1.1") + "/shepherd");
   const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
   ASSERT_TRUE(table_->finish({JobId{1}, Attempt{1}}, outcome).ok());
   const auto until = io::boottime_now() + kPatience;
@@ -883,7 +868,7 @@ TEST_F(AttemptTableTest, AFullSpoolKeepsNoShepherdWhoseEndIsKnown) {
   table_->on_launch(data);
   ASSERT_TRUE(wait_running(1));
   fill_spool();
-  const std::string record = read_all(attempt_dir("1.1") + "/shepherd");
+  const std::string record = test::read_all(attempt_dir("1.1") + "/shepherd");
   const auto shepherd = static_cast<pid_t>(std::strtol(record.c_str(), nullptr, 10));
   ASSERT_TRUE(
       table_

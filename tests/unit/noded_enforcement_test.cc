@@ -16,13 +16,13 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <sstream>
 
 #include "lib/base/index_set.h"
 #include "noded/enforcement.h"
 #include "noded/gpu_devices.h"
 #include "noded/job_namespace.h"
 #include "noded/shepherd_protocol.h"
+#include "tests/support/shepherd_program.h"
 #include "tests/support/slowness.h"
 
 namespace muster::noded {
@@ -33,21 +33,6 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kPatience{30'000 * test::kSlowness};
 constexpr std::uint64_t kMebibyte = 1ULL << 20U;
-
-std::string program() {
-  const char* build = std::getenv("MUSTER_BUILD_DIR");
-  const std::filesystem::path root = build != nullptr
-                                         ? std::filesystem::path(build)
-                                         : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
-  return root / "bin/muster-shepherd";
-}
-
-std::string read_all(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 // The parameter is [node] cgroup.
 class EnforcementTest : public testing::TestWithParam<const char*> {
@@ -108,7 +93,7 @@ class EnforcementTest : public testing::TestWithParam<const char*> {
 
   // The value of a file of the attempt's group, whichever of the two names it has.
   std::uint64_t value(ControlKind kind, const std::string& file) const {
-    return std::strtoull(read_all(control(kind)->group + "/42.1/" + file).c_str(), nullptr, 10);
+    return std::strtoull(test::read_all(control(kind)->group + "/42.1/" + file).c_str(), nullptr, 10);
   }
 
   void start(const std::string& text) {
@@ -122,7 +107,7 @@ class EnforcementTest : public testing::TestWithParam<const char*> {
     posix_spawn_file_actions_init(&actions);
     const int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 100);
     posix_spawn_file_actions_adddup2(&actions, high, kShepherdFd);
-    const std::string path = program();
+    const std::string path = test::shepherd_program();
     char* const argv[] = {const_cast<char*>("muster-shepherd"), nullptr};
     ASSERT_EQ(posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv, environ), 0) << path;
     posix_spawn_file_actions_destroy(&actions);
@@ -192,7 +177,7 @@ class EnforcementTest : public testing::TestWithParam<const char*> {
     return true;
   }
 
-  std::string output() const { return read_all(directory_ + "/out"); }
+  std::string output() const { return test::read_all(directory_ + "/out"); }
 
   std::string directory_;
   Enforcement enforcement_;
@@ -339,7 +324,7 @@ TEST_P(EnforcementTest, FrozenByWhateverThereIsItStandsStill) {
   ASSERT_TRUE(receive_one<StartedFrame>());
   const std::string ticks = directory_ + "/ticks";
   const auto until = steady_clock::now() + kPatience;
-  while (read_all(ticks).size() < 10 && steady_clock::now() < until) {
+  while (test::read_all(ticks).size() < 10 && steady_clock::now() < until) {
     poll(nullptr, 0, 5);
   }
   send(StandStillFrame{7});
@@ -347,17 +332,17 @@ TEST_P(EnforcementTest, FrozenByWhateverThereIsItStandsStill) {
   // The kernel may need a moment to stop what runs right now.
   std::size_t size = 0;
   for (int same = 0; same < 10 && steady_clock::now() < until;) {
-    const std::size_t now = read_all(ticks).size();
+    const std::size_t now = test::read_all(ticks).size();
     same = now == size ? same + 1 : 0;
     size = now;
     poll(nullptr, 0, 10);
   }
-  EXPECT_EQ(read_all(ticks).size(), size);
+  EXPECT_EQ(test::read_all(ticks).size(), size);
   send(SuspendFrame{false});
-  while (read_all(ticks).size() == size && steady_clock::now() < until) {
+  while (test::read_all(ticks).size() == size && steady_clock::now() < until) {
     poll(nullptr, 0, 5);
   }
-  EXPECT_GT(read_all(ticks).size(), size);
+  EXPECT_GT(test::read_all(ticks).size(), size);
   send(StopFrame{0, launch_.kill_grace_us});
   EXPECT_EQ(end().cause, EndCause::kCancelled);
 }
@@ -407,7 +392,7 @@ TEST_P(EnforcementTest, AnIsolatedJobHasItsOwnTmpAndSharedMemory) {
   step.work_dir = directory_;
   step.tasks.push_back({0, {}, {}});
   const auto until = steady_clock::now() + kPatience;
-  while (read_all(directory_ + "/here").empty() && steady_clock::now() < until) {
+  while (test::read_all(directory_ + "/here").empty() && steady_clock::now() < until) {
     poll(nullptr, 0, 5);
   }
   send(step);
@@ -424,7 +409,7 @@ TEST_P(EnforcementTest, AnIsolatedJobHasItsOwnTmpAndSharedMemory) {
   EXPECT_EQ(text.find("seen\n"), std::string::npos) << text;
   EXPECT_EQ(text.find("sees others"), std::string::npos) << text;
   EXPECT_NE(text.find(directory_ + "\n"), std::string::npos) << text;
-  EXPECT_EQ(read_all(directory_ + "/here"), "kept\n");
+  EXPECT_EQ(test::read_all(directory_ + "/here"), "kept\n");
   for (const std::string& path : {"/tmp/" + name + ".inside", "/dev/shm/" + name, launch_.directory + "/tmp"}) {
     EXPECT_NE(access(path.c_str(), F_OK), 0) << "left, or seen outside: " << path;
   }

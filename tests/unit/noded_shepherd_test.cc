@@ -28,6 +28,7 @@
 
 #include "lib/base/index_set.h"
 #include "noded/shepherd_protocol.h"
+#include "tests/support/shepherd_program.h"
 #include "tests/support/slowness.h"
 
 namespace muster::noded {
@@ -37,21 +38,6 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kPatience{20'000 * test::kSlowness};
-
-std::string program() {
-  const char* build = std::getenv("MUSTER_BUILD_DIR");
-  const std::filesystem::path root = build != nullptr
-                                         ? std::filesystem::path(build)
-                                         : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
-  return root / "bin/muster-shepherd";
-}
-
-std::string read_all(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 bool wait_for(const std::function<bool()>& condition) {
   const auto until = steady_clock::now() + kPatience;
@@ -65,7 +51,7 @@ bool wait_for(const std::function<bool()>& condition) {
 }
 
 bool alive(pid_t pid) {
-  const std::string stat = read_all("/proc/" + std::to_string(pid) + "/stat");
+  const std::string stat = test::read_all("/proc/" + std::to_string(pid) + "/stat");
   const auto end = stat.rfind(')');
   return end != std::string::npos && stat.size() > end + 2 && stat[end + 2] != 'Z';
 }
@@ -142,7 +128,7 @@ class ShepherdTest : public testing::TestWithParam<bool> {
     // The child's end gets its number without close-on-exec; a same-number dup2 would keep the flag.
     const int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 100);
     posix_spawn_file_actions_adddup2(&actions, high, kShepherdFd);
-    const std::string path = program();
+    const std::string path = test::shepherd_program();
     char* const argv[] = {const_cast<char*>("muster-shepherd"), nullptr};
     ASSERT_EQ(posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv, environ), 0) << path;
     posix_spawn_file_actions_destroy(&actions);
@@ -212,7 +198,7 @@ class ShepherdTest : public testing::TestWithParam<bool> {
   }
 
   std::optional<Outcome> recorded() {
-    auto record = decode_shepherd_record(read_all(launch_.directory + "/" + kShepherdRecordName));
+    auto record = decode_shepherd_record(test::read_all(launch_.directory + "/" + kShepherdRecordName));
     EXPECT_TRUE(record.ok());
     return record.ok() ? record->outcome : std::nullopt;
   }
@@ -233,8 +219,8 @@ class ShepherdTest : public testing::TestWithParam<bool> {
 
   pid_t pid_in(const std::string& name) {
     const std::string path = directory_ + "/" + name;
-    EXPECT_TRUE(wait_for([&] { return !read_all(path).empty() && read_all(path).back() == '\n'; })) << name;
-    return static_cast<pid_t>(std::strtol(read_all(path).c_str(), nullptr, 10));
+    EXPECT_TRUE(wait_for([&] { return !test::read_all(path).empty() && test::read_all(path).back() == '\n'; })) << name;
+    return static_cast<pid_t>(std::strtol(test::read_all(path).c_str(), nullptr, 10));
   }
 
   // Connects as a restarted noded does.
@@ -243,7 +229,7 @@ class ShepherdTest : public testing::TestWithParam<bool> {
     connection_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    const auto record = decode_shepherd_record(read_all(launch_.directory + "/" + kShepherdRecordName));
+    const auto record = decode_shepherd_record(test::read_all(launch_.directory + "/" + kShepherdRecordName));
     ASSERT_TRUE(record.ok());
     ASSERT_LT(record->socket.size(), sizeof(address.sun_path));
     record->socket.copy(address.sun_path + 1, record->socket.size());
@@ -301,7 +287,7 @@ TEST_P(ShepherdTest, RunsAScriptAndRecordsItsExitCode) {
   EXPECT_EQ(outcome.cause, EndCause::kExited);
   EXPECT_EQ(outcome.exit_code, 7);
   EXPECT_GT(outcome.ran.us, 0);
-  EXPECT_EQ(read_all(directory_ + "/out"), "a b 42 " + directory_ + "\nproblem\n");
+  EXPECT_EQ(test::read_all(directory_ + "/out"), "a b 42 " + directory_ + "\nproblem\n");
 }
 
 TEST_P(ShepherdTest, ReportsTheSignalThatEndedTheScript) {
@@ -319,8 +305,8 @@ TEST_P(ShepherdTest, KeepsStandardErrorApartAndAppends) {
   script("#!/bin/sh\necho out\necho err >&2\n");
   send(launch_);
   EXPECT_EQ(end().exit_code, 0);
-  EXPECT_EQ(read_all(directory_ + "/out"), "before\nout\n");
-  EXPECT_EQ(read_all(directory_ + "/err"), "err\n");
+  EXPECT_EQ(test::read_all(directory_ + "/out"), "before\nout\n");
+  EXPECT_EQ(test::read_all(directory_ + "/err"), "err\n");
 }
 
 TEST_P(ShepherdTest, NamesAMissingInterpreter) {
@@ -393,13 +379,13 @@ TEST_P(ShepherdTest, GivesTheScriptItsGrace) {
   script("#!/bin/sh\ntrap 'echo saved; exit 9' TERM\necho ready > ready\nwhile :; do sleep 0.01; done\n");
   launch_.kill_grace_us = 10'000'000 * test::kSlowness;
   send(launch_);
-  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
+  ASSERT_TRUE(wait_for([&] { return !test::read_all(directory_ + "/ready").empty(); }));
   send(StopFrame{0, launch_.kill_grace_us});
   const Outcome outcome = end();
   EXPECT_EQ(outcome.cause, EndCause::kCancelled);
   EXPECT_EQ(outcome.exit_code, 9);
   // The shell may also say that its `sleep` was terminated.
-  EXPECT_NE(read_all(directory_ + "/out").find("saved\n"), std::string::npos);
+  EXPECT_NE(test::read_all(directory_ + "/out").find("saved\n"), std::string::npos);
 }
 
 TEST_P(ShepherdTest, EndsAtTheTimeLimit) {
@@ -414,7 +400,7 @@ TEST_P(ShepherdTest, EndsAtTheTimeLimit) {
 TEST_P(ShepherdTest, SendsOtherSignalsToTheScriptAlone) {
   script("#!/bin/sh\ntrap 'exit 5' USR1\necho ready > ready\nwhile :; do sleep 0.01; done\n");
   send(launch_);
-  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
+  ASSERT_TRUE(wait_for([&] { return !test::read_all(directory_ + "/ready").empty(); }));
   send(StopFrame{SIGUSR1, 0});
   const Outcome outcome = end();
   EXPECT_EQ(outcome.cause, EndCause::kExited);
@@ -429,7 +415,7 @@ TEST_P(ShepherdTest, ASuspendedScriptAndItsChildrenStandStillAndGoOn) {
       "count a\n");
   send(launch_);
   ASSERT_TRUE(receive_one<StartedFrame>());
-  const auto counter = [&](const char* name) { return std::atol(read_all(directory_ + "/" + name).c_str()); };
+  const auto counter = [&](const char* name) { return std::atol(test::read_all(directory_ + "/" + name).c_str()); };
   ASSERT_TRUE(wait_for([&] { return counter("a") > 0 && counter("b") > 0; }));
   send(SuspendFrame{true});
   // They stand still when two looks some time apart see the same; until the frame has arrived they do not.
@@ -459,7 +445,7 @@ TEST_P(ShepherdTest, WhoStandsStillForOthersSaysSoAndNeverRunsToEnd) {
       "i=0; while :; do i=$((i+1)); echo $i > a.new; mv a.new a; done\n");
   send(launch_);
   ASSERT_TRUE(receive_one<StartedFrame>());
-  const auto counter = [&] { return std::atol(read_all(directory_ + "/a").c_str()); };
+  const auto counter = [&] { return std::atol(test::read_all(directory_ + "/a").c_str()); };
   ASSERT_TRUE(wait_for([&] { return counter() > 0; }));
   send(StandStillFrame{1});
   auto said = receive_one<StoodStillFrame>();
@@ -484,13 +470,13 @@ TEST_P(ShepherdTest, WhoStandsStillForOthersSaysSoAndNeverRunsToEnd) {
   ASSERT_TRUE(receive_one<StoodStillFrame>());
   send(NoticeFrame{SIGUSR1, 60'000'000, launch_.kill_grace_us});
   EXPECT_EQ(end().cause, EndCause::kCancelled);
-  EXPECT_EQ(read_all(directory_ + "/trapped"), "");
+  EXPECT_EQ(test::read_all(directory_ + "/trapped"), "");
 }
 
 TEST_P(ShepherdTest, WhoEndsDoesNotSayThatItStandsStill) {
   script("#!/bin/sh\ntrap '' TERM USR1\necho ready > ready\nwhile :; do sleep 0.01; done\n");
   send(launch_);
-  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
+  ASSERT_TRUE(wait_for([&] { return !test::read_all(directory_ + "/ready").empty(); }));
   send(NoticeFrame{SIGUSR1, 100'000, launch_.kill_grace_us});
   send(StandStillFrame{1});
   EXPECT_EQ(end().cause, EndCause::kCancelled);
@@ -541,13 +527,13 @@ TEST_P(ShepherdTest, WarnsTheTasksOfStepsAndNotTheScript) {
   EXPECT_EQ(outcomes_[1].exit_code, 7);
   std::ofstream(directory_ + "/go") << "go";
   EXPECT_EQ(end().exit_code, 0);
-  EXPECT_EQ(read_all(directory_ + "/out"), "");
+  EXPECT_EQ(test::read_all(directory_ + "/out"), "");
 }
 
 TEST_P(ShepherdTest, ANoticeGivesTimeBeforeTheStop) {
   script("#!/bin/sh\ntrap 'echo saved; exit 85' USR1\necho ready > ready\nwhile :; do sleep 0.01; done\n");
   send(launch_);
-  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
+  ASSERT_TRUE(wait_for([&] { return !test::read_all(directory_ + "/ready").empty(); }));
   send(NoticeFrame{SIGUSR1, 60'000'000, launch_.kill_grace_us});
   const Outcome outcome = end();
   EXPECT_EQ(outcome.cause, EndCause::kExited);
@@ -557,7 +543,7 @@ TEST_P(ShepherdTest, ANoticeGivesTimeBeforeTheStop) {
 TEST_P(ShepherdTest, WhoIgnoresTheNoticeIsStopped) {
   script("#!/bin/sh\ntrap '' USR1\necho ready > ready\nwhile :; do sleep 0.01; done\n");
   send(launch_);
-  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/ready").empty(); }));
+  ASSERT_TRUE(wait_for([&] { return !test::read_all(directory_ + "/ready").empty(); }));
   send(SuspendFrame{true});
   send(NoticeFrame{SIGUSR1, 100'000, launch_.kill_grace_us});
   EXPECT_EQ(end().cause, EndCause::kCancelled);
@@ -604,7 +590,7 @@ TEST_P(ShepherdTest, ASecondShepherdOfOneAttemptStartsNothing) {
   EXPECT_EQ(wait_exit(kPatience), 0);
   EXPECT_FALSE(std::filesystem::exists(directory_ + "/started"));
   EXPECT_FALSE(std::filesystem::exists(launch_.directory + "/." + kShepherdRecordName + "." + std::to_string(pid)));
-  EXPECT_EQ(read_all(launch_.directory + "/" + kShepherdRecordName), "1 1 x \n");
+  EXPECT_EQ(test::read_all(launch_.directory + "/" + kShepherdRecordName), "1 1 x \n");
   if (!launch_.cgroup_parent.empty()) {
     rmdir((launch_.cgroup_parent + "/42.1").c_str());
   }
@@ -689,7 +675,7 @@ TEST_P(ShepherdTest, RunsAsTheJobsUser) {
   EXPECT_EQ(end().exit_code, 0);
   const std::string id = std::to_string(nobody->pw_uid);
   const std::string gid = std::to_string(nobody->pw_gid);
-  EXPECT_EQ(read_all(directory_ + "/out"), id + "\n" + gid + "\nCapEff:\t0000000000000000\nNoNewPrivs:\t0\n");
+  EXPECT_EQ(test::read_all(directory_ + "/out"), id + "\n" + gid + "\nCapEff:\t0000000000000000\nNoNewPrivs:\t0\n");
   struct stat info {};
   ASSERT_EQ(stat((directory_ + "/out").c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, nobody->pw_uid);
@@ -878,7 +864,7 @@ TEST_P(ShepherdTest, AStepThatIsAskedForTwiceRunsOnce) {
   send(launch_);
   const StepStartFrame start = step(0, {"sh", "-c", "echo run >> runs; while [ ! -e go ]; do sleep 0.01; done"}, 1);
   send(start);
-  ASSERT_TRUE(wait_for([&] { return !read_all(directory_ + "/runs").empty(); }));
+  ASSERT_TRUE(wait_for([&] { return !test::read_all(directory_ + "/runs").empty(); }));
   attach();
   ASSERT_TRUE(receive_one<StateFrame>());
   send(start);
@@ -887,7 +873,7 @@ TEST_P(ShepherdTest, AStepThatIsAskedForTwiceRunsOnce) {
   collect(0);
   EXPECT_EQ(outcomes_[0].cause, EndCause::kExited);
   EXPECT_EQ(outcomes_[0].exit_code, 0);
-  EXPECT_EQ(read_all(directory_ + "/runs"), "run\n");
+  EXPECT_EQ(test::read_all(directory_ + "/runs"), "run\n");
   send(StepForgetFrame{0});
   send(StopFrame{0, 0});
   end();
