@@ -100,11 +100,19 @@ std::string arrange(const std::string& tmp, const LaunchFrame& launch) {
 
 }  // namespace
 
-JobNamespace::JobNamespace(const LaunchFrame& launch) : tmp_(launch.directory + "/tmp") {
-  if ((mkdir(tmp_.c_str(), 0700) != 0 && errno != EEXIST) || chmod(tmp_.c_str(), 01777) != 0) {
-    failure_ = why(tmp_, errno);
-    return;
+JobNamespace::JobNamespace(const LaunchFrame& launch) : private_(launch.directory + "/private") {
+  // Everybody may pass through the attempt's folder, and the job's /tmp is open to all: nobody comes to it from outside.
+  const std::string tmp = private_ + "/tmp";
+  for (const std::string& path : {private_, tmp}) {
+    if ((mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) || chmod(path.c_str(), path == tmp ? 01777 : 0700) != 0) {
+      failure_ = why(path, errno);
+      return;
+    }
   }
+  make(tmp, launch);
+}
+
+void JobNamespace::make(const std::string& tmp, const LaunchFrame& launch) {
   const int old_mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
   const int old_ipc = open("/proc/self/ns/ipc", O_RDONLY | O_CLOEXEC);
   if (old_mounts < 0 || old_ipc < 0) {
@@ -112,7 +120,7 @@ JobNamespace::JobNamespace(const LaunchFrame& launch) : tmp_(launch.directory + 
   } else if (unshare(kKinds) != 0) {
     failure_ = why("the kernel gives no namespaces", errno);
   } else {
-    failure_ = arrange(tmp_, launch);
+    failure_ = arrange(tmp, launch);
     mounts_ = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     ipc_ = open("/proc/self/ns/ipc", O_RDONLY | O_CLOEXEC);
     if (failure_.empty() && (mounts_ < 0 || ipc_ < 0)) {
@@ -141,10 +149,8 @@ void JobNamespace::remove() {
       close(std::exchange(*fd, -1));
     }
   }
-  if (rmdir(tmp_.c_str()) != 0 && errno != ENOENT) {
-    std::error_code ignored;
-    std::filesystem::remove_all(tmp_, ignored);  // follows no links; what is left goes with the attempt's folder
-  }
+  std::error_code ignored;
+  std::filesystem::remove_all(private_, ignored);  // follows no links; what is left goes with the attempt's folder
 }
 
 std::string why_no_namespace() {

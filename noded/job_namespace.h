@@ -30,7 +30,8 @@ class JobNamespace {
   void remove();
 
  private:
-  std::string tmp_;  // the folder
+  void make(const std::string& tmp, const LaunchFrame& launch);
+  std::string private_;  // the folder that has the job's /tmp
   int mounts_ = -1;
   int ipc_ = -1;
   std::string failure_;

@@ -395,6 +395,16 @@ TEST_P(EnforcementTest, AnIsolatedJobHasItsOwnTmpAndSharedMemory) {
   while (test::read_all(directory_ + "/here").empty() && steady_clock::now() < until) {
     poll(nullptr, 0, 5);
   }
+  // Another user who knows where the spool is.
+  const std::string folder = launch_.directory + "/private/tmp";
+  EXPECT_EQ(access(folder.c_str(), F_OK), 0);
+  const pid_t stranger = fork();
+  if (stranger == 0) {
+    _exit(setresuid(65'533, 65'533, 65'533) == 0 && access(folder.c_str(), F_OK) != 0 && errno == EACCES ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(stranger, &status, 0), stranger);
+  EXPECT_EQ(status, 0) << "others come to the job's /tmp through the spool";
   send(step);
   const std::string both = "mine\nmine\n";
   std::string shared;
@@ -410,7 +420,7 @@ TEST_P(EnforcementTest, AnIsolatedJobHasItsOwnTmpAndSharedMemory) {
   EXPECT_EQ(text.find("sees others"), std::string::npos) << text;
   EXPECT_NE(text.find(directory_ + "\n"), std::string::npos) << text;
   EXPECT_EQ(test::read_all(directory_ + "/here"), "kept\n");
-  for (const std::string& path : {"/tmp/" + name + ".inside", "/dev/shm/" + name, launch_.directory + "/tmp"}) {
+  for (const std::string& path : {"/tmp/" + name + ".inside", "/dev/shm/" + name, launch_.directory + "/private"}) {
     EXPECT_NE(access(path.c_str(), F_OK), 0) << "left, or seen outside: " << path;
   }
   unlink(outside.c_str());
