@@ -243,7 +243,7 @@ class Decide {
         }
       }
       if (shares.size() < p.shares.size()) {
-        d_.notes.push_back("job " + std::to_string(p.job.value) + ": its tasks would not be near their GPUs there");
+        note_id(p.job, "its tasks would not be near their GPUs there");
         continue;
       }
       for (const NodeShare& share : shares) {

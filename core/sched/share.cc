@@ -39,17 +39,33 @@ bool is_all_that_is_free(const NodeCapacity& node, std::uint32_t cores, std::uin
   return cores == node.free_cores.count() && (gpus == 0 || gpus == node.free_gpus.count());
 }
 
+// As many cores that are nobody's as the plan gives it. Nothing where a choice before took them, which one by nearness may.
+std::optional<NodeShare> choose_beside(const NodeCapacity& node, const NodeShare& wanted, const JobSpec& spec,
+                                       const IndexSet& others) {
+  const IndexSet planned = wanted.cores & others & node.free_cores;
+  NodeCapacity without = node;
+  without.free_cores -= others;
+  const std::uint32_t rest = wanted.cores.count() - planned.count();
+  if (rest > without.free_cores.count()) {
+    return std::nullopt;
+  }
+  if (planned.empty() || spec.locality == Locality::kRequire) {
+    without.free_cores |= planned;
+    return choose_share(without, wanted, spec);
+  }
+  NodeShare share = wanted;
+  share.cores = planned | without.free_cores.lowest(rest);
+  share.gpus = wanted.gpus.is_subset_of(node.free_gpus) ? wanted.gpus : node.free_gpus.lowest(wanted.gpus.count());
+  return share;
+}
+
 }  // namespace
 
 std::optional<NodeShare> choose_share(const NodeCapacity& node, const NodeShare& wanted, const JobSpec& spec,
                                       const IndexSet& others) {
   if (others.intersects(node.free_cores)) {
-    NodeCapacity without = node;
-    without.free_cores -= others;
-    if (wanted.cores.count() <= without.free_cores.count()) {
-      if (auto chosen = choose_share(without, wanted, spec)) {
-        return chosen;
-      }
+    if (auto chosen = choose_beside(node, wanted, spec, others)) {
+      return chosen;
     }
   }
   const std::uint32_t cores = wanted.cores.count();

@@ -12,8 +12,9 @@ namespace muster::sched {
 
 // `wanted` with the sets that core/topo chooses of what is free on its node, as many as it has, or the lowest numbers where
 // it is not known how the node hangs together. As many cores and GPUs as `wanted` has must be free. Nothing: the job
-// requires its tasks to be near their GPUs, and they cannot be. Of the cores in `others` it gets none where it can do
-// without: those who stand still need these very ones to go on.
+// requires its tasks to be near their GPUs, and they cannot be. The cores in `others` stand still with somebody who needs
+// these very ones to go on: it gets those of them that `wanted` names, because the plan puts it before their owner, and no
+// others, so that what the plan leaves to them and to jobs behind is left.
 std::optional<NodeShare> choose_share(const NodeCapacity& node, const NodeShare& wanted, const JobSpec& spec,
                                       const IndexSet& others = {});
 

@@ -140,6 +140,36 @@ TEST(StandStill, JobsBehindItGetOtherCoresThanItsOwn) {
   s.drop_effects();
 }
 
+// A job before it and one behind it start in the same pass: the first may have its cores, the second may not.
+TEST(StandStill, OnlyJobsBeforeItGetItsCores) {
+  World s;
+  s.node("n1", 12);
+  const JobId low = s.start(in_queue("main", 1, 8));
+  const JobId aside = s.start(in_queue("top", 1, 4));
+  s.wait(Duration::from_s(100));
+  const JobId first = s.submit(in_queue("urgent", 1, 8, 600));
+  s.plan_all();
+  s.drop_effects();
+  s.stood_still("n1", low, 1);
+  s.plan_all();
+  s.confirm(first);
+  s.end("n1", first);
+  s.end("n1", aside);
+  const JobId before = s.submit(in_queue("urgent", 1, 4));
+  const JobId behind = s.submit(in_queue("main", 1, 4));
+  s.plan_all();
+  ASSERT_TRUE(s.record(before).is_active());
+  EXPECT_EQ(s.state_of(low), JobState::kSuspended);
+  if (s.record(behind).is_active()) {
+    EXPECT_FALSE(s.active(behind).nodes[0].share.cores.intersects(s.active(low).nodes[0].share.cores));
+  }
+  s.confirm(before);
+  s.end("n1", before);
+  s.plan_all();
+  EXPECT_EQ(s.state_of(low), JobState::kRunning) << "it waits for the job behind it";
+  s.drop_effects();
+}
+
 TEST(StandStill, GoesOnByItselfOnTheSameCoresWithItsTimeLimitMoved) {
   OneStandsStill s;
   const IndexSet cores = s.active(s.low).nodes[0].share.cores;
