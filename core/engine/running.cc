@@ -161,6 +161,10 @@ RunningOrder continue_order(const Job& job, const Caller& caller, sched::Draft& 
   if (active == nullptr || !active->suspension.since.is_set() || active->stop != StopCause::kNone) {
     return {{}, "is not suspended: there is nothing to continue"};
   }
+  // Who goes on is left alone for a while: that is not for its user to earn.
+  if (active->suspension.room_for != JobId{} && !caller.admin) {
+    return {{}, "is preempted and goes on by itself when its cores are free: only an administrator may let it go on"};
+  }
   if (!take_cores_back(*active, draft)) {
     return {{}, "is preempted and its cores are not free: it goes on by itself when they are"};
   }

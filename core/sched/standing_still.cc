@@ -99,6 +99,10 @@ Instant StandingStill::free_from(const Job& job, const Plan& plan, const std::ve
 
 void StandingStill::serve_next(Timeline& timeline, Plan& plan) {
   const Job& job = *waiting_[next_++].job;
+  const auto is_victim = [&job](const Preemption& p) { return p.victim.job == job.id; };
+  if (std::any_of(plan.preemptions.begin(), plan.preemptions.end(), is_victim)) {
+    return;  // one that came before it ends it in this pass
+  }
   const auto& active = std::get<Active>(job.phase);
   std::vector<Lack> lacks;
   for (const AttemptOnNode& on : active.nodes) {

@@ -8,6 +8,7 @@ namespace muster::testing {
 namespace {
 
 const Caller kAlice{"alice", false};
+const Caller kRoot{"root", true};
 
 JobSelector jobs(std::initializer_list<JobId> ids) {
   JobSelector selector;
@@ -285,7 +286,7 @@ TEST(StandStill, WhatIsEndingGivesNothingAway) {
 
 TEST(StandStill, ByHandItGoesOnOnlyWhenItsCoresAreFree) {
   OneStandsStill s;
-  const auto refused = s.run(ContinueJobs{kAlice, jobs({s.low})});
+  const auto refused = s.run(ContinueJobs{kRoot, jobs({s.low})});
   EXPECT_TRUE(refused.facts.empty());
   ASSERT_EQ(refused.notes.size(), 1U);
   EXPECT_NE(refused.notes[0].find("its cores are not free"), std::string::npos) << refused.notes[0];
@@ -293,7 +294,11 @@ TEST(StandStill, ByHandItGoesOnOnlyWhenItsCoresAreFree) {
   EXPECT_TRUE(again.facts.empty());
   ASSERT_EQ(again.notes.size(), 1U);
   s.end("n1", s.high);
-  EXPECT_EQ(s.run(ContinueJobs{kAlice, jobs({s.low})}).facts.size(), 1U);
+  const auto by_user = s.run(ContinueJobs{kAlice, jobs({s.low})});
+  EXPECT_TRUE(by_user.facts.empty());
+  ASSERT_EQ(by_user.notes.size(), 1U);
+  EXPECT_NE(by_user.notes[0].find("only an administrator"), std::string::npos) << by_user.notes[0];
+  EXPECT_EQ(s.run(ContinueJobs{kRoot, jobs({s.low})}).facts.size(), 1U);
   EXPECT_EQ(s.state_of(s.low), JobState::kRunning);
   EXPECT_EQ(s.free_cores(), 0U);
   s.drop_effects();
@@ -312,7 +317,7 @@ TEST(StandStill, OfTwoThatShareCoresOneGoesOn) {
   s.confirm(top);
   s.end("n1", top);
   engine::State before = s.state;
-  const auto both = s.run(ContinueJobs{kAlice, jobs({s.low, s.high})});
+  const auto both = s.run(ContinueJobs{kRoot, jobs({s.low, s.high})});
   EXPECT_EQ(both.facts.size(), 1U);
   EXPECT_EQ(both.notes.size(), 1U);
   s.drop_effects();
@@ -386,7 +391,7 @@ TEST(StandStill, OfSeveralNodesEachSpeaksForItself) {
   s.run(DrainNodes{{"root", true}, {"n1"}, "repair"});
   s.run(LoseNode{NodeIndex(1)});
   EXPECT_EQ(s.plan_all().matched, 0U);
-  EXPECT_TRUE(s.run(ContinueJobs{kAlice, jobs({low})}).facts.empty());
+  EXPECT_TRUE(s.run(ContinueJobs{kRoot, jobs({low})}).facts.empty());
   NodeRegistration back = registration("n2", hardware(4));
   back.attempts.push_back(AttemptReport{{low, Attempt{1}}, false, {}, 1});
   s.run(RegisterNode{back});
