@@ -446,8 +446,10 @@ Reason Why::reason(const Job& job, ReasonBook& book) const {
   if (const auto room = room_blocker(job)) {
     return {room->word, room->text};
   }
-  // What stands still keeps its cores from fewer jobs with a promise than without.
-  const bool is_alone = !plan().kept_cores.empty() && has_promise(job.id);
+  // What stands still keeps its cores from fewer jobs with a promise than without, and a limit of switches that lapses does so
+  // by the job's age.
+  const bool is_alone = (!plan().kept_cores.empty() && has_promise(job.id)) ||
+                        (job.spec->switches != 0 && !job.spec->switches_wait.is_infinite());
   const auto known = book.reasons.find(job.spec);
   if (!is_alone && known != book.reasons.end()) {
     return known->second;

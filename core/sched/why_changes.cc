@@ -44,6 +44,7 @@ bool Why::starts_now_with(const Job& job, const JobSpec& spec) const {
   if (cluster_.standing_still != nullptr && !cluster_.standing_still->empty()) {
     cluster.running = cluster_.running;
     cluster.running_job = cluster_.running_job;
+    cluster.making_room = cluster_.making_room;
     cluster.standing_still = cluster_.standing_still;
   }
   const Plan plan = schedule(cluster, policy_, order_, WorkBudget{.placements_made = UINT32_MAX}, now_);
