@@ -200,9 +200,11 @@ void Settlement::report(NodeIndex node, const AttemptReport& report) {
   }
 }
 
-// A node that has forgotten (its daemon restarted) says nothing, or that it read fewer tasks back: what is known stays.
+// A node that has forgotten (its daemon restarted) says nothing, or that it read fewer tasks back: what is known stays,
+// unless it has more faults to tell of.
 void Settlement::proven(AttemptKey key, AttemptOnNode& on, const std::optional<PlacementProof>& proof) {
-  if (proof && (!on.proof || (on.proof->tasks <= proof->tasks && *on.proof != *proof))) {
+  if (proof &&
+      (!on.proof || ((on.proof->tasks <= proof->tasks || on.proof->faults < proof->faults) && *on.proof != *proof))) {
     on.proof = proof;
     fact(AttemptProven{key, on.share.node, *proof});
   }
