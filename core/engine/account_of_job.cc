@@ -30,9 +30,12 @@ Status check_account(const Accounts& accounts, const sched::Policy& policy, cons
   return ok_status();
 }
 
-Status check_qos(const Accounts& accounts, const JobSpec& spec) {
+Status check_qos(const Accounts& accounts, const JobSpec& spec, const JobSpec* before) {
   if (accounts.all_qos().empty()) {
     return ok_status();
+  }
+  if (before != nullptr && spec.qos.empty() && before->qos.empty() && spec.account == before->account) {
+    return ok_status();  // it waits like that, and is changed in other ways
   }
   const std::string given =
       spec.qos.empty() ? "a job without --qos (there is no default)" : "--qos " + printable(spec.qos);
@@ -60,7 +63,7 @@ Status check_qos(const Accounts& accounts, const JobSpec& spec) {
 
 }  // namespace
 
-Status fill_account(const State& state, const sched::Policy& policy, JobSpec& spec) {
+Status fill_account(const State& state, const sched::Policy& policy, JobSpec& spec, const JobSpec* before) {
   const Accounts& accounts = state.accounts;
   if (const User* user = spec.account.empty() ? accounts.user(spec.user) : nullptr) {
     spec.account = user->default_account;
@@ -74,7 +77,7 @@ Status fill_account(const State& state, const sched::Policy& policy, JobSpec& sp
       }
     }
   }
-  MUSTER_TRY(check_qos(accounts, spec));
+  MUSTER_TRY(check_qos(accounts, spec, before));
   if (accounts.has_limits()) {
     if (const auto hit = never_allowed(accounts, spec)) {
       return refused("the job can never start: " + hit->text + " (" + hit->word +

@@ -15,7 +15,7 @@ Result<Decision> change_accounting(const State& state, const ChangeAccounting& c
 
 // Fills in the default account and QOS of a request whose size is known, and refuses what its user may not use and what
 // no limit will ever let start.
-Status fill_account(const State& state, const sched::Policy& policy, JobSpec& spec);
+Status fill_account(const State& state, const sched::Policy& policy, JobSpec& spec, const JobSpec* before);
 
 // Refuses a job with so many tasks that wait when too many wait already, or after the same command's `moved`. `before` is
 // what a job that waits and is changed had asked for; null: it is new.

@@ -40,9 +40,6 @@ Status check_limits(const JobSpec& s) {
   MUSTER_TRY(limit("--mem", s.mem_per_node_mib, kMemMibMax));
   MUSTER_TRY(limit("--mem-per-cpu", s.mem_per_cpu_mib, kMemMibMax));
   MUSTER_TRY(limit("--mem-per-gpu", s.mem_per_gpu_mib, kMemMibMax));
-  if (s.mem_per_gpu_mib != 0 && s.gpus == 0 && s.gpus_per_node == 0 && s.gpus_per_task == 0) {
-    return invalid_argument("--mem-per-gpu without GPUs: ask for some with --gpus, or for memory with --mem");
-  }
   if (s.warn_signal < 0 || s.warn_signal > kSignalMax || s.warn_before < Duration{}) {
     return invalid_argument("--signal needs a signal from 1 to " + std::to_string(kSignalMax) +
                             " and a time that is not negative");
@@ -190,6 +187,10 @@ void keep_within_queue(const sched::QueuePolicy& q, JobSpec& s) {
   }
 }
 
+bool has_memory_of_no_gpu(const JobSpec& s) {
+  return s.mem_per_gpu_mib != 0 && s.gpus == 0 && s.gpus_per_node == 0 && s.gpus_per_task == 0;
+}
+
 // A job that its queue does not admit as it is may still be changed in other ways.
 Status check_queue(const sched::QueuePolicy& q, const JobSpec& s, const JobSpec* before) {
   const auto why_not = sched::refusal_of(q, s);
@@ -247,6 +248,9 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
                              const JobSpec* before) {
   auto spec = std::make_shared<JobSpec>(asked);
   MUSTER_TRY(check_limits(*spec));
+  if (has_memory_of_no_gpu(*spec) && (before == nullptr || !has_memory_of_no_gpu(*before))) {
+    return invalid_argument("--mem-per-gpu without GPUs: ask for some with --gpus, or for memory with --mem");
+  }
   MUSTER_TRY(check_texts(*spec));
   remove_repeated(spec->nodelist);
   remove_repeated(spec->exclude);
@@ -254,7 +258,7 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
   MUSTER_TRY(fill_size(*spec));
   MUSTER_TRY(check_binding(*spec));
   const sched::QueuePolicy& queue = *policy.find_queue(spec->queue);
-  MUSTER_TRY(fill_account(state, policy, *spec));
+  MUSTER_TRY(fill_account(state, policy, *spec, before));
   keep_within_queue(queue, *spec);
   MUSTER_TRY(check_queue(queue, *spec, before));
   MUSTER_TRY(check_names(state, *spec));
