@@ -13,6 +13,9 @@
 namespace muster::ctld {
 namespace {
 
+// Tasks whose places one part of an answer tells: a job of thousands of nodes has more than an answer should hold.
+constexpr std::uint64_t kTasksShownMax = 16'384;
+
 constexpr const char* kControllerStarted = "ControllerStarted";
 
 constexpr std::size_t kWaitingTextMax =
@@ -449,7 +452,9 @@ void Views::placement(const JobSpec& spec, const std::vector<NodeShare>& shares,
         fill_gpu(node.hardware.gpus[gpu], *place.add_gpus());
       }
     }
-    if (const auto* node_class = state_.ledger.nodes()[share.node.value].node_class.get(); node_class != nullptr) {
+    const auto* node_class = state_.ledger.nodes()[share.node.value].node_class.get();
+    if (node_class != nullptr && tasks_shown_ + share.tasks <= kTasksShownMax) {
+      tasks_shown_ += share.tasks;
       fill_tasks(*node_class, node, spec, share, place);
     }
   }

@@ -64,6 +64,7 @@ class Views {
   ExplainerCache* cache_;  // asked when a reason is
   Instant planning_waits_until_;
   sched::ReasonBook* book_ = nullptr;
+  mutable std::uint64_t tasks_shown_ = 0;  // with their places; of all of these views
 };
 
 }  // namespace muster::ctld
