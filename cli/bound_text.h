@@ -13,7 +13,7 @@ namespace muster::cli {
 // "task 0 on n1: CPUs 0-3 as decided, NUMA node 0, GPUs 2, local to the device", or that it is not as decided.
 std::string bound_text(const pb::StepTaskBound& bound);
 
-// "n1: 5 tasks read back, as decided, all local to their devices", for `show job`; empty when nothing was.
+// "n1: 5 tasks read back, as decided", for `show job`; empty when nothing was.
 std::string proof_text(const pb::NodePlacement& placement);
 
 }  // namespace muster::cli

@@ -525,8 +525,6 @@ Result<SubmitOptions> build_submit(const Parsed& command_line, const std::vector
   return options;
 }
 
-namespace {}  // namespace
-
 Result<JobChange> build_change(const Parsed& command_line, const Surroundings& around) {
   JobChange change;
   JobBuilder builder(change.values, around);
