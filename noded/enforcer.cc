@@ -155,6 +155,9 @@ Enforcer::Enforcer(const LaunchFrame& launch, std::string tree)
     : tree_(std::move(tree)), limits_(launch.limits), since_us_(monotonic_us()) {
   for (const Control& control : launch.controls) {
     std::string failure = make(control, launch);
+    if (failure.empty() && !groups_.empty() && groups_.back().kind == control.kind) {
+      groups_.back().works = true;
+    }
     if (!failure.empty() && limits_something(control.kind)) {
       failure_ = std::move(failure);
       return;
@@ -273,8 +276,14 @@ std::string Enforcer::set_limits(const Group& group, const LaunchFrame& launch) 
 }
 
 const Enforcer::Group* Enforcer::group(ControlKind kind) const {
-  const auto found = std::find_if(groups_.begin(), groups_.end(), [kind](const Group& g) { return g.kind == kind; });
+  const auto found =
+      std::find_if(groups_.begin(), groups_.end(), [kind](const Group& g) { return g.kind == kind && g.works; });
   return found == groups_.end() ? nullptr : &*found;
+}
+
+bool Enforcer::needs_tree() const {
+  return std::any_of(groups_.begin(), groups_.end(),
+                     [this](const Group& g) { return g.v2 && limits_something(g.kind); });
 }
 
 std::uint64_t Enforcer::data_bytes_max() const {

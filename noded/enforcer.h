@@ -30,6 +30,8 @@ class Enforcer {
   [[nodiscard]] const std::string& failure() const { return failure_; }
   // Open files, into which a task writes itself.
   [[nodiscard]] const std::vector<int>& joins() const { return joins_; }
+  // Whether the attempt's group of the cgroup2 tree limits what is in it.
+  [[nodiscard]] bool needs_tree() const;
   // Of each process, where no group limits memory; 0: none.
   [[nodiscard]] std::uint64_t data_bytes_max() const;
 
@@ -51,7 +53,8 @@ class Enforcer {
   struct Group {
     ControlKind kind;
     bool v2;
-    std::string path;  // the attempt's
+    std::string path;    // the attempt's
+    bool works = false;  // it was made as it was to be
   };
 
   [[nodiscard]] bool limits_something(ControlKind kind) const;

@@ -1,20 +1,26 @@
 #include "noded/job_namespace.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include "lib/base/text.h"
 #include "noded/shepherd_util.h"
+#include "noded/user_rights.h"
 
 namespace muster::noded {
 namespace {
@@ -27,23 +33,83 @@ struct Kept {
   int fd = -1;
 };
 
-bool is_hidden(const std::string& path) {
-  return path.starts_with("/tmp/") || path.starts_with("/dev/shm/");
+// A path below one of the folders that the job has for itself: that folder, and the rest.
+struct Below {
+  std::string root;
+  std::string rest;
+};
+std::optional<Below> below_hidden(const std::string& path) {
+  for (const std::string root : {"/tmp", "/dev/shm"}) {
+    if (path.starts_with(root + "/")) {
+      return Below{root, path.substr(root.size() + 1)};
+    }
+  }
+  return std::nullopt;
 }
 
-std::vector<Kept> open_kept(const LaunchFrame& launch) {
-  std::vector<Kept> out;
-  for (const std::string& path : {launch.work_dir, launch.directory}) {
-    if (is_hidden(path)) {
-      const int fd = open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-      if (fd >= 0) {  // else the task's start says what is wrong with it
-        out.push_back({path, fd});
-      }
+// A folder to which no symbolic link leads and that is not outside of `root` (openat2(2)); -1 with errno.
+int open_beneath(int root, const std::string& rest) {
+  open_how how{};
+  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+  return static_cast<int>(syscall(SYS_openat2, root, rest.c_str(), &how, sizeof(how)));
+}
+
+int open_folder(const Below& path) {
+  const int root = open(path.root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0) {
+    return -1;
+  }
+  const int fd = open_beneath(root, path.rest);
+  const int error_number = errno;
+  close(root);
+  errno = error_number;
+  return fd;
+}
+
+std::string why(const std::string& what, int error_number) {
+  return what + ": " + text_of_errno(error_number);
+}
+
+// The user names it, so it is opened with the user's rights, and the way to it must be the one that its path says: root
+// makes that way again below the job's own folders.
+std::string keep_work_dir(const LaunchFrame& launch, std::vector<Kept>& out) {
+  const std::optional<Below> path = below_hidden(launch.work_dir);
+  if (!path) {
+    return {};
+  }
+  const std::string name = "its working directory " + printable(launch.work_dir);
+  if (std::filesystem::path(launch.work_dir).lexically_normal() != launch.work_dir) {
+    return name + " is no plain path: write it without . and ..";
+  }
+  const UserRights rights(launch.uid, launch.gid, launch.groups);
+  if (!rights.ok()) {
+    return "cannot act as user " + std::to_string(launch.uid);
+  }
+  const int fd = open_folder(*path);
+  if (fd >= 0) {
+    out.push_back({launch.work_dir, fd});
+  } else if (errno != ENOENT && errno != EACCES &&
+             errno != ENOTDIR) {  // else the task's start says what is wrong with it
+    return errno == ELOOP ? name + " leads through a symbolic link: name the folder itself" : why(name, errno);
+  }
+  return {};
+}
+
+std::string open_kept(const LaunchFrame& launch, std::vector<Kept>& out) {
+  if (std::string error = keep_work_dir(launch, out); !error.empty()) {
+    return error;
+  }
+  if (const std::optional<Below> path = below_hidden(launch.directory)) {
+    const int fd = open_folder(*path);
+    if (fd < 0) {
+      return why(launch.directory, errno);
     }
+    out.push_back({launch.directory, fd});
   }
   // One inside the other comes after it.
   std::sort(out.begin(), out.end(), [](const Kept& a, const Kept& b) { return a.path < b.path; });
-  return out;
+  return {};
 }
 
 void close_kept(const std::vector<Kept>& kept) {
@@ -52,19 +118,30 @@ void close_kept(const std::vector<Kept>& kept) {
   }
 }
 
-std::string why(const std::string& what, int error_number) {
-  return what + ": " + text_of_errno(error_number);
-}
-
+// Step by step, so that nothing that lies there already can lead elsewhere.
 std::string put_back(const Kept& one) {
-  for (auto slash = one.path.find('/', 1); slash != std::string::npos; slash = one.path.find('/', slash + 1)) {
-    mkdir(one.path.substr(0, slash).c_str(), 0755);
+  const std::string what = "cannot keep " + printable(one.path);
+  const Below path = *below_hidden(one.path);
+  int at = open(path.root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  for (const std::string_view part : split(path.rest, '/')) {
+    const std::string name(part);
+    int next = open_beneath(at, name);
+    if (next < 0 && errno == ENOENT && mkdirat(at, name.c_str(), 0755) == 0) {
+      next = open_beneath(at, name);
+    }
+    const int error_number = errno;
+    close(at);
+    at = next;
+    if (at < 0) {
+      return why(what, error_number);
+    }
   }
-  mkdir(one.path.c_str(), 0755);
   const std::string source = "/proc/self/fd/" + std::to_string(one.fd);
-  return mount(source.c_str(), one.path.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0
-             ? std::string()
-             : why("cannot keep " + one.path, errno);
+  const std::string target = "/proc/self/fd/" + std::to_string(at);
+  const bool kept = mount(source.c_str(), target.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0;
+  const std::string error = kept ? std::string() : why(what, errno);
+  close(at);
+  return error;
 }
 
 std::string mount_all(const std::string& tmp, const std::vector<Kept>& kept, bool hide_processes) {
@@ -92,8 +169,11 @@ std::string arrange(const std::string& tmp, const LaunchFrame& launch) {
     return why("/", errno);
   }
   // Of this namespace's mounts: another one's cannot be bound.
-  const std::vector<Kept> kept = open_kept(launch);
-  std::string error = mount_all(tmp, kept, launch.uid != 0);
+  std::vector<Kept> kept;
+  std::string error = open_kept(launch, kept);
+  if (error.empty()) {
+    error = mount_all(tmp, kept, launch.uid != 0);
+  }
   close_kept(kept);
   return error;
 }

@@ -252,6 +252,7 @@ TaskSpec Shepherd::base_spec() const {
   spec.tells_place = true;
   spec.cgroup = tree_->cgroup();
   spec.joins = enforcer_->joins();
+  spec.needs_cgroup = enforcer_->needs_tree();
   spec.memory_nodes = launch_->limits.memory_nodes;
   spec.data_bytes_max = enforcer_->data_bytes_max();
   if (namespace_ != nullptr) {
@@ -547,14 +548,15 @@ void Shepherd::blame_time_limit(Outcome& outcome) const {
   }
 }
 
-// A task that the kernel killed for memory. Of two that end at once the first may be told of the other's.
+// A task that the kernel killed for memory, one for each kill. A kill of a process below a task may so be told of another
+// task that was killed.
 void Shepherd::blame_memory(Outcome& outcome) {
   if (outcome.cause != EndCause::kSignalled || outcome.signal != SIGKILL) {
     return;
   }
   const std::uint64_t kills = enforcer_->oom_kills();
   if (kills > oom_kills_seen_) {
-    oom_kills_seen_ = kills;
+    ++oom_kills_seen_;
     outcome.cause = EndCause::kOutOfMemory;
     outcome.detail = enforcer_->explain_oom(enforcer_->usage());
   }

@@ -1,7 +1,6 @@
 #include "noded/task.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/mempolicy.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -18,6 +17,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+
+#include "lib/base/text.h"
+#include "noded/small_files.h"
+#include "noded/user_rights.h"
 
 namespace muster::noded {
 namespace {
@@ -75,45 +78,6 @@ std::string read_line_of(const char* path) {
   return n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : std::string();
 }
 
-// Whether `id` exists in this process's user namespace.
-// user_namespaces(7): "deny" where setgroups is not allowed.
-bool setgroups_denied() {
-  char text[8] = {};
-  const int fd = open("/proc/self/setgroups", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return false;
-  }
-  const ssize_t n = read(fd, text, sizeof(text) - 1);
-  close(fd);
-  return n >= 4 && strncmp(text, "deny", 4) == 0;
-}
-
-bool is_mapped(const char* map_path, std::uint32_t id) {
-  const std::string text = read_line_of(map_path);
-  if (text.empty()) {
-    return true;  // no user namespaces in this kernel
-  }
-  const char* p = text.c_str();
-  while (*p != '\0') {
-    char* end = nullptr;
-    const unsigned long inside = std::strtoul(p, &end, 10);
-    const unsigned long outside = std::strtoul(end, &end, 10);
-    static_cast<void>(outside);
-    const unsigned long count = std::strtoul(end, &end, 10);
-    if (end == p) {
-      break;
-    }
-    if (id >= inside && id - inside < count) {
-      return true;
-    }
-    p = end;
-    while (*p == '\n') {
-      ++p;
-    }
-  }
-  return false;
-}
-
 bool write_text(const char* path, const std::string& text) {
   const int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0) {
@@ -137,14 +101,6 @@ void enter_inner_namespace(const TaskSpec& spec, int status_fd) {
   }
 }
 
-std::vector<gid_t> groups_of(const TaskSpec& spec) {
-  std::vector<gid_t> groups(spec.groups.begin(), spec.groups.end());
-  if (groups.empty()) {
-    groups.push_back(spec.gid);
-  }
-  return groups;
-}
-
 void become_user(const TaskSpec& spec, int status_fd) {
   const uid_t self = geteuid();
   if (self == spec.uid) {
@@ -153,14 +109,11 @@ void become_user(const TaskSpec& spec, int status_fd) {
   if (self != 0) {
     fail(status_fd, Stage::kForeignUser, EPERM);
   }
-  if (!is_mapped("/proc/self/uid_map", spec.uid)) {
+  if (!is_known_user(spec.uid)) {
     enter_inner_namespace(spec, status_fd);
     return;
   }
-  const std::vector<gid_t> groups = groups_of(spec);
-  // Groups that this namespace does not know are refused as a whole; the job then has its own group alone. Where groups
-  // cannot be set at all (a user's own namespace), the daemon is that user and has no others.
-  if (setgroups(groups.size(), groups.data()) != 0 && setgroups(1, &spec.gid) != 0 && !setgroups_denied()) {
+  if (!set_groups(spec.groups, spec.gid)) {
     fail(status_fd, Stage::kUser, errno);
   }
   if (setresgid(spec.gid, spec.gid, spec.gid) != 0 || setresuid(spec.uid, spec.uid, spec.uid) != 0) {
@@ -168,23 +121,16 @@ void become_user(const TaskSpec& spec, int status_fd) {
   }
 }
 
-// Files named by the user are opened with the user's rights, and outside, where the user meant them to be; only root may
-// then enter. Until become_user() this process can still be root again, and is nobody's to send signals to.
-void act_as(const TaskSpec& spec, int status_fd) {
-  if (geteuid() == spec.uid) {
-    return;
-  }
-  const std::vector<gid_t> groups = groups_of(spec);
-  if ((setgroups(groups.size(), groups.data()) != 0 && setgroups(1, &spec.gid) != 0) || setegid(spec.gid) != 0 ||
-      seteuid(spec.uid) != 0) {
-    fail(status_fd, Stage::kUser, errno);
-  }
-}
+void open_streams(const TaskSpec& spec, int status_fd);
 
-void act_as_root_again(int status_fd) {
-  if (seteuid(getuid()) != 0 || setegid(getgid()) != 0) {
+// Files named by the user are opened with the user's rights, and outside, where the user meant them to be; only root may
+// then enter.
+void open_streams_outside(const TaskSpec& spec, int status_fd) {
+  const UserRights rights(spec.uid, spec.gid, spec.groups);
+  if (!rights.ok()) {
     fail(status_fd, Stage::kUser, errno);
   }
+  open_streams(spec, status_fd);
 }
 
 void enter_namespaces(const TaskSpec& spec, int status_fd) {
@@ -209,25 +155,20 @@ TaskPlace::Group group_now(const TaskSpec& spec) {
   if (spec.cgroup_fd < 0 || spec.cgroup.empty()) {
     return TaskPlace::Group::kNone;
   }
-  char text[4096];
-  const int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return TaskPlace::Group::kNone;  // nothing is known
-  }
-  const ssize_t n = read(fd, text, sizeof(text));
-  close(fd);
-  if (n <= 0) {
-    return TaskPlace::Group::kNone;
-  }
-  const std::string_view all(text, static_cast<std::size_t>(n));
-  const std::string_view name = std::string_view(spec.cgroup).substr(spec.cgroup.rfind('/') + 1);
-  for (std::size_t at = all.find(name); at != std::string_view::npos; at = all.find(name, at + 1)) {
-    const std::size_t end = at + name.size();
-    if (at > 0 && all[at - 1] == '/' && (end == all.size() || all[end] == '/' || all[end] == '\n')) {
-      return TaskPlace::Group::kInside;
+  const std::string all = read_small("/proc/self/cgroup");
+  const std::string name = spec.cgroup.substr(spec.cgroup.rfind('/') + 1);
+  for (const std::string_view line : split(all, '\n')) {
+    if (!line.starts_with("0::")) {
+      continue;  // of cgroup v1, into which it has written itself
     }
+    for (const std::string_view part : split(line.substr(3), '/')) {
+      if (part == name) {
+        return TaskPlace::Group::kInside;
+      }
+    }
+    return TaskPlace::Group::kOutside;
   }
-  return TaskPlace::Group::kOutside;
+  return TaskPlace::Group::kNone;  // nothing is known
 }
 
 // A thread that moves itself, by "0" in `tasks`, takes none of the kernel's global locks.
@@ -402,9 +343,7 @@ void execute(const char* path, char* const* argv, char* const* environment) {
   }
   umask(spec.umask);
   if (spec.mount_namespace >= 0) {
-    act_as(spec, status_fd);
-    open_streams(spec, status_fd);
-    act_as_root_again(status_fd);
+    open_streams_outside(spec, status_fd);
     enter_namespaces(spec, status_fd);
   }
   become_user(spec, status_fd);
@@ -418,6 +357,18 @@ void execute(const char* path, char* const* argv, char* const* environment) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   execute_task(spec, status_fd);
+}
+
+bool move_into_group(int group) {
+  const int fd = group < 0 ? -1 : openat(group, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return false;
+  }
+  const bool moved = write(fd, "0", 1) == 1;
+  const int error_number = errno;
+  close(fd);
+  errno = error_number;
+  return moved;
 }
 
 // The interpreter that a script's first line names; empty when there is none.
@@ -474,8 +425,10 @@ Result<StartedTask> start_task(const TaskSpec& spec) {
     args.cgroup = static_cast<std::uint64_t>(spec.cgroup_fd);
   }
   auto pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
+  bool inside = spec.cgroup_fd >= 0;
   if (pid < 0 && (errno == ENOSYS || (spec.cgroup_fd >= 0 && errno != EAGAIN && errno != ENOMEM))) {
-    // An old kernel, or a group that does not take it: the process tree alone must do.
+    // An old kernel, a container that has no clone3, or a group that does not take it.
+    inside = false;
     pid = fork();
   }
   if (pid < 0) {
@@ -485,6 +438,9 @@ Result<StartedTask> start_task(const TaskSpec& spec) {
     return make_error(ErrorCode::kIo, "cannot start a process: " + text_of_errno(error_number));
   }
   if (pid == 0) {
+    if (!inside && !move_into_group(spec.cgroup_fd) && spec.needs_cgroup) {
+      fail(status[1], Stage::kControl, errno);
+    }
     run_child(spec, status[1]);
   }
   close(status[1]);

@@ -35,6 +35,7 @@ struct TaskSpec {
   std::vector<std::uint64_t> cpus;  // words of an index set of hardware threads; empty: as the shepherd
   bool tells_place = false;         // where the kernel has it is read back and told (StartNews)
   int cgroup_fd = -1;               // -1: none
+  bool needs_cgroup = false;        // it limits the task, which must not run outside
   std::string cgroup;               // the directory of cgroup_fd's attempt
   // Open files of cgroup v1 groups: the task writes itself into each, which waits for nothing.
   std::vector<int> joins;

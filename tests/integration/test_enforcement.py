@@ -173,8 +173,13 @@ class Isolated(ClusterTest):
         again = self.cluster.submit("-o", "again", "--wrap", "ls /tmp /dev/shm")
         self.cluster.wait(again)
         self.assertNotIn(name, self.cluster.read("again"))
-        left = glob.glob(os.path.join(self.cluster.local_dir, "n1", "spool", "attempts", "*", "tmp"))
-        self.assertEqual(left, [])
+        folders = os.path.join(self.cluster.local_dir, "n1", "spool", "attempts", "*", "private", "tmp")
+        runs = self.cluster.submit("--wrap", "sleep 600")
+        self.cluster.wait_state(runs, "running")
+        self.assertEqual(len(glob.glob(folders)), 1, "the test looks in the wrong place")
+        self.cluster.ok("cancel", runs)
+        self.cluster.wait(runs)
+        until(lambda: not glob.glob(folders), what="the end of the job's own /tmp")
 
 
 class NotEnforced(ClusterTest):

@@ -426,6 +426,52 @@ TEST_P(EnforcementTest, AnIsolatedJobHasItsOwnTmpAndSharedMemory) {
   unlink(outside.c_str());
 }
 
+// A working directory below /tmp is made again below the job's own. Root followed links and .. on that way, out of /tmp, and
+// could be led to bind the user's folder over /etc, or somebody else's into the job.
+class LeadingElsewhere : public EnforcementTest {
+ protected:
+  // How a job with this working directory ends.
+  std::string end_in(const std::string& work_dir) {
+    launch_.isolate = true;
+    launch_.uid = launch_.gid = 65'534;
+    launch_.work_dir = work_dir;
+    launch_.stdout_path = "/dev/null";
+    EXPECT_EQ(chmod(directory_.c_str(), 0777), 0);
+    std::filesystem::create_directories(directory_ + "/real/sub");
+    std::filesystem::create_directories(directory_ + "/closed/open");
+    EXPECT_EQ(symlink((directory_ + "/real").c_str(), (directory_ + "/link").c_str()), 0);
+    EXPECT_EQ(chmod((directory_ + "/closed").c_str(), 0700), 0);
+    EXPECT_EQ(chmod((directory_ + "/closed/open").c_str(), 0777), 0);
+    start("true\n");
+    const Outcome outcome = end();
+    EXPECT_NE(outcome.cause, EndCause::kExited) << "it ran in " << work_dir;
+    return outcome.detail;
+  }
+};
+
+#define NEEDS_NAMESPACES()                             \
+  if (geteuid() != 0 || !why_no_namespace().empty()) { \
+    GTEST_SKIP() << "this user gets no namespaces";    \
+  }
+
+TEST_P(LeadingElsewhere, UpwardsIsRefused) {
+  NEEDS_NAMESPACES();
+  EXPECT_NE(end_in(directory_ + "/real/../real/sub").find("no plain path"), std::string::npos);
+}
+
+TEST_P(LeadingElsewhere, ThroughALinkIsRefused) {
+  NEEDS_NAMESPACES();
+  EXPECT_NE(end_in(directory_ + "/link/sub").find("symbolic link"), std::string::npos);
+}
+
+TEST_P(LeadingElsewhere, WhereTheUserMayNotGoIsRefused) {
+  NEEDS_NAMESPACES();
+  EXPECT_NE(end_in(directory_ + "/closed/open").find("working directory"), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LeadingElsewhere, testing::Values("auto"),
+                         [](const auto& which) { return std::string(which.param); });
+
 INSTANTIATE_TEST_SUITE_P(All, EnforcementTest, testing::Values("auto", "v1", "v2", "off"),
                          [](const auto& which) { return std::string(which.param); });
 
