@@ -77,6 +77,8 @@ std::vector<bpf_insn> device_program(const std::vector<DeviceNumber>& devices) {
   return program;
 }
 
+std::string attach_device_program(const std::string& path, const std::vector<DeviceNumber>& devices, bool stays);
+
 }  // namespace
 
 const char* controller_of(ControlKind kind) {
@@ -132,7 +134,17 @@ std::string enable_v2_controller(ControlKind kind, const std::string& path) {
   return {};
 }
 
+std::string why_no_device_program(const std::string& path) {
+  return attach_device_program(path, {}, false);
+}
+
 std::string deny_devices_v2(const std::string& path, const std::vector<DeviceNumber>& devices) {
+  return attach_device_program(path, devices, true);
+}
+
+namespace {
+
+std::string attach_device_program(const std::string& path, const std::vector<DeviceNumber>& devices, bool stays) {
   const std::vector<bpf_insn> program = device_program(devices);
   const int group = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (group < 0) {
@@ -154,11 +166,15 @@ std::string deny_devices_v2(const std::string& path, const std::vector<DeviceNum
     attach.attach_flags = BPF_F_ALLOW_MULTI;
     if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)) != 0) {
       error = "a device program cannot be attached to " + why(path, errno);
+    } else if (!stays) {
+      syscall(SYS_bpf, BPF_PROG_DETACH, &attach, sizeof(attach));
     }
     close(loaded);  // the group holds it
   }
   close(group);
   return error;
 }
+
+}  // namespace
 
 }  // namespace muster::noded

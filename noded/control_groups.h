@@ -22,5 +22,7 @@ std::string enable_v2_controller(ControlKind kind, const std::string& path);
 // Attaches to a cgroup2 group a program that refuses these devices, and leaves all others to whatever else is attached.
 // It goes with the group. Empty, or why not.
 std::string deny_devices_v2(const std::string& path, const std::vector<DeviceNumber>& devices);
+// Empty, or why the kernel would take none for this group.
+std::string why_no_device_program(const std::string& path);
 
 }  // namespace muster::noded

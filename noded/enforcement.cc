@@ -192,9 +192,8 @@ class Chooser {
       say("devices", "cgroup v1");
       return;
     }
-    // A program that denies nothing, to see whether the kernel takes one. It goes with the group.
     const std::string refusal =
-        out_.tree.empty() ? "no control group of this machine may be used" : deny_devices_v2(out_.tree, {});
+        out_.tree.empty() ? "no control group of this machine may be used" : why_no_device_program(out_.tree);
     if (refusal.empty()) {
       out_.controls.push_back({ControlKind::kDevices, true, out_.tree});
       say("devices", "cgroup v2");

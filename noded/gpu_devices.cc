@@ -47,14 +47,19 @@ void add_drm(const std::string& pci_address, std::vector<DeviceNumber>& out) {
   }
 }
 
+// Linux's list of devices: NVIDIA's GPUs.
+constexpr std::uint32_t kNvidiaMajor = 195;
+
 // "Device Minor: 	 0" tells which /dev/nvidiaN it is.
 void add_nvidia(const std::string& pci_address, std::vector<DeviceNumber>& out) {
   constexpr std::string_view kField = "Device Minor:";
   const std::string text = read_small("/proc/driver/nvidia/gpus/" + pci_address + "/information");
   for (const std::string_view line : split(text, '\n')) {
     if (line.starts_with(kField)) {
-      if (const auto number = device_at("/dev/nvidia" + std::string(trim(line.substr(kField.size()))))) {
-        out.push_back(*number);
+      // The driver's tools make the file when somebody needs it first, with these numbers.
+      const auto minor = parse_integer(trim(line.substr(kField.size())), kField, 0, UINT32_MAX);
+      if (minor.ok()) {
+        out.push_back(DeviceNumber{kNvidiaMajor, static_cast<std::uint32_t>(*minor)});
       }
     }
   }

@@ -10,6 +10,7 @@
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 #include "noded/job_environment.h"
+#include "noded/step_layout.h"
 #include "noded/task_proof.h"
 
 namespace muster::noded {
@@ -34,6 +35,13 @@ Status check_start(const pb::PeerStart& r) {
   if (tasks == 0 || tasks > kStepTasksMax) {
     return make_error(ErrorCode::kRefused, "a step runs 1 to " + std::to_string(kStepTasksMax) + " tasks on a node, " +
                                                std::to_string(tasks) + " were asked for: use more nodes");
+  }
+  std::uint64_t ranks = 0;
+  for (const std::uint32_t each : r.tasks()) {
+    ranks += each;
+  }
+  if (ranks > kTasksPerStepMax) {
+    return make_error(ErrorCode::kCorrupt, "the request to start a step has more tasks than a step can have");
   }
   return ok_status();
 }
