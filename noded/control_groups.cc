@@ -97,6 +97,8 @@ const char* controller_of(ControlKind kind) {
       return "cpuacct";
     case ControlKind::kIo:
       return "io";
+    case ControlKind::kCpuShare:
+      return "cpu";
   }
   return "";
 }

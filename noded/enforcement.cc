@@ -93,6 +93,7 @@ class Chooser {
     }
     limit(ControlKind::kProcesses, "pids", options_.processes, "[node] pids_max is 0", "none: ");
     devices();
+    limit(ControlKind::kCpuShare, "cpu_share", true, "", "none: ");
     cpu_time();
     io();
     namespaces();

@@ -56,6 +56,8 @@ const char* v2_file_of(ControlKind kind) {
       return "/pids.max";
     case ControlKind::kIo:
       return "/io.stat";
+    case ControlKind::kCpuShare:
+      return "/cpu.weight";
     default:
       return nullptr;
   }
@@ -185,6 +187,7 @@ bool Enforcer::limits_something(ControlKind kind) const {
     case ControlKind::kFreezer:
     case ControlKind::kCpuTime:
     case ControlKind::kIo:
+    case ControlKind::kCpuShare:
       return false;
   }
   return false;
@@ -270,6 +273,7 @@ std::string Enforcer::set_limits(const Group& group, const LaunchFrame& launch) 
     case ControlKind::kFreezer:
     case ControlKind::kCpuTime:
     case ControlKind::kIo:
+    case ControlKind::kCpuShare:  // being in the group is all
       break;
   }
   return {};

@@ -66,8 +66,8 @@ inline constexpr std::uint32_t kAllRanks = UINT32_MAX;
 // ---------------------------------------------------------------- noded -> shepherd
 
 // What limits or counts what an attempt uses.
-enum class ControlKind : std::uint8_t { kCpus, kMemory, kProcesses, kDevices, kFreezer, kCpuTime, kIo };
-inline constexpr ControlKind kControlKindLast = ControlKind::kIo;
+enum class ControlKind : std::uint8_t { kCpus, kMemory, kProcesses, kDevices, kFreezer, kCpuTime, kIo, kCpuShare };
+inline constexpr ControlKind kControlKindLast = ControlKind::kCpuShare;
 
 // One function and the group by which this node performs it. What has no group is not in the list.
 struct Control {

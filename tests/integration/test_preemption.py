@@ -194,13 +194,13 @@ class StandStill(ClusterTest):
         return [self.cluster.read("count.%d" % rank) for rank in (0, 1)]
 
     def start_victim(self):
-        low = self.cluster.submit("-N", "2", "-n", "2", "-c", "2", "--mem", "10M", "-t", "60", "-o", "low.out", "--wrap", self.victim)
+        low = self.cluster.submit("-N", "2", "-n", "2", "-c", "2", "--mem", "300M", "-t", "60", "-o", "low.out", "--wrap", self.victim)
         for rank in (0, 1):
             self.cluster.wait_file("count.%d" % rank)
         return low
 
     def start_urgent(self):
-        high = self.cluster.submit("-p", "urgent", "-N", "2", "-n", "2", "-c", "2", "--mem", "10M", "-t", "10", "-o", "high.out",
+        high = self.cluster.submit("-p", "urgent", "-N", "2", "-n", "2", "-c", "2", "--mem", "300M", "-t", "10", "-o", "high.out",
                                    "--wrap", "echo high begins; while [ ! -e go ]; do sleep 0.05; done; echo high ends")
         self.cluster.wait_state(high, "running")
         return high

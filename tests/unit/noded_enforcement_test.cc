@@ -365,8 +365,8 @@ TEST_P(EnforcementTest, EveryFunctionIsStated) {
     functions.push_back(one.function);
     EXPECT_FALSE(one.by.empty()) << one.function;
   }
-  const std::vector<std::string> all{"kill",    "freezer",  "cpuset", "memory",    "pids",
-                                     "devices", "cpu_time", "io",     "namespaces"};
+  const std::vector<std::string> all{"kill",    "freezer",   "cpuset",   "memory", "pids",
+                                     "devices", "cpu_share", "cpu_time", "io",     "namespaces"};
   EXPECT_EQ(functions, all);
 }
 
