@@ -16,6 +16,7 @@ namespace muster::cli {
 
 int command_submit(const Parsed& parsed);
 int command_run(Command command, const Parsed& parsed);  // kRun or kSrun
+int command_alloc(const Parsed& parsed);
 int command_queue(const Parsed& parsed);
 int command_show(const Parsed& parsed);
 int command_why(const Parsed& parsed);

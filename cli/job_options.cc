@@ -636,4 +636,50 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
   return options;
 }
 
+Result<AllocOptions> build_alloc(const Parsed& command_line, const std::vector<Given>& variables,
+                                 const Surroundings& around) {
+  AllocOptions options;
+  options.connect = connect_options(command_line);
+  // The command gets them by its environment, and may run elsewhere.
+  for (std::string* path : {&options.connect.config_path, &options.connect.key_path}) {
+    if (!path->empty()) *path = resolve_path(around.work_dir, *path);
+  }
+  options.argv = command_line.operands;
+  options.no_shell = command_line.has(OptionId::kNoShell);
+  options.quiet = command_line.has(OptionId::kQuiet);
+  options.json = command_line.has(OptionId::kJson);
+  options.test_only = command_line.has(OptionId::kTestOnly);
+  if (options.no_shell && !options.argv.empty()) {
+    return invalid_argument("--no-shell beside the command " + printable(options.argv.front()) + ": give one of them");
+  }
+  if (options.json && !options.no_shell) {
+    return invalid_argument("--json: standard output belongs to the command: use it with --no-shell");
+  }
+  JobSpec& spec = options.job;
+  JobBuilder builder(spec, around);
+  MUSTER_TRY(builder.apply(variables));
+  MUSTER_TRY(builder.apply(command_line.given));
+  if (spec.name.empty()) spec.name = "interactive";
+  if (spec.work_dir.empty()) spec.work_dir = around.work_dir;
+  if (spec.work_dir.empty())
+    return make_error(ErrorCode::kIo,
+                      "the current directory has no name any more: change to another one or use --chdir");
+  options.work_dir = spec.work_dir;
+  if (options.argv.empty()) {
+    std::string shell = "/bin/sh";
+    for (const std::string& variable : around.environment) {
+      if (variable.starts_with("SHELL=") && variable.size() > 6) shell = variable.substr(6);
+    }
+    options.argv.push_back(std::move(shell));
+  }
+  spec.kind = options.no_shell ? JobKind::kAllocDetached : JobKind::kAlloc;
+  spec.submit_host = around.host;
+  if (!options.no_shell) {
+    spec.script_name = options.argv.front();
+    spec.args.assign(options.argv.begin() + 1, options.argv.end());
+  }
+  MUSTER_TRY(check_combination(spec, ""));
+  return options;
+}
+
 }  // namespace muster::cli

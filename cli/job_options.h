@@ -1,4 +1,4 @@
-// From options to a job: what `submit` sends and what `run` and `srun` start. Where an option was given decides: the
+// From options to a job: what `submit` sends and what `run`, `srun` and `alloc` start. Where an option was given decides: the
 // command line wins over MUSTER_<NAME> variables, they win over the script's head.
 #pragma once
 
@@ -49,6 +49,9 @@ Result<JobChange> build_change(const Parsed& command_line, const Surroundings& a
 // `command` is kRun or kSrun; `job_around` the id of the job this runs in, 0: none.
 Result<RunOptions> build_run(Command command, const Parsed& command_line, const std::vector<Given>& variables,
                              std::uint64_t job_around, const Surroundings& around);
+
+Result<AllocOptions> build_alloc(const Parsed& command_line, const std::vector<Given>& variables,
+                                 const Surroundings& around);
 
 // The environment that --export passes on, as NAME=value. Variables that describe the job around are left out when
 // `drop_job` is set, so that a job submitted from within a job does not take them for its own.

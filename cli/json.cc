@@ -439,6 +439,13 @@ std::string ping_json(const pb::PingReply& reply) {
   return dump(out);
 }
 
+std::string allocated_json(std::uint64_t job, const std::vector<std::string>& nodes) {
+  Json out;
+  out["id"] = job;
+  out["nodes"] = nodes;
+  return out.dump() + "\n";
+}
+
 std::string submitted_json(const pb::SubmitReply& reply, bool test_only) {
   Json out;
   if (!test_only) out["id"] = reply.job();

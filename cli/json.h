@@ -62,6 +62,9 @@ std::string users_json(const pb::AccountingList& list);
 std::string qos_list_json(const pb::AccountingList& list);
 std::string priorities_json(const std::vector<pb::PriorityView>& jobs);
 
+// What `muster alloc --no-shell` was given.
+std::string allocated_json(std::uint64_t job, const std::vector<std::string>& nodes);
+
 struct DaemonStatus {
   std::string name;
   std::int64_t pid = 0;  // 0: none

@@ -57,10 +57,10 @@ Result<pb::JobView> find_started(Client& client, const LogsOptions& options) {
   while (true) {
     MUSTER_ASSIGN(const pb::JobView job, find(client, options));
     const auto state = static_cast<JobState>(job.state());
-    if (job.kind() == static_cast<std::uint32_t>(JobKind::kRun)) {
-      return make_error(ErrorCode::kRefused, job_text(options) +
-                                                 " was started by `muster run`: its output went to the "
-                                                 "caller of that command");
+    if (job.kind() != static_cast<std::uint32_t>(JobKind::kBatch)) {
+      const bool run = job.kind() == static_cast<std::uint32_t>(JobKind::kRun);
+      return make_error(ErrorCode::kRefused, job_text(options) + " was started by `muster " + (run ? "run" : "alloc") +
+                                                 "`: its output went to the caller of that command");
     }
     // A job that is starting may not have reached its node yet.
     if (has_started(job) && state != JobState::kPending && !(options.follow && state == JobState::kStarting)) {

@@ -21,6 +21,8 @@ int dispatch(Command command, const Parsed& parsed) {
     case kRun:
     case kSrun:
       return command_run(command, parsed);
+    case kAlloc:
+      return command_alloc(parsed);
     case kQueue:
       return command_queue(parsed);
     case kShow:
@@ -87,7 +89,7 @@ int run(const std::vector<std::string>& words, bool as_srun) {
     if (name == "--version" || name == "-V") name = "version";
     info = find_command(name);
     if (info == nullptr || info->command == kSrun) {
-      constexpr std::string_view kLaterCommands[] = {"alloc", "checkpoint", "top", "attach"};
+      constexpr std::string_view kLaterCommands[] = {"checkpoint", "top", "attach"};
       for (const std::string_view later : kLaterCommands) {
         if (name == later) return usage_error(name + " is not supported yet: see `muster help` for what is");
       }

@@ -10,6 +10,8 @@ using Kind = ValueKind;
 
 constexpr std::uint32_t kListers = kQueue | kShow | kWhy | kNodes | kHistory;
 constexpr std::uint32_t kRunners = kRun | kSrun;
+// Jobs that write files, which those of alloc do not.
+constexpr std::uint32_t kWriters = kSubmit | kRunners;
 constexpr std::uint32_t kEverywhere = ~std::uint32_t{kNoCommand};
 constexpr std::uint8_t kLaterScript = kLater | kScript;
 
@@ -51,14 +53,14 @@ constexpr OptionInfo kOptions[] = {
   {Id::kLicenses, "licenses", 'L', Arg::kRequired, Kind::kLicenses, "NAME[:N],...", "licences to hold while it runs", kChangeable, kScript | kTakesNone},
   {Id::kComment, "comment", 0, Arg::kRequired, Kind::kText, "TEXT", "a remark kept with the job", kChangeable, kScript},
   {Id::kChdir, "chdir", 'D', Arg::kRequired, Kind::kPath, "DIR", "working directory (default: where it is submitted)", kJobMakers, kScript},
-  {Id::kOutput, "output", 'o', Arg::kRequired, Kind::kPath, "FILE", "standard output; %j %A %a %x %u %N %n %t %% are filled in", kChangeable, kScript},
-  {Id::kError, "error", 'e', Arg::kRequired, Kind::kPath, "FILE", "standard error (default: with standard output)", kChangeable, kScript},
-  {Id::kInput, "input", 'i', Arg::kRequired, Kind::kPath, "FILE", "standard input (submit: default nothing; run: a file, all or none, default the caller's to rank 0)", kJobMakers, kScript},
-  {Id::kOpenMode, "open-mode", 0, Arg::kRequired, Kind::kChoice, "truncate|append", "what to do with output files that exist", kJobMakers, kScript},
-  {Id::kExport, "export", 0, Arg::kRequired, Kind::kExport, "LIST", "environment to pass: ALL (default), NONE, or NAME,NAME=VALUE,...", kJobMakers, kScript},
+  {Id::kOutput, "output", 'o', Arg::kRequired, Kind::kPath, "FILE", "standard output; %j %A %a %x %u %N %n %t %% are filled in", kWriters | kUpdate, kScript},
+  {Id::kError, "error", 'e', Arg::kRequired, Kind::kPath, "FILE", "standard error (default: with standard output)", kWriters | kUpdate, kScript},
+  {Id::kInput, "input", 'i', Arg::kRequired, Kind::kPath, "FILE", "standard input (submit: default nothing; run: a file, all or none, default the caller's to rank 0)", kWriters, kScript},
+  {Id::kOpenMode, "open-mode", 0, Arg::kRequired, Kind::kChoice, "truncate|append", "what to do with output files that exist", kWriters, kScript},
+  {Id::kExport, "export", 0, Arg::kRequired, Kind::kExport, "LIST", "environment to pass: ALL (default), NONE, or NAME,NAME=VALUE,...", kWriters, kScript},
   {Id::kSignalBefore, "signal", 0, Arg::kRequired, Kind::kSignalBefore, "[B:]SIGNAL[@SECONDS]", "send this signal to the tasks of the steps, with B: to the batch shell alone, so long before the time limit (default 60) and when preempted with a warning", kJobMakers, kScript},
-  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "when preempted, go back to the queue and start again (default: as configured)", kChangeable, kScript},
-  {Id::kNoRequeue, "no-requeue", 0, Arg::kNone, Kind::kFlag, "", "never start again: when preempted, end", kChangeable, kScript},
+  {Id::kRequeue, "requeue", 0, Arg::kNone, Kind::kFlag, "", "when preempted, go back to the queue and start again (default: as configured)", kWriters | kUpdate, kScript},
+  {Id::kNoRequeue, "no-requeue", 0, Arg::kNone, Kind::kFlag, "", "never start again: when preempted, end", kWriters | kUpdate, kScript},
   {Id::kMailUser, "mail-user", 0, Arg::kRequired, Kind::kText, "ADDRESS", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
   {Id::kMailType, "mail-type", 0, Arg::kRequired, Kind::kText, "TYPES", "accepted, no mail is sent yet", kJobMakers, kScript | kIgnored},
 
@@ -74,6 +76,9 @@ constexpr OptionInfo kOptions[] = {
   {Id::kParsable, "parsable", 0, Arg::kNone, Kind::kFlag, "", "print the job's id only", kSubmit, kVariable},
   {Id::kTestOnly, "test-only", 0, Arg::kNone, Kind::kFlag, "", "check whether it would be accepted; submit nothing", kJobMakers, kPlain},
 
+  // Of alloc.
+  {Id::kNoShell, "no-shell", 0, Arg::kNone, Kind::kFlag, "", "return when the nodes are there; the job goes on until it is cancelled or its time is over, and `muster run --jobid` starts steps in it", kAlloc, kPlain},
+
   // Of run and srun.
   {Id::kLabel, "label", 'l', Arg::kNone, Kind::kFlag, "", "begin each line with the task's rank", kRunners, kVariable},
   {Id::kKillOnBadExit, "kill-on-bad-exit", 'K', Arg::kOptional, Kind::kChoice, "0|1", "end the step when a task fails", kRunners, kVariable},
@@ -81,7 +86,7 @@ constexpr OptionInfo kOptions[] = {
   {Id::kJobId, "jobid", 0, Arg::kRequired, Kind::kCount, "ID", "the job to run in (default: the one around)", kRunners, kPlain},
   {Id::kMpi, "mpi", 0, Arg::kRequired, Kind::kChoice, "none|list", "how tasks learn of each other; pmix and pmi2 are not there yet", kRunners, kVariable},
   {Id::kUnbuffered, "unbuffered", 'u', Arg::kNone, Kind::kFlag, "", "output is never held back, so this changes nothing", kRunners, kIgnored},
-  {Id::kQuiet, "quiet", 'Q', Arg::kNone, Kind::kFlag, "", "no messages but errors", kRunners | kSubmit, kPlain},
+  {Id::kQuiet, "quiet", 'Q', Arg::kNone, Kind::kFlag, "", "no messages but errors", kRunners | kSubmit | kAlloc, kPlain},
   {Id::kVerbose, "verbose", 'v', Arg::kNone, Kind::kFlag, "", "more messages; repeat for still more", kRunners, kRepeats},
   {Id::kOverlap, "overlap", 0, Arg::kNone, Kind::kFlag, "", "steps of a job always share its resources, so this changes nothing", kRunners, kIgnored},
   {Id::kExact, "exact", 0, Arg::kNone, Kind::kFlag, "", "accepted as srun does; the step sees what the job has", kRunners, kIgnored},
@@ -177,6 +182,7 @@ constexpr OptionInfo kOptions[] = {
   // Everywhere.
   {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object", kListers | kSubmit | kCancel | kHold | kRelease | kUpdate | kRequeue | kSuspend | kContinue | kDrain | kResume | kLocal | kVersion | kPing | kAccount | kUser | kQos | kReservation, kPlain},
   {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "print one JSON object when the step is over; what the tasks print goes to standard error", kRun, kPlain},
+  {Id::kJson, "json", 0, Arg::kNone, Kind::kFlag, "", "with --no-shell: print one JSON object, the job's id and nodes", kAlloc, kPlain},
   {Id::kConfig, "config", 0, Arg::kRequired, Kind::kPath, "FILE", "configuration file (default: $MUSTER_CONFIG, /etc/muster/muster.toml)", kOnline, kPlain},
   {Id::kKey, "key", 0, Arg::kRequired, Kind::kPath, "FILE", "the caller's key file (default: $MUSTER_KEY, [cluster] key)", kOnline, kPlain},
   {Id::kTimeout, "timeout", 0, Arg::kRequired, Kind::kSeconds, "TIME", "how long to try to reach the controller (default 10s, or as configured; seconds when bare)", kOnline, kPlain},
@@ -195,6 +201,10 @@ constexpr CommandInfo kCommands[] = {
    "Inside a job it starts a step there; outside it asks for an allocation first. Standard output and error come\n"
    "back; the exit status is the highest of the tasks'. Interrupted twice within a second it kills the tasks.", true},
   {kSrun, "srun", "COMMAND [ARGUMENT...]", "run a command as tasks, as Slurm's srun does", "", true},
+  {kAlloc, "alloc", "[COMMAND [ARGUMENT...]]", "get nodes for a shell or a command on this machine",
+   "Waits for the nodes, then runs COMMAND here, or $SHELL, with the environment of the job, in which `muster run` starts\n"
+   "steps. The exit status is the command's; the nodes are given back at its end. When the job ends before the command\n"
+   "(time limit, `muster cancel`), the command gets SIGHUP, SIGTERM 5 s later, SIGKILL after 5 s more; the status is not 0.", true},
   {kQueue, "queue", "", "list jobs that wait or run", "", false},
   {kShow, "show", "job|node|queue|reservation|license|config|priority [NAME...]", "show everything about one thing",
    "`show priority` lists the points of waiting jobs, the first to be served at the top; --user and --queue choose.", false},

@@ -53,12 +53,13 @@ enum Command : std::uint32_t {
   kSuspend = 1U << 29,
   kContinue = 1U << 30,
   kReservation = 1U << 21,
+  kAlloc = 1U << 22,
 };
 // Commands that talk to a controller.
 inline constexpr std::uint32_t kOnline = kSubmit | kRun | kSrun | kQueue | kShow | kWhy | kNodes | kCancel | kHold |
                                          kRelease | kHistory | kDrain | kResume | kLogs | kPing | kAccount | kUser |
-                                         kQos | kUpdate | kRequeue | kSuspend | kContinue | kReservation;
-inline constexpr std::uint32_t kJobMakers = kSubmit | kRun | kSrun;
+                                         kQos | kUpdate | kRequeue | kSuspend | kContinue | kReservation | kAlloc;
+inline constexpr std::uint32_t kJobMakers = kSubmit | kRun | kSrun | kAlloc;
 // Options of a job that can be changed later.
 inline constexpr std::uint32_t kChangeable = kJobMakers | kUpdate;
 
@@ -133,6 +134,7 @@ enum class OptionId : std::uint8_t {
   kWrap,
   kParsable,
   kTestOnly,
+  kNoShell,
   // of run and srun
   kLabel,
   kKillOnBadExit,

@@ -4,10 +4,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <cstring>
 #include <memory>
-#include <thread>
+#include <utility>
 
 #include "cli/client.h"
 #include "cli/commands.h"
@@ -15,92 +13,34 @@
 #include "cli/run_access.h"
 #include "cli/run_options.h"
 #include "cli/run_step.h"
+#include "cli/run_wait.h"
 #include "cli/table.h"
 #include "lib/io/files.h"
-#include "lib/model/outcome.h"
-#include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
 
 namespace muster::cli {
 namespace {
 
 constexpr Duration kQueuedNotice = Duration::from_s(1);
-constexpr Duration kWaitSlice = Duration::from_s(30);
-
-// Cancels a job that waits when the user interrupts us, in a thread because the wait blocks.
-class CancelOnSignal {
- public:
-  CancelOnSignal(const ConnectOptions& connect, std::uint64_t job)
-      : thread_([this, connect, job] { watch(connect, job); }) {}
-  ~CancelOnSignal() {
-    stop_ = true;
-    thread_.join();
-  }
-  CancelOnSignal(const CancelOnSignal&) = delete;
-  CancelOnSignal& operator=(const CancelOnSignal&) = delete;
-
- private:
-  void watch(const ConnectOptions& connect, std::uint64_t job) {
-    const sigset_t signals = handled_signals();
-    const timespec slice{0, 50'000'000};
-    while (!stop_) {
-      const int number = ::sigtimedwait(&signals, nullptr, &slice);
-      if (number > 0) {
-        cancel(connect, job);
-        note("job " + std::to_string(job) + " was cancelled by " + std::string(::strsignal(number)));
-        ::_exit(128 + number);
-      }
-    }
-  }
-
-  static void cancel(const ConnectOptions& connect, std::uint64_t job) {
-    auto client = Client::open(connect);
-    pb::Request request;
-    JobSelector selector;
-    selector.items.emplace_back().id = JobId(job);
-    wire::to_pb(selector, *request.mutable_cancel()->mutable_jobs());
-    if (client) {
-      (void)(*client)->call(request);
-    }
-  }
-
-  std::atomic<bool> stop_ = false;
-  std::thread thread_;
-};
 
 // Waits until the job runs. kRefused with its reason when it ended instead.
-Status wait_until_started(Client& client, const RunOptions& options, std::uint64_t job) {
-  std::unique_ptr<CancelOnSignal> cancel;
-  while (true) {
-    pb::Request request;
-    auto& wait = *request.mutable_wait();
-    wait.set_job(job);
-    const Duration slice = cancel ? kWaitSlice : kQueuedNotice;
-    wait.set_timeout_us(slice.us);
-    MUSTER_ASSIGN(const pb::Reply reply, client.call(request, slice + client.timeout()));
-    if (reply.jobs().jobs_size() == 0) {
-      return make_error(ErrorCode::kNotFound, "job " + std::to_string(job) + " is gone: see `muster history`");
-    }
-    const pb::JobView& view = reply.jobs().jobs(0);
-    const auto state = static_cast<JobState>(view.state());
-    if (is_terminal(state)) {
-      const std::string why = view.reason_detail().empty() ? view.reason() : view.reason_detail();
-      return make_error(ErrorCode::kRefused, "job " + std::to_string(job) + " ended before its step started: " +
-                                                 std::string(to_string(state)) + (why.empty() ? "" : ", " + why));
-    }
-    if (state == JobState::kRunning || state == JobState::kSuspended) {
-      if (cancel && !options.quiet) {
-        note("job " + std::to_string(job) + " has been allocated resources");
-      }
-      return ok_status();
-    }
-    if (!cancel) {
-      if (!options.quiet) {
-        note("job " + std::to_string(job) + " queued and waiting for resources");
-      }
-      cancel = std::make_unique<CancelOnSignal>(options.connect, job);
-    }
-  }
+Status wait_for_job(Client& client, const RunOptions& options, std::uint64_t job) {
+  bool told = options.quiet;
+  return wait_until_started(client, {.connect = options.connect,
+                                     .job = job,
+                                     .notice = kQueuedNotice,
+                                     .waiting =
+                                         [&](const pb::JobView&) {
+                                           if (!std::exchange(told, true)) {
+                                             note("job " + std::to_string(job) + " queued and waiting for resources");
+                                           }
+                                         },
+                                     .granted =
+                                         [&] {
+                                           if (!options.quiet) {
+                                             note("job " + std::to_string(job) + " has been allocated resources");
+                                           }
+                                         }});
 }
 
 int report(const RunOptions& options, const Error& error) {
@@ -143,7 +83,7 @@ int run_outside(const RunOptions& options) {
     return kExitOk;
   }
   const std::uint64_t job = submitted->job();
-  if (const Status status = wait_until_started(**client, options, job); !status) {
+  if (const Status status = wait_for_job(**client, options, job); !status) {
     return report(options, status.error());
   }
   auto access = access_by_controller(**client, job);

@@ -70,6 +70,18 @@ struct RunOptions {
   bool srun_style = false;  // called as srun: messages begin with "srun: " and follow its wording
 };
 
+// `muster alloc`.
+struct AllocOptions {
+  ConnectOptions connect;
+  JobSpec job;
+  std::vector<std::string> argv;  // the command; never empty
+  std::string work_dir;           // where the command starts
+  bool no_shell = false;
+  bool quiet = false;
+  bool json = false;
+  bool test_only = false;
+};
+
 // `muster logs JOB`.
 struct LogsOptions {
   ConnectOptions connect;
@@ -84,8 +96,9 @@ struct LogsOptions {
   std::uint32_t task = 0;
 };
 
-// Both return the exit status of the program and print their own errors (error_line of cli/report.h).
+// Each returns the exit status of the program and print their own errors (error_line of cli/report.h).
 int run_step(const RunOptions& options);
+int run_allocation(const AllocOptions& options);
 int show_logs(const LogsOptions& options);
 
 }  // namespace muster::cli

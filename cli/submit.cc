@@ -1,4 +1,4 @@
-// muster submit, and the options of muster run.
+// muster submit, and the options of muster run and muster alloc.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -169,6 +169,14 @@ int command_run(Command command, const Parsed& parsed) {
   if (!options.ok()) return usage_error(options.error());
   options->json = parsed.has(OptionId::kJson);
   return run_step(*options);
+}
+
+int command_alloc(const Parsed& parsed) {
+  auto variables = parse_variables(kAlloc, getenv);
+  if (!variables.ok()) return usage_error(variables.error());
+  const auto options = build_alloc(parsed, *variables, read_surroundings());
+  if (!options.ok()) return usage_error(options.error());
+  return run_allocation(*options);
 }
 
 }  // namespace muster::cli

@@ -308,7 +308,7 @@ Status Requests::check_submission(const Call& call, const pb::Request& request, 
     MUSTER_TRY(
         check_script(in.script(), std::min<std::uint64_t>(config_.controller.script_bytes_max, wire::kScriptBytesMax)));
   } else if (!in.script().empty()) {
-    return invalid_argument("a job of `muster run` has no script: use muster submit");
+    return invalid_argument("a job of `muster run` or `muster alloc` has no script: use muster submit");
   }
   if (in.environment().size() > wire::kEnvironmentBytesMax) {
     return invalid_argument("the environment has " + std::to_string(in.environment().size()) + " bytes, the limit is " +

@@ -375,6 +375,20 @@ std::vector<std::string> batch_environment(const LaunchOrder& order, const JobEn
   return environment;
 }
 
+std::vector<std::string> login_environment(const LaunchOrder& order, const JobEnvironmentContext& context) {
+  // What tells daemons of launchers on which node they are.
+  constexpr std::array kOfTheNode{"SLURM_TOPOLOGY_ADDR", "SLURM_TOPOLOGY_ADDR_PATTERN", "SLURM_PRIO_PROCESS"};
+  std::vector<std::string> environment = batch_environment(order, context, {});
+  std::vector<std::string> launchers;
+  set_launchers(launchers, context);
+  std::erase_if(environment, [&](const std::string& variable) {
+    const std::string_view name = name_of(variable);
+    return !has(launchers, name) && ((!name.starts_with("MUSTER_") && !name.starts_with("SLURM_")) ||
+                                     std::find(kOfTheNode.begin(), kOfTheNode.end(), name) != kOfTheNode.end());
+  });
+  return environment;
+}
+
 std::vector<std::string> step_environment(const LaunchOrder& order, const JobEnvironmentContext& context,
                                           const std::vector<std::string>& submitted, const StepLayout& layout,
                                           std::uint32_t node_index) {

@@ -44,6 +44,10 @@ std::vector<std::string> gpu_variables(const NodeIdentity& node, const IndexSet&
 std::vector<std::string> batch_environment(const LaunchOrder& order, const JobEnvironmentContext& context,
                                            const std::vector<std::string>& submitted);
 
+// For the command of `muster alloc`, on the machine of its user: what describes the job, as its batch script would have
+// it, and nothing that describes the node or the user there.
+std::vector<std::string> login_environment(const LaunchOrder& order, const JobEnvironmentContext& context);
+
 // The layout of a step, as all its nodes know it.
 struct StepLayout {
   std::uint32_t step = 0;

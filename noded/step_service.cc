@@ -9,6 +9,7 @@
 #include "lib/io/log.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
+#include "noded/allocation_holder.h"
 #include "noded/logs_service.h"
 #include "noded/step_coordinator.h"
 #include "noded/step_part.h"
@@ -34,6 +35,7 @@ struct StepService::Impl {
   StepServiceOptions options;
   StepParts parts;
   StepCoordinator coordinator;
+  AllocationHolder holder;
   LogsService logs;
   std::map<std::string, Link> links;  // by endpoint and key
   io::Timer timer;
@@ -53,18 +55,26 @@ struct StepService::Impl {
             .client_awaited = options.client_awaited,
             .peer_start_patience = options.peer_start_patience,
             .part_keepalive = options.part_keepalive}),
+        holder(
+            {.attempts = options.attempts,
+             .to_client = [this](const ClientAddress& to, const pb::NodeReply& reply) { return to_client(to, reply); },
+             .now = io::boottime_now,
+             .client_lost_after = options.client_lost_after,
+             .client_awaited = options.client_awaited}),
         logs(*options.loop, *options.attempts,
              [this](const ClientAddress& to, const pb::NodeReply& reply) { return to_client(to, reply); }),
         timer(*options.loop, [this] { tick(); }) {
     options.attempts->on_running([this](AttemptKey key, const std::vector<std::uint32_t>& steps) {
       if (const Result<AttemptInfo> info = options.attempts->find(key)) {
         coordinator.attempt_running(*info, steps);
+        holder.attempt_running(*info);
       }
       parts.attempt_running(key);
       wake();
     });
     options.attempts->on_ended([this](AttemptKey key, const Outcome& outcome) {
       coordinator.attempt_ended(key, outcome);
+      holder.attempt_ended(key, outcome);
       parts.attempt_ended(key);
     });
   }
@@ -186,9 +196,10 @@ struct StepService::Impl {
     if (stream.size() != kStreamIdBytes) {
       return refuse(client, invalid_argument("the request has no stream id of 8 bytes"));
     }
-    if (request.has_run() || request.has_resume()) {
-      const Result<Ticket> ticket =
-          check(client, request.has_run() ? request.run().ticket() : request.resume().ticket());
+    if (request.has_run() || request.has_resume() || request.has_hold_allocation()) {
+      const Result<Ticket> ticket = check(client, request.has_run()      ? request.run().ticket()
+                                                  : request.has_resume() ? request.resume().ticket()
+                                                                         : request.hold_allocation().ticket());
       if (!ticket) {
         return refuse(client, ticket.error());
       }
@@ -198,6 +209,8 @@ struct StepService::Impl {
       }
       if (request.has_run()) {
         coordinator.run(client, *ticket, *info, request.run());
+      } else if (request.has_hold_allocation()) {
+        holder.hold(client, *ticket, *info);
       } else {
         coordinator.resume(client, *ticket, *info, request.resume());
       }
@@ -210,7 +223,7 @@ struct StepService::Impl {
       }
       return logs.open(client, *ticket, request.logs());
     }
-    if (logs.on_client(client, request)) {
+    if (logs.on_client(client, request) || holder.on_client(client, request)) {
       return;
     }
     coordinator.on_client(client, request);
@@ -245,6 +258,9 @@ struct StepService::Impl {
 
   void tick() {
     std::optional<Duration> again = coordinator.tick();
+    if (const std::optional<Duration> look = holder.tick()) {
+      again = again ? std::min(*again, *look) : look;
+    }
     const Duration now = io::boottime_now();
     std::erase_if(links, [&](const auto& entry) { return now - entry.second.used > kLinkIdle; });
     if (!again && !links.empty()) {

@@ -1,4 +1,5 @@
-// StepService: everything that a node's ROUTER serves: steps of jobs and, through LogsService, files of output.
+// StepService: everything that a node's ROUTER serves: steps of jobs, through AllocationHolder the clients of `muster alloc`
+// and, through LogsService, files of output.
 //
 // A step has a coordinator, on the first node of its job, and a part on every node that runs tasks of it. The client
 // (`muster run`) speaks with the coordinator alone; the coordinator speaks with the parts: with its own by calls, with
@@ -36,8 +37,8 @@ struct StepServiceOptions {
   // Sends on the node's ROUTER (ZmqSocket::send_to).
   std::function<Status(const std::string& peer, const std::vector<std::string>& frames)> send;
   // Times that tests shorten.
-  Duration client_lost_after = Duration::from_s(30);    // no keepalive from a step's client
-  Duration client_awaited = Duration::from_s(60);       // a kRun job's first client; any client after a restart
+  Duration client_lost_after = Duration::from_s(30);  // no keepalive from a step's client
+  Duration client_awaited = Duration::from_s(60);     // a kRun or kAlloc job's first client; any client after a restart
   Duration peer_start_patience = Duration::from_s(30);  // for nodes that have not heard of the job yet
   Duration part_keepalive = Duration::from_s(5);        // how soon a restarted peer is noticed
 };

@@ -27,7 +27,8 @@ LaunchOrder launch_order(const State& state, const Job& job, const Active& activ
                                .endpoint = n.endpoint,
                                .public_key = n.public_key,
                                .tasks = on.share.tasks,
-                               .cpus = on.share.cores.count()});
+                               .cpus = on.share.cores.count(),
+                               .gpus = on.share.gpus.count()});
   }
   order.array = job.array;
   if (job.array != JobId{}) {

@@ -95,7 +95,10 @@ RunningOrder requeue_order(const Job& job, const Caller& caller) {
     return {{}, "is pending: there is nothing to requeue"};
   }
   if (job.spec->kind != JobKind::kBatch) {
-    return {{}, "is a job of `muster run`, which ends with its command: only batch jobs can be requeued"};
+    return {{},
+            job.spec->kind == JobKind::kRun
+                ? "is a job of `muster run`, which ends with its command: only batch jobs can be requeued"
+                : "is a job of `muster alloc`, which lives for its client: only batch jobs can be requeued"};
   }
   if (job.spec->requeue_given && !job.spec->requeue) {
     return {{}, "was submitted with --no-requeue: cancel it and submit it again"};

@@ -113,7 +113,10 @@ JobEnded job_end(const State& state, JobId job, const Active& active) {
         end.reason = "DeadLine: it was stopped at its deadline";
       } else {
         end.state = JobState::kCancelled;
-        end.reason = with_detail("Cancelled", active.stop_by.empty() ? "" : "by " + active.stop_by);
+        // Nobody ordered it: its node gave it up, because its client was lost.
+        end.reason = with_detail("Cancelled", !active.stop_by.empty()           ? "by " + active.stop_by
+                                              : active.stop == StopCause::kNone ? o.detail
+                                                                                : "");
       }
       break;
     case EndCause::kTimeLimit:

@@ -20,6 +20,8 @@ namespace muster {
 enum class JobKind : std::uint8_t {
   kBatch,  // a script runs on the first node
   kRun,    // `muster run` outside a job: lives as long as the step that its client starts on the first node
+  kAlloc,  // `muster alloc`: nothing runs in it but steps; lives as long as its client holds it at the first node
+  kAllocDetached,  // `muster alloc --no-shell`: likewise, until it is cancelled or its time is over
 };
 
 enum class OpenMode : std::uint8_t { kTruncate, kAppend };

@@ -22,11 +22,12 @@ struct Peer {
   std::string public_key;
   std::uint32_t tasks = 1;
   std::uint32_t cpus = 0;
+  std::uint32_t gpus = 0;
   friend bool operator==(const Peer&, const Peer&) = default;
 };
 
 // Start an attempt on one node; idempotent on (job, attempt). Sent to every node of the allocation: the first one
-// runs the script (kBatch) or waits for its client's step (kRun); the others hold the share ready for steps.
+// runs the script (kBatch) or waits for its client's step (kRun) or client (kAlloc); the others hold the share ready for steps.
 struct LaunchOrder {
   AttemptKey key;
   Term term;

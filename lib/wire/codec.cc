@@ -179,6 +179,7 @@ void write(const Peer& in, pb::Peer& out) {
   out.set_public_key(in.public_key);
   out.set_tasks(in.tasks);
   out.set_cpus(in.cpus);
+  out.set_gpus(in.gpus);
 }
 void write(const PositionRange& in, pb::PositionRange& out) {
   out.set_begin(in.begin);
@@ -248,7 +249,7 @@ Result<Core> read(const pb::Core& in) {
 }
 
 Peer read(const pb::Peer& in) {
-  return {in.name(), in.endpoint(), in.public_key(), in.tasks(), in.cpus()};
+  return {in.name(), in.endpoint(), in.public_key(), in.tasks(), in.cpus(), in.gpus()};
 }
 
 PlannedShare read(const pb::PlannedShare& in) {
@@ -854,7 +855,7 @@ void to_pb(const JobSpec& in, pb::JobSpec& out) {
 namespace {
 // In place: a start decodes a million of them, and a JobSpec is large.
 Status read_spec_into(const pb::JobSpec& in, JobSpec& out) {
-  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), JobKind::kRun, "JobSpec.kind"));
+  MUSTER_ASSIGN(out.kind, read_enum(in.kind(), JobKind::kAllocDetached, "JobSpec.kind"));
   out.name = in.name();
   out.user = in.user();
   out.uid = in.uid();

@@ -106,7 +106,7 @@ class RandomModel {
 
   JobSpec spec() {
     JobSpec s;
-    s.kind = enumerator(JobKind::kRun);
+    s.kind = enumerator(JobKind::kAllocDetached);
     for (std::string* member : {&s.name, &s.user, &s.queue, &s.account, &s.qos, &s.comment, &s.work_dir, &s.stdout_path,
                                 &s.stderr_path, &s.stdin_path, &s.submit_host, &s.script_name, &s.export_mode}) {
       *member = text();
@@ -183,7 +183,7 @@ class RandomModel {
   std::vector<EnforcedBy> enforcement() {
     return list(3, [this] { return EnforcedBy{text(), text()}; });
   }
-  Peer peer() { return {text(), text(), text(), u32(), u32()}; }
+  Peer peer() { return {text(), text(), text(), u32(), u32(), u32()}; }
   LaunchOrder launch() {
     LaunchOrder order;
     order.key = key();

@@ -559,6 +559,30 @@ TEST(Run, JsonAfterTheCommandIsTheCommands) {
   EXPECT_EQ(parse_command_line(kRun, {"true", "--json"})->operands, (std::vector<std::string>{"true", "--json"}));
 }
 
+TEST(Alloc, TheCommandIsTheShellWhenNoneIsGiven) {
+  const auto alloc = [](const std::vector<std::string>& words, Surroundings around = surroundings()) {
+    const auto parsed = parse_command_line(kAlloc, words);
+    return parsed.ok() ? build_alloc(*parsed, {}, around) : Result<AllocOptions>(parsed.error());
+  };
+  const auto plain = alloc({"-N2"});
+  ASSERT_TRUE(plain.ok()) << plain.error().message;
+  EXPECT_EQ(plain->argv, std::vector<std::string>{"/bin/sh"});
+  EXPECT_EQ(plain->job.name, "interactive");
+  EXPECT_EQ(plain->job.kind, JobKind::kAlloc);
+  EXPECT_EQ(plain->job.nodes_min, 2U);
+  EXPECT_EQ(plain->work_dir, "/home/ann/work");
+  Surroundings with_shell = surroundings();
+  with_shell.environment.emplace_back("SHELL=/bin/zsh");
+  EXPECT_EQ(alloc({}, with_shell)->argv, std::vector<std::string>{"/bin/zsh"});
+  EXPECT_EQ(alloc({"make", "-n", "3"})->argv, (std::vector<std::string>{"make", "-n", "3"}));
+  EXPECT_EQ(alloc({"--no-shell"})->job.kind, JobKind::kAllocDetached);
+  EXPECT_EQ(alloc({"--config", "c.toml"})->connect.config_path, "/home/ann/work/c.toml");
+  EXPECT_THAT(alloc({"--no-shell", "true"}).error().message, HasSubstr("--no-shell beside the command true"));
+  EXPECT_THAT(alloc({"--json", "true"}).error().message, HasSubstr("--no-shell"));
+  EXPECT_THAT(alloc({"-o", "x"}).error().message, HasSubstr("-o"));
+  EXPECT_THAT(alloc({"--array", "1-2"}).error().message, HasSubstr("--array"));
+}
+
 TEST(Run, NeedsACommand) {
   const auto parsed = parse_command_line(kRun, {"-n2"});
   ASSERT_TRUE(parsed.ok());

@@ -20,8 +20,10 @@
 namespace muster::noded {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 const AttemptKey kKey{JobId(42), Attempt(1)};
 
@@ -225,6 +227,19 @@ class StepServiceTest : public testing::Test {
     *request.mutable_run()->mutable_ticket() = ticket();
     request.mutable_run()->mutable_spec()->add_argv("hostname");
     request.mutable_run()->mutable_spec()->set_work_dir("/");
+    return request;
+  }
+
+  pb::NodeRequest hold_request() {
+    pb::NodeRequest request;
+    *request.mutable_hold_allocation()->mutable_ticket() = ticket();
+    return request;
+  }
+  static pb::NodeRequest release_request(std::int32_t exit_code) {
+    pb::NodeRequest request;
+    Outcome outcome;
+    outcome.exit_code = exit_code;
+    wire::to_pb(outcome, *request.mutable_release_allocation()->mutable_outcome());
     return request;
   }
 
@@ -656,6 +671,52 @@ TEST_F(StepServiceTest, TheStepOfARunJobIsTheJob) {
   EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kExited);
 }
 
+// ---- `muster alloc`
+
+TEST_F(StepServiceTest, AnAllocationEndsWithTheOutcomeOfItsClient) {
+  launch(JobKind::kAlloc);
+  send(hold_request());
+  const pb::NodeReply held = next_reply();
+  ASSERT_TRUE(held.has_allocation_held()) << held.ShortDebugString();
+  EXPECT_THAT(held.allocation_held().environment(), Contains("MUSTER_JOB_ID=" + std::to_string(kKey.job.value)));
+  EXPECT_THAT(held.allocation_held().environment(), Not(Contains(HasSubstr("HOSTNAME="))));
+  // Steps run in it, and their ends are not its end.
+  EXPECT_TRUE(nodes_[0]->attempts.finished.empty());
+  send(release_request(7));
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  EXPECT_EQ(nodes_[0]->attempts.finished[0].exit_code, 7);
+  EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kExited);
+  nodes_[0]->attempts.ended_callback(kKey, nodes_[0]->attempts.finished[0]);
+  ASSERT_TRUE(next_reply().has_allocation_ended());
+  // Twice, because the answer may have been lost.
+  send(release_request(7));
+  const pb::NodeReply gone = next_reply();
+  ASSERT_TRUE(gone.has_refused());
+  EXPECT_EQ(gone.refused().code(), static_cast<std::uint32_t>(ErrorCode::kNotFound));
+}
+
+TEST_F(StepServiceTest, OnlyAnAllocationCanBeHeld) {
+  launch(JobKind::kBatch);
+  send(hold_request());
+  const pb::NodeReply reply = next_reply();
+  ASSERT_TRUE(reply.has_refused());
+  EXPECT_THAT(reply.refused().message(), HasSubstr("no job of `muster alloc`"));
+  EXPECT_TRUE(nodes_[0]->attempts.finished.empty());
+}
+
+TEST_F(StepServiceTest, AnAllocationIsTakenUpAgainAfterARestart) {
+  launch(JobKind::kAlloc);
+  send(hold_request());
+  ASSERT_TRUE(next_reply().has_allocation_held());
+  nodes_[0]->service.reset();
+  nodes_[0]->attempts.followers.clear();
+  start_service(*nodes_[0]);
+  nodes_[0]->attempts.running_callback(kKey, {});
+  send(hold_request());
+  ASSERT_TRUE(next_reply().has_allocation_held());
+  EXPECT_TRUE(nodes_[0]->attempts.finished.empty());
+}
+
 TEST_F(StepServiceTest, KillOnBadExitEndsTheOthers) {
   launch();
   pb::NodeRequest request = run_request();
@@ -683,6 +744,31 @@ TEST_F(StepServiceImpatientTest, ARunJobWithoutAClientEnds) {
   ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
   EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kCancelled);
   EXPECT_THAT(nodes_[0]->attempts.finished[0].detail, HasSubstr("no client came"));
+}
+
+TEST_F(StepServiceImpatientTest, AnAllocationWithoutAClientEnds) {
+  launch(JobKind::kAlloc);
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kCancelled);
+  EXPECT_THAT(nodes_[0]->attempts.finished[0].detail, HasSubstr("no client came"));
+}
+
+TEST_F(StepServiceImpatientTest, AnAllocationWhoseClientIsSilentEnds) {
+  launch(JobKind::kAlloc);
+  send(hold_request());
+  ASSERT_TRUE(next_reply().has_allocation_held());
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  EXPECT_THAT(nodes_[0]->attempts.finished[0].detail, HasSubstr("nothing was heard of its client"));
+}
+
+TEST_F(StepServiceImpatientTest, ADetachedAllocationNeedsNoClient) {
+  launch(JobKind::kAllocDetached);
+  // That a step's client is lost shows that the time in which one would have to come is over.
+  send(run_request());
+  for (auto& node : nodes_) {
+    ASSERT_TRUE(wait([&] { return !node->attempts.frames<StepSignalFrame>().empty(); }));
+  }
+  EXPECT_TRUE(nodes_[0]->attempts.finished.empty());
 }
 
 TEST_F(StepServiceImpatientTest, AStepWhoseClientIsSilentIsEnded) {
