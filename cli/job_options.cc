@@ -537,6 +537,23 @@ Result<JobChange> build_change(const Parsed& command_line, const Surroundings& a
   return change;
 }
 
+namespace {
+
+// As StepSpec.sharing has it. A variable is for jobs, not for the steps in them.
+Result<std::uint32_t> step_sharing(const Parsed& command_line) {
+  const Given* exclusive = command_line.last(OptionId::kExclusive);
+  const bool exclusively = exclusive != nullptr && exclusive->value.value_or("yes") != "no";
+  if (command_line.has(OptionId::kOverlap) && (exclusively || command_line.has(OptionId::kExact))) {
+    return invalid_argument(std::string("--overlap beside ") + (exclusively ? "--exclusive" : "--exact") +
+                            ": a step has cores of its own or shares them: give one of them");
+  }
+  if (exclusively) return 2U;
+  if (command_line.has(OptionId::kExact)) return 1U;
+  return command_line.has(OptionId::kOverlap) ? 3U : 0U;
+}
+
+}  // namespace
+
 Result<RunOptions> build_run(Command command, const Parsed& command_line, const std::vector<Given>& variables,
                              std::uint64_t job_around, const Surroundings& around) {
   RunOptions options;
@@ -567,6 +584,11 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
       case OptionId::kMpi:
         options.mpi = *one.value;
         break;
+      case OptionId::kRelative: {
+        MUSTER_ASSIGN(const std::uint64_t relative, parse_count(*one.value, one.source, {0, UINT32_MAX}));
+        options.relative = static_cast<std::uint32_t>(relative);
+        break;
+      }
       case OptionId::kQuiet:
         options.quiet = true;
         break;
@@ -581,6 +603,10 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
     }
   }
 
+  MUSTER_ASSIGN(options.sharing, step_sharing(command_line));
+  options.gpus = spec.gpus;
+  options.gpus_per_node = spec.gpus_per_node;
+  options.gpus_per_task = spec.gpus_per_task;
   options.nodes = spec.nodes_min;
   options.nodes_max = spec.nodes_max;
   options.ntasks = spec.ntasks;

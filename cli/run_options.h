@@ -42,6 +42,12 @@ struct RunOptions {
   std::uint32_t ntasks_per_node = 0;
   std::uint32_t cpus_per_task = 0;
   std::uint32_t threads_per_core = 0;
+  // --exact, --exclusive, --overlap of a step, as StepSpec.sharing has it; 0: all of the job's, beside others.
+  std::uint32_t sharing = 0;
+  std::uint32_t gpus = 0;  // in total; of steps with --exact or --exclusive
+  std::uint32_t gpus_per_node = 0;
+  std::uint32_t gpus_per_task = 0;
+  std::uint32_t relative = 0;
   std::string cpu_bind;  // as given; empty: as the job says; so the following
   std::string gpu_bind;
   std::string distribution;

@@ -28,6 +28,8 @@ constexpr Duration kTicketFresh = Duration::from_s(30 * 60);
 // Input that is on its way to the tasks; the nodes say what was taken.
 constexpr std::uint64_t kInputWindowBytes = 256U << 10U;
 constexpr int kRedirectsMax = 4;
+// A step that waits for others this long says so.
+constexpr Duration kWaitNotice = Duration::from_s(2);
 
 }  // namespace
 
@@ -63,6 +65,11 @@ Status StepRun::start() {
   spec.set_ntasks_per_node(options_.ntasks_per_node);
   spec.set_cpus_per_task(options_.cpus_per_task);
   spec.set_threads_per_core(options_.threads_per_core);
+  spec.set_sharing(options_.sharing);
+  spec.set_relative(options_.relative);
+  spec.set_gpus(options_.gpus);
+  spec.set_gpus_per_node(options_.gpus_per_node);
+  spec.set_gpus_per_task(options_.gpus_per_task);
   spec.set_cpu_bind(options_.cpu_bind);
   spec.set_gpu_bind(options_.gpu_bind);
   spec.set_distribution(options_.distribution);
@@ -316,6 +323,9 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
       }
       return true;
     }
+    case pb::NodeReply::kStepWaits:
+      on_waits(reply.step_waits().reason());
+      return true;
     case pb::NodeReply::kStarted:
       return on_started(reply.started());
     case pb::NodeReply::kOutput:
@@ -350,6 +360,10 @@ bool StepRun::on_reply(const pb::NodeReply& reply) {
     case pb::NodeReply::kEnded: {
       drain();
       report_ends();
+      if (interrupted_waiting_ != 0) {
+        status_ = 128 + interrupted_waiting_;
+        return false;
+      }
       status_ = std::min(reply.ended().exit_code(), 255);
       if (status_ == 0 && output_lost_) {
         status_ = kExitRefused;
@@ -382,6 +396,23 @@ bool StepRun::receive_all() {
       return false;
     }
   }
+}
+
+// What the step waits for is told when it waits for long.
+void StepRun::on_waits(const std::string& reason) {
+  waits_ = reason;
+  if (waits_since_.us == 0) {
+    waits_since_ = io::boottime_now();
+  }
+}
+
+void StepRun::tell_waits() {
+  if (started_ || options_.quiet || waits_.empty() || waits_ == waits_told_ ||
+      io::boottime_now() - waits_since_ < kWaitNotice) {
+    return;
+  }
+  waits_told_ = waits_;
+  note("the step of job " + std::to_string(access_.job) + " waits: " + waits_);
 }
 
 Duration StepRun::wait_time() const {
@@ -421,6 +452,7 @@ int StepRun::run() {
       return status_;
     }
     credit();
+    tell_waits();
     stream_.keep_alive();
     if (resume_at_.us != 0 && io::boottime_now() >= resume_at_) {
       send_resume();

@@ -83,6 +83,8 @@ class StepRun {
   void read_input();
   void send_signal(int number);
   void credit();
+  void on_waits(const std::string& reason);
+  void tell_waits();
   void report_ends();
   void report_write_failures();
   void drain();
@@ -108,6 +110,10 @@ class StepRun {
   std::uint64_t input_sent_ = 0;
   std::uint32_t input_mode_ = 0;
   bool started_ = false;
+  std::string waits_;  // for which other steps, before it starts; empty: for none
+  std::string waits_told_;
+  Duration waits_since_;
+  int interrupted_waiting_ = 0;  // by this signal
   bool run_sent_ = false;
   std::uint32_t step_ = 0;
   std::vector<std::string> nodes_;

@@ -139,6 +139,12 @@ bool StepRun::on_signals() {
   signalfd_siginfo info{};
   while (::read(signal_fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
     const int number = static_cast<int>(info.ssi_signo);
+    if (!started_ && !waits_.empty() && interrupted_waiting_ == 0) {  // the node forgets it, and says so
+      interrupted_waiting_ = number;
+      note("interrupted before the step started");
+      send_signal(SIGKILL);
+      continue;
+    }
     if (number != SIGINT) {
       if (started_) {
         send_signal(number);

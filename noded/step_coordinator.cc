@@ -25,13 +25,6 @@ std::optional<std::size_t> node_of_job(const LaunchOrder& order, const std::stri
   return std::nullopt;
 }
 
-// Of a distribution that is none the parts say so.
-std::uint32_t node_plane(const LaunchOrder& order, const pb::StepSpec& spec) {
-  const auto distribution =
-      parse_distribution(spec.distribution().empty() ? order.spec->distribution : spec.distribution());
-  return distribution.ok() ? distribution->node_plane : 0;
-}
-
 }  // namespace
 
 StepCoordinator::StepCoordinator(CoordinatorOptions options) : options_(std::move(options)) {}
@@ -68,6 +61,11 @@ Result<StepRecords*> StepCoordinator::records_of(const AttemptInfo& info) {
   if (it == records_.end()) {
     MUSTER_ASSIGN(StepRecords loaded, StepRecords::load(info.directory));
     it = records_.emplace(key, std::move(loaded)).first;
+    for (const StepRecord* record : it->second.running()) {
+      if (std::optional<StepUse> use = use_of(*info.order, *record)) {
+        uses_[key][record->step] = std::move(*use);
+      }
+    }
   }
   return &it->second;
 }
@@ -79,6 +77,8 @@ void StepCoordinator::record_end(const AttemptInfo& info, std::uint32_t step, st
     io::log_warning("cannot record the end of a step",
                     {{"step", to_string(StepId{info.order->key, step})}, {"error", status.error().message}});
   }
+  uses_[info.order->key].erase(step);
+  due_.insert(info.order->key);
 }
 
 // For a client that did not hear of the end of its step.
@@ -110,6 +110,11 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
     send_started(*known);
     return;
   }
+  if (Waiting* known = find_waiting(client); known != nullptr) {
+    known->client = client;
+    known->heard = options_.now();
+    return tell_waiting(*known);
+  }
   const auto reject = [&](ErrorCode code, const std::string& message) { refuse(client, make_error(code, message)); };
   if (ticket.uid != info.order->spec->uid) {
     return reject(ErrorCode::kPermissionDenied, "the ticket is of another user than the job");
@@ -133,46 +138,7 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
   if (static_cast<std::size_t>(request.spec().environment_size()) > kEnvironmentMax) {
     return reject(ErrorCode::kInvalidArgument, "the step's environment has too many variables: use --export");
   }
-  if (steps_of(info.order->key) >= kStepsPerJobMax) {
-    return reject(ErrorCode::kLimitReached, "the job runs " + std::to_string(kStepsPerJobMax) +
-                                                " steps at the same time: wait until one of them ends");
-  }
-
-  std::vector<JobNode> job;
-  for (const Peer& peer : info.order->peers) {
-    job.push_back({.name = peer.name, .tasks = peer.tasks, .cpus = peer.cpus});
-  }
-  const pb::StepSpec& spec = request.spec();
-  const StepWish wish{.nodes = spec.nodes(),
-                      .nodes_max = spec.nodes_max(),
-                      .ntasks = spec.ntasks(),
-                      .ntasks_per_node = spec.ntasks_per_node(),
-                      .cpus_per_task = spec.cpus_per_task(),
-                      .nodelist = {spec.nodelist().begin(), spec.nodelist().end()},
-                      .exclude = {spec.exclude().begin(), spec.exclude().end()},
-                      .plane = node_plane(*info.order, spec)};
-  const Result<StepPlan> plan = plan_step(job, wish);
-  if (!plan) {
-    return refuse(client, plan.error());
-  }
-  StepRecord record;
-  record.client_key = client.key;
-  record.stream = client.stream;
-  for (const auto& entry : plan->nodes) {
-    record.nodes.emplace_back(info.order->peers[entry.job_node].name, entry.tasks);
-  }
-  const Result<std::uint32_t> number = (*records)->add(std::move(record));
-  if (!number) {
-    return refuse(client, number.error());
-  }
-
-  auto owned = std::make_unique<Step>();
-  owned->id = {.key = info.order->key, .step = *number};
-  for (const auto& entry : plan->nodes) {
-    owned->parts.push_back({.job_node = entry.job_node, .tasks = entry.tasks, .ranks = {}});
-  }
-  owned->deal(wish.plane);
-  begin(std::move(owned), client, info, request);
+  enter(client, info, request);
 }
 
 // This daemon was restarted between the step's record and the client's hearing of it. Which parts have started is
@@ -182,17 +148,19 @@ void StepCoordinator::start_again(const ClientAddress& client, const AttemptInfo
                                   const StepRecord& record) {
   auto owned = std::make_unique<Step>();
   owned->id = {.key = info.order->key, .step = record.step};
+  owned->sharing = record.sharing;
   std::uint32_t ranks = 0;
-  for (const auto& [name, tasks] : record.nodes) {
+  for (const auto& [name, tasks, cores, gpus] : record.nodes) {
     const std::optional<std::size_t> node = node_of_job(*info.order, name);
     if (!node || tasks == 0 || tasks > kTasksPerStepMax - ranks) {
       return refuse(client, make_error(ErrorCode::kCorrupt, "the record of step " + to_string(owned->id) +
                                                                 " on this node is damaged: start another step"));
     }
-    owned->parts.push_back({.job_node = *node, .tasks = tasks, .ranks = {}, .say_again = true});
+    owned->parts.push_back(
+        {.job_node = *node, .tasks = tasks, .ranks = {}, .cores = cores, .gpus = gpus, .say_again = true});
     ranks += tasks;
   }
-  owned->deal(node_plane(*info.order, request.spec()));
+  owned->deal(share_wish(*info.order, request.spec()).layout.plane);
   begin(std::move(owned), client, info, request);
 }
 
@@ -268,6 +236,9 @@ void StepCoordinator::on_credit(Step& step, std::uint64_t bytes) {
 void StepCoordinator::on_client(const ClientAddress& client, const pb::NodeRequest& request) {
   Step* step = find(client);
   if (step == nullptr) {
+    if (find_waiting(client) != nullptr) {
+      return on_waiting_client(client, request);
+    }
     if (request.body_case() == pb::NodeRequest::kKeepalive) {
       refuse(client, make_error(ErrorCode::kNotFound, "this node does not know the step (any more)"));
     }
@@ -491,6 +462,15 @@ void StepCoordinator::attempt_running(const AttemptInfo& info, const std::vector
       awaited.steps.push_back(step);
     }
   }
+  // A step that was recorded and never started is nowhere known but here, and would keep its cores.
+  if (const Result<StepRecords*> records = records_of(info)) {
+    for (const StepRecord* record : (*records)->running()) {
+      const bool known = std::find(steps.begin(), steps.end(), record->step) != steps.end();
+      if (!known && find(StepId{.key = key, .step = record->step}) == nullptr) {
+        awaited.steps.push_back(record->step);
+      }
+    }
+  }
   if (awaited.finish_job || !awaited.steps.empty()) {
     awaited_[key] = std::move(awaited);
   }
@@ -499,6 +479,17 @@ void StepCoordinator::attempt_running(const AttemptInfo& info, const std::vector
 void StepCoordinator::attempt_ended(AttemptKey key, const Outcome& outcome) {
   awaited_.erase(key);
   records_.erase(key);
+  uses_.erase(key);
+  due_.erase(key);
+  if (const auto queue = waiting_.find(key); queue != waiting_.end()) {
+    const std::list<Waiting> left = std::move(queue->second);
+    waiting_.erase(queue);
+    for (const Waiting& waiting : left) {
+      end_waiting(waiting, "job " + std::to_string(key.job.value) + " has ended (" +
+                               std::string(to_string(outcome.cause)) +
+                               (outcome.detail.empty() ? "" : ": " + outcome.detail) + ")");
+    }
+  }
   std::vector<StepId> ids;
   for (auto it = steps_.lower_bound({.key = key, .step = 0}); it != steps_.end() && it->first.key == key; ++it) {
     ids.push_back(it->first);
@@ -616,6 +607,11 @@ std::optional<Duration> StepCoordinator::tick() {
           "no client came within " + std::to_string(options_.client_awaited.seconds()) + " s to start the job's step";
       (void)options_.attempts->finish(key, outcome);
     }
+  }
+  forget_lost_waiting(now);
+  start_waiting();
+  if (!waiting_.empty()) {
+    want(kLook);
   }
   return again;
 }

@@ -9,9 +9,11 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +23,7 @@
 #include "noded/attempts.h"
 #include "noded/step_layout.h"
 #include "noded/step_part.h"
+#include "noded/step_queue.h"
 #include "noded/step_records.h"
 #include "noded/ticket.h"
 
@@ -56,8 +59,10 @@ struct CoordinatorOptions {
 
 class StepCoordinator {
  public:
-  // Steps of one job that run at the same time.
+  // Steps of one job that run at the same time; more wait.
   static constexpr std::size_t kStepsPerJobMax = 1024;
+  // Each of those that wait holds its request, some kilobytes with a usual environment.
+  static constexpr std::size_t kStepsWaitingMax = 2048;
   static_assert(kStepsPerJobMax <= StepRecords::kEndedMax);
   // A cancelled step whose parts do not tell its end is over for the client after this time.
   static constexpr Duration kCancelPatience = Duration::from_s(60);
@@ -86,6 +91,8 @@ class StepCoordinator {
     std::size_t job_node = 0;
     std::uint32_t tasks = 0;
     std::vector<std::uint32_t> ranks;
+    IndexSet cores = {};  // of a step with cores of its own: places among the job's there
+    IndexSet gpus = {};
     PartState state = PartState::kStarting;
     bool ask_again = false;  // the start or resume was refused for now
     bool resuming = false;   // what is asked is a resume
@@ -106,6 +113,15 @@ class StepCoordinator {
     std::uint64_t cost = 0;   // as the part counts
   };
   struct Step;
+  // A step that waits for others (step_shares.h). It gets its number when it starts.
+  struct Waiting {
+    ClientAddress client;
+    std::unique_ptr<pb::RunStep> request;
+    Duration heard;      // of its client
+    std::string reason;  // as its client was told
+    IndexSet nodes;      // of the job, on which it may run
+    StepSharing sharing = StepSharing::kWhole;
+  };
   struct Awaited {  // attempts and steps whose client has not come (back)
     Duration until;
     bool finish_job = false;
@@ -135,6 +151,19 @@ class StepCoordinator {
   void begin(std::unique_ptr<Step> owned, const ClientAddress& client, const AttemptInfo& info,
              const pb::RunStep& request);
   void client_came(const StepId& id, bool is_job);
+  Waiting* find_waiting(const ClientAddress& client);
+  void enter(const ClientAddress& client, const AttemptInfo& info, const pb::RunStep& request);
+  // False: the step still waits; else it was started or refused.
+  bool try_start(const AttemptInfo& info, Waiting& waiting, const StepsAhead& ahead);
+  void start_granted(const AttemptInfo& info, const Waiting& waiting, const StepGrant& grant);
+  void start_waiting();
+  void start_waiting_of(AttemptKey key);
+  void tell_waiting(const Waiting& waiting);
+  void on_waiting_client(const ClientAddress& client, const pb::NodeRequest& request);
+  void end_waiting(const Waiting& waiting, const std::string& why);
+  void forget_lost_waiting(Duration now);
+  [[nodiscard]] std::vector<StepUse> uses_for(AttemptKey key, StepSharing sharing) const;
+  void handle_part(const std::string& node, const pb::NodeReply& reply);
   // Valid until the attempt ends.
   Result<StepRecords*> records_of(const AttemptInfo& info);
   void record_end(const AttemptInfo& info, std::uint32_t step, std::int32_t exit_code);
@@ -144,7 +173,11 @@ class StepCoordinator {
   std::map<StepId, std::unique_ptr<Step>> steps_;
   std::map<std::pair<std::string, std::string>, StepId> by_client_;  // key, stream
   std::map<AttemptKey, Awaited> awaited_;
-  std::map<AttemptKey, StepRecords> records_;  // read when an attempt's first request comes
+  std::map<AttemptKey, std::map<std::uint32_t, StepUse>> uses_;         // of steps with records that are not over
+  std::map<AttemptKey, std::list<Waiting>> waiting_;                    // in order
+  std::map<std::pair<std::string, std::string>, AttemptKey> waits_in_;  // key, stream
+  std::set<AttemptKey> due_;                                            // steps of these ended: others may start
+  std::map<AttemptKey, StepRecords> records_;                           // read when an attempt's first request comes
 };
 
 }  // namespace muster::noded

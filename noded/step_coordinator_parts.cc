@@ -77,6 +77,13 @@ void StepCoordinator::ask_part(Step& step, std::size_t i) {
       start.add_nodes(step.node(k).name);
       start.add_tasks(step.parts[k].tasks);
     }
+    start.set_exact(step.sharing == StepSharing::kExact || step.sharing == StepSharing::kExclusive);
+    for (const std::uint32_t core : part.cores.to_vector()) {
+      start.add_cores(core);
+    }
+    for (const std::uint32_t gpu : part.gpus.to_vector()) {
+      start.add_gpus(gpu);
+    }
     start.set_master_address(host_of(step.node(0).endpoint));
     start.set_master_port(port_of(step.id));
   }
@@ -98,6 +105,11 @@ void StepCoordinator::all_parts(Step& step, const pb::NodeRequest& request) {
 }
 
 void StepCoordinator::on_part(const std::string& node, const pb::NodeReply& reply) {
+  handle_part(node, reply);
+  start_waiting();
+}
+
+void StepCoordinator::handle_part(const std::string& node, const pb::NodeReply& reply) {
   using Body = pb::NodeReply::BodyCase;
   const pb::StepKey* key = nullptr;
   switch (reply.body_case()) {

@@ -26,6 +26,7 @@ struct StepCoordinator::Step {
   std::unique_ptr<pb::StepSpec> spec;  // until every part runs
   bool kill_on_bad_exit = false;
   std::uint32_t stdin_mode = 0;
+  StepSharing sharing = StepSharing::kWhole;
   bool is_job = false;  // the first step of a kRun job
   bool started = false;
   Duration ask_until;

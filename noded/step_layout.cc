@@ -37,12 +37,21 @@ Result<std::vector<std::size_t>> candidates(const std::vector<JobNode>& job, con
     if (std::none_of(job.begin(), job.end(), [&](const JobNode& n) { return n.name == name; })) {
       return refused("--nodelist: " + printable(name) + " is not a node of this job: it has " + names_of(job));
     }
+    if (std::any_of(job.begin(), job.begin() + std::min<std::ptrdiff_t>(wish.relative, std::ssize(job)),
+                    [&](const JobNode& n) { return n.name == name; })) {
+      return refused("--nodelist: " + printable(name) + " is before the node that --relative=" +
+                     std::to_string(wish.relative) + " begins at: name another");
+    }
     if (contains(wish.exclude, name)) {
       return refused("--nodelist and --exclude both name " + printable(name) + ": name it in one of them");
     }
   }
+  if (wish.relative >= job.size()) {
+    return refused("--relative=" + std::to_string(wish.relative) + ": the job has " + plural(job.size(), "node") +
+                   ", counted from 0: ask for at most " + std::to_string(job.size() - 1));
+  }
   std::vector<std::size_t> allowed;
-  for (std::size_t i = 0; i < job.size(); ++i) {
+  for (std::size_t i = wish.relative; i < job.size(); ++i) {
     if (!contains(wish.exclude, job[i].name)) {
       allowed.push_back(i);
     }
@@ -123,8 +132,9 @@ Result<std::size_t> node_count(const std::vector<JobNode>& job, const StepWish& 
   std::size_t count = allowed;
   if (wish.nodes > 0) {
     if (wish.nodes > allowed) {
-      const bool excluded = allowed < job.size();
+      const bool excluded = allowed < job.size() - wish.relative;
       return refused("--nodes=" + std::to_string(wish.nodes) + ": this job has " + plural(allowed, "node") +
+                     (wish.relative > 0 ? " from --relative=" + std::to_string(wish.relative) + " on" : std::string()) +
                      (excluded ? " that --exclude leaves" : "") + ": ask for at most " + std::to_string(allowed));
     }
     count = std::min<std::size_t>(std::max(wish.nodes, wish.nodes_max), allowed);

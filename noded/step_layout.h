@@ -1,7 +1,7 @@
 // Which tasks of a step run on which nodes of its job. Pure.
 //
 // Nodes keep the job's order and ranks are dealt out over them as --distribution says, else in blocks: the first node has
-// ranks 0..k-1. Without wishes a step has the job's own layout. A step takes nothing away from other steps: all of them share what the job holds.
+// ranks 0..k-1. Without wishes a step has the job's own layout. What a step gets on its nodes is decided by step_shares.h.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +18,7 @@ struct JobNode {
   std::string name;
   std::uint32_t tasks = 1;  // of the job's own layout
   std::uint32_t cpus = 1;   // physical cores that the job holds there
+  std::uint32_t gpus = 0;
 };
 
 // The wishes of one step; 0 and empty: none.
@@ -29,6 +30,7 @@ struct StepWish {
   std::uint32_t cpus_per_task = 0;
   std::vector<std::string> nodelist = {};  // names
   std::vector<std::string> exclude = {};   // names; those that are not the job's are ignored
+  std::uint32_t relative = 0;              // nodes to leave out at the head of the job
   std::uint32_t plane = 0;                 // --distribution: tasks of each node in turn (step_ranks.h); 0: in blocks
 };
 

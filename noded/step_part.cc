@@ -276,8 +276,36 @@ Result<std::vector<topo::BoundTask>> StepParts::bind(const LaunchOrder& order, c
                           .cpu_bind = spec.cpu_bind(),
                           .gpu_bind = spec.gpu_bind(),
                           .distribution = spec.distribution(),
-                          .threads_per_core = spec.threads_per_core()});
+                          .threads_per_core = spec.threads_per_core(),
+                          .gpus_per_task = request.exact() ? spec.gpus_per_task() : 0});
 }
+
+namespace {
+
+// The job on this node, as far as the step has it. Places that the job does not have are left out.
+IndexSet at_places(const IndexSet& held, const google::protobuf::RepeatedField<std::uint32_t>& places) {
+  const std::vector<std::uint32_t> all = held.to_vector();
+  IndexSet out;
+  for (const std::uint32_t place : places) {
+    if (place < all.size()) {
+      out.insert(all[place]);
+    }
+  }
+  return out;
+}
+
+std::shared_ptr<const LaunchOrder> narrowed(const std::shared_ptr<const LaunchOrder>& order,
+                                            const pb::PeerStart& request) {
+  if (!request.exact()) {
+    return order;
+  }
+  auto out = std::make_shared<LaunchOrder>(*order);
+  out->share.cores = at_places(order->share.cores, request.cores());
+  out->share.gpus = at_places(order->share.gpus, request.gpus());
+  return out;
+}
+
+}  // namespace
 
 void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   const CoordinatorAddress coordinator = parts_[id].coordinator;
@@ -287,6 +315,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
     refuse(coordinator, id, info.error());
     return;
   }
+  const std::shared_ptr<const LaunchOrder> order = narrowed(info->order, request);
   const pb::StepSpec& spec = request.spec();
   StepLayout layout;
   layout.step = id.step;
@@ -306,7 +335,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   StepStartFrame frame;
   frame.step = id.step;
   frame.argv = to_strings(spec.argv());
-  frame.environment = step_environment(*info->order, context, submitted, layout, request.node_index());
+  frame.environment = step_environment(*order, context, submitted, layout, request.node_index());
   frame.work_dir = spec.work_dir();
   frame.umask = spec.umask();
   set_input(request, frame);
@@ -315,7 +344,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   constexpr std::uint64_t kWindowMin = 64U << 10U;
   frame.credit_bytes = std::clamp<std::uint64_t>(kStepWindowBytes / layout.nodes.size(), kWindowMin, 1U << 20U);
   const auto count = static_cast<std::uint32_t>(layout.ranks.size());
-  Result<std::vector<topo::BoundTask>> bound = bind(*info->order, request, count);
+  Result<std::vector<topo::BoundTask>> bound = bind(*order, request, count);
   if (!bound) {
     parts_.erase(id);
     refuse(coordinator, id, bound.error());

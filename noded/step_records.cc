@@ -35,6 +35,14 @@ Status write_at_end(const std::string& path, int flags, const std::string& text)
   return ok_status();
 }
 
+// "0-3,7"; "-" for none.
+std::string indices_text(const IndexSet& set) {
+  return set.empty() ? "-" : set.to_string();
+}
+Result<IndexSet> indices_of(std::string_view text) {
+  return text == "-" ? Result<IndexSet>(IndexSet()) : IndexSet::parse(text);
+}
+
 std::string end_line(std::int32_t exit_code) {
   return "ended " + std::to_string(exit_code) + "\n";
 }
@@ -58,8 +66,15 @@ std::string encode_step_record(const StepRecord& record) {
   std::string text(kMagic);
   text += "\nclient " + record.client_key + " " + io::to_hex(record.stream) + " " +
           std::to_string(record.nodes.size()) + "\n";
-  for (const auto& [name, tasks] : record.nodes) {
-    text += "node " + name + " " + std::to_string(tasks) + "\n";
+  if (record.sharing != StepSharing::kWhole) {
+    text += "sharing " + std::to_string(static_cast<unsigned>(record.sharing)) + "\n";
+  }
+  for (const StepRecord::Node& node : record.nodes) {
+    text += "node " + node.name + " " + std::to_string(node.tasks);
+    if (!node.cores.empty() || !node.gpus.empty()) {
+      text += " " + indices_text(node.cores) + " " + indices_text(node.gpus);
+    }
+    text += "\n";
   }
   if (record.exit_code) {
     text += end_line(*record.exit_code);
@@ -82,9 +97,17 @@ Result<StepRecord> decode_step_record(std::string_view text) {
       record.client_key = std::string(words[1]);
       MUSTER_ASSIGN(record.stream, io::from_hex(words[2]));
       MUSTER_ASSIGN(nodes, parse_count(words[3], "nodes"));
-    } else if (words[0] == "node" && words.size() == 3) {
+    } else if (words[0] == "node" && (words.size() == 3 || words.size() == 5)) {
       MUSTER_ASSIGN(const std::uint64_t tasks, parse_count(words[2], "tasks", {.min = 1, .max = UINT32_MAX}));
-      record.nodes.emplace_back(words[1], static_cast<std::uint32_t>(tasks));
+      StepRecord::Node node{.name = std::string(words[1]), .tasks = static_cast<std::uint32_t>(tasks)};
+      if (words.size() == 5) {
+        MUSTER_ASSIGN(node.cores, indices_of(words[3]));
+        MUSTER_ASSIGN(node.gpus, indices_of(words[4]));
+      }
+      record.nodes.push_back(std::move(node));
+    } else if (words[0] == "sharing" && words.size() == 2) {
+      MUSTER_ASSIGN(const std::uint64_t sharing, parse_count(words[1], "sharing", {.min = 0, .max = 3}));
+      record.sharing = static_cast<StepSharing>(sharing);
     } else if (words[0] == "ended" && words.size() == 2) {
       MUSTER_ASSIGN(const std::int64_t code, parse_integer(words[1], "exit code", INT32_MIN, INT32_MAX));
       record.exit_code = static_cast<std::int32_t>(code);
@@ -146,6 +169,16 @@ const StepRecord* StepRecords::find(const std::string& client_key, const std::st
 const StepRecord* StepRecords::find(std::uint32_t step) const {
   const auto it = records_.find(step);
   return it == records_.end() ? nullptr : &it->second;
+}
+
+std::vector<const StepRecord*> StepRecords::running() const {
+  std::vector<const StepRecord*> out;
+  for (const auto& [step, record] : records_) {
+    if (!record.exit_code) {
+      out.push_back(&record);
+    }
+  }
+  return out;
 }
 
 Result<std::uint32_t> StepRecords::add(StepRecord record) {

@@ -17,7 +17,9 @@
 #include <utility>
 #include <vector>
 
+#include "lib/base/index_set.h"
 #include "lib/base/result.h"
+#include "noded/step_shares.h"
 
 namespace muster::noded {
 
@@ -26,8 +28,17 @@ struct StepRecord {
   // The request: the client's key and the name that it gave its stream.
   std::string client_key;
   std::string stream;
-  std::vector<std::pair<std::string, std::uint32_t>> nodes;  // name and tasks of each, in the order of the ranks
-  std::optional<std::int32_t> exit_code;                     // of a step that is over
+  struct Node {
+    std::string name;
+    std::uint32_t tasks = 0;
+    // Of steps that do not have all of the job's: places among the job's cores and GPUs there.
+    IndexSet cores = {};
+    IndexSet gpus = {};
+    friend bool operator==(const Node&, const Node&) = default;
+  };
+  std::vector<Node> nodes;  // in the order of the ranks
+  StepSharing sharing = StepSharing::kWhole;
+  std::optional<std::int32_t> exit_code;  // of a step that is over
   friend bool operator==(const StepRecord&, const StepRecord&) = default;
 };
 
@@ -45,6 +56,8 @@ class StepRecords {
 
   [[nodiscard]] const StepRecord* find(const std::string& client_key, const std::string& stream) const;
   [[nodiscard]] const StepRecord* find(std::uint32_t step) const;
+  // Those that are not over.
+  [[nodiscard]] std::vector<const StepRecord*> running() const;
   // Gives the record its number, one that no step of the attempt has had, and writes it. After a failure nothing is
   // left.
   Result<std::uint32_t> add(StepRecord record);

@@ -53,7 +53,7 @@ Result<GpuRule> gpu_rule(const JobSpec& job, const StepOptions& wish, const Inde
   std::uint64_t per_task = bind.per_task;
   switch (bind.kind) {
     case GpuBindKind::kDefault:
-      per_task = job.gpus_per_task;
+      per_task = wish.gpus_per_task != 0 ? wish.gpus_per_task : job.gpus_per_task;
       // A step of another layout than the job's may be anything; it sees what the job has.
       rule.own = per_task != 0 && per_task * wish.tasks == held.count();
       return rule;

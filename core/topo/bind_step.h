@@ -22,6 +22,7 @@ struct StepOptions {
   std::string gpu_bind = {};
   std::string distribution = {};
   std::uint32_t threads_per_core = 0;
+  std::uint32_t gpus_per_task = 0;
 };
 
 struct BoundTask {
