@@ -543,13 +543,14 @@ namespace {
 Result<std::uint32_t> step_sharing(const Parsed& command_line) {
   const Given* exclusive = command_line.last(OptionId::kExclusive);
   const bool exclusively = exclusive != nullptr && exclusive->value.value_or("yes") != "no";
-  if (command_line.has(OptionId::kOverlap) && (exclusively || command_line.has(OptionId::kExact))) {
-    return invalid_argument(std::string("--overlap beside ") + (exclusively ? "--exclusive" : "--exact") +
-                            ": a step has cores of its own or shares them: give one of them");
+  const bool overlap = command_line.has(OptionId::kOverlap);
+  if (overlap && exclusively) {
+    return invalid_argument(
+        "--overlap beside --exclusive: a step shares its nodes with others or does not: give one of them");
   }
+  if (overlap) return 3U;  // also beside --exact: what others share is not the step's own
   if (exclusively) return 2U;
-  if (command_line.has(OptionId::kExact)) return 1U;
-  return command_line.has(OptionId::kOverlap) ? 3U : 0U;
+  return command_line.has(OptionId::kExact) ? 1U : 0U;
 }
 
 }  // namespace
@@ -584,6 +585,11 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
       case OptionId::kMpi:
         options.mpi = *one.value;
         break;
+      case OptionId::kSlurmWait: {
+        MUSTER_ASSIGN(const std::uint64_t wait, parse_count(*one.value, one.source, {0, 1'000'000'000}));
+        options.wait = Duration::from_s(static_cast<std::int64_t>(wait));
+        break;
+      }
       case OptionId::kRelative: {
         MUSTER_ASSIGN(const std::uint64_t relative, parse_count(*one.value, one.source, {0, UINT32_MAX}));
         options.relative = static_cast<std::uint32_t>(relative);
@@ -634,8 +640,10 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
     options.input = InputMode::kNone;
   } else if (input == "all") {
     options.input = InputMode::kAll;
-  } else if (input == "0") {
+  } else if (!input.empty() && input.find_first_not_of("0123456789") == std::string::npos) {
+    MUSTER_ASSIGN(const std::uint64_t rank, parse_count(input, "--input", {0, UINT32_MAX}));
     options.input = InputMode::kRankZero;
+    options.input_rank = static_cast<std::uint32_t>(rank);
   } else if (!input.empty()) {
     options.input_path = resolve_path(around.work_dir, input);
   }

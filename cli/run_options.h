@@ -21,7 +21,7 @@ struct ConnectOptions {
 };
 
 enum class InputMode : std::uint8_t {
-  kRankZero,  // the caller's standard input goes to rank 0 (the default; with a path: the file does)
+  kRankZero,  // the caller's standard input goes to one rank, by default 0 (with a path: the file does)
   kAll,       // to every rank (--input all)
   kNone,      // nobody: /dev/null (--input none)
 };
@@ -60,6 +60,8 @@ struct RunOptions {
   std::string error_path;   // empty: the caller's standard error, or with output_path
   bool append = false;      // --open-mode=append for the two
   bool label = false;
+  std::uint32_t input_rank = 0;  // with kRankZero: the rank that gets the input
+  Duration wait;                 // --wait: end the step so long after its first task; 0: never
   bool pty = false;
   bool kill_on_bad_exit = false;
   bool quiet = false;         // -Q: no messages but errors

@@ -81,6 +81,8 @@ Status StepRun::start() {
   }
   spec.set_kill_on_bad_exit(options_.kill_on_bad_exit);
   spec.set_stdin_mode(input_mode_);
+  spec.set_stdin_rank(options_.input_rank);
+  spec.set_wait_us(static_cast<std::uint64_t>(options_.wait.us));
   spec.set_name(options_.name);
   spec.set_umask(options_.umask);
   MUSTER_TRY(stream_.open(kConnectTimeout));
@@ -124,6 +126,8 @@ void StepRun::send_resume() {
   }
   resume.set_kill_on_bad_exit(options_.kill_on_bad_exit);
   resume.set_stdin_mode(input_mode_);
+  resume.set_stdin_rank(options_.input_rank);
+  resume.set_wait_us(static_cast<std::uint64_t>(options_.wait.us));
   if (input_sent_ + kInputWindowBytes > input_allowed_ && input_sent_ > 0 && !input_over_) {
     // What was on its way may be lost, and input with a hole is worse than input that ends.
     note("warning: the connection was lost while input was on its way: the tasks get no more of it");

@@ -25,6 +25,12 @@ std::optional<std::size_t> node_of_job(const LaunchOrder& order, const std::stri
   return std::nullopt;
 }
 
+// A time that a client sends may be anything.
+Duration wait_of(std::uint64_t us) {
+  constexpr std::uint64_t kMax = 1'000'000'000'000'000;  // beyond every time limit
+  return Duration{static_cast<std::int64_t>(std::min(us, kMax))};
+}
+
 }  // namespace
 
 StepCoordinator::StepCoordinator(CoordinatorOptions options) : options_(std::move(options)) {}
@@ -176,6 +182,8 @@ void StepCoordinator::begin(std::unique_ptr<Step> owned, const ClientAddress& cl
   step.spec = std::make_unique<pb::StepSpec>(request.spec());
   step.kill_on_bad_exit = request.spec().kill_on_bad_exit();
   step.stdin_mode = request.spec().stdin_mode();
+  step.stdin_rank = request.spec().stdin_rank();
+  step.wait = wait_of(request.spec().wait_us());
   step.is_job = info.order->spec->kind == JobKind::kRun && step.id.step == 0;
   const StepId id = step.id;
   steps_.emplace(id, std::move(owned));
@@ -274,8 +282,10 @@ void StepCoordinator::on_client(const ClientAddress& client, const pb::NodeReque
       if (step->stdin_mode == 1) {
         all_parts(*step, to_part);
       } else {
-        const Peer node = step->node(0);
-        options_.to_part(node, step->here(0), to_part);
+        const std::size_t part = step->stdin_rank < step->ranks.size() ? step->ranks[step->stdin_rank].part : 0;
+        input.set_rank(step->stdin_rank);
+        const Peer node = step->node(part);
+        options_.to_part(node, step->here(part), to_part);
       }
       return;
     }
@@ -394,6 +404,8 @@ void StepCoordinator::resume(const ClientAddress& client, const Ticket& ticket, 
     step->info = info;
     step->kill_on_bad_exit = request.kill_on_bad_exit();
     step->stdin_mode = request.stdin_mode();
+    step->stdin_rank = request.stdin_rank();
+    step->wait = wait_of(request.wait_us());
     step->is_job = info.order->spec->kind == JobKind::kRun && id.step == 0;
     step->started = true;
     std::uint64_t ranks = 0;
@@ -544,6 +556,15 @@ std::optional<Duration> StepCoordinator::tick() {
       cancel(*step,
              "nothing was heard of its client for " + std::to_string(options_.client_lost_after.seconds()) + " s");
       step = find(id);
+    }
+    if (step != nullptr && step->first_end && step->cancelled.empty()) {
+      const Duration left = *step->first_end + step->wait - now;
+      if (left.us <= 0) {
+        cancel(*step, "--wait: " + std::to_string(step->wait.seconds()) + " s have passed since its first task ended");
+        step = find(id);
+      } else {
+        want(left);
+      }
     }
     if (step != nullptr && !step->cancelled.empty() && now - step->cancelled_at > kCancelPatience) {
       for (RankRecord& rank : step->ranks) {

@@ -333,6 +333,9 @@ void StepCoordinator::on_task_ended(Step& step, const pb::NodeReply& reply) {
     cancel(step, "task " + std::to_string(ended.rank()) + " ended badly");
     return;
   }
+  if (step.wait.us > 0 && !step.first_end) {
+    step.first_end = options_.now();
+  }
   if (step.stdin_mode == 1) {  // its input stands nobody in the way any more
     rank.input_closed = true;
   }
@@ -343,9 +346,10 @@ void StepCoordinator::on_input_taken(Step& step, const pb::NodeReply& reply) {
   rank.input_taken += reply.peer_input_taken().bytes();
   rank.input_closed = rank.input_closed || reply.peer_input_taken().closed();
   std::uint64_t taken = UINT64_MAX;  // by the slowest that still reads
-  const std::size_t readers = step.stdin_mode == 1 ? step.ranks.size() : 1;
+  const std::size_t first = step.stdin_mode == 1 ? 0 : std::min<std::size_t>(step.stdin_rank, step.ranks.size() - 1);
+  const std::size_t behind = step.stdin_mode == 1 ? step.ranks.size() : first + 1;
   std::uint64_t most = 0;
-  for (std::size_t i = 0; i < readers; ++i) {
+  for (std::size_t i = first; i < behind; ++i) {
     most = std::max(most, step.ranks[i].input_taken);
     if (!step.ranks[i].input_closed) {
       taken = std::min(taken, step.ranks[i].input_taken);

@@ -26,6 +26,9 @@ struct StepCoordinator::Step {
   std::unique_ptr<pb::StepSpec> spec;  // until every part runs
   bool kill_on_bad_exit = false;
   std::uint32_t stdin_mode = 0;
+  std::uint32_t stdin_rank = 0;  // with stdin_mode 0
+  Duration wait;                 // --wait; 0: for ever
+  std::optional<Duration> first_end;  // when a task ended before the others
   StepSharing sharing = StepSharing::kWhole;
   bool is_job = false;  // the first step of a kRun job
   bool started = false;

@@ -86,7 +86,15 @@ bool StepCoordinator::try_start(const AttemptInfo& info, Waiting& waiting, const
     waiting.nodes = delay->nodes;
     return false;
   }
-  start_granted(info, waiting, std::get<StepGrant>(*decision));
+  const auto& grant = std::get<StepGrant>(*decision);
+  if (waiting.request->spec().stdin_mode() == 0 && waiting.request->spec().stdin_rank() >= grant.plan.ntasks) {
+    refuse(waiting.client,
+           make_error(ErrorCode::kRefused, "--input=" + std::to_string(waiting.request->spec().stdin_rank()) +
+                                               ": the step has tasks 0 to " + std::to_string(grant.plan.ntasks - 1) +
+                                               ": name one of them, a file, all or none"));
+    return true;
+  }
+  start_granted(info, waiting, grant);
   return true;
 }
 

@@ -47,12 +47,12 @@ Status check_start(const pb::PeerStart& r) {
 }
 
 // What a start needs of the step's input.
-void set_input(const pb::PeerStart& r, StepStartFrame& frame) {
-  const bool first = r.first_rank() == 0;
+void set_input(const pb::PeerStart& r, const std::vector<std::uint32_t>& ranks, StepStartFrame& frame) {
+  const bool here = std::find(ranks.begin(), ranks.end(), r.spec().stdin_rank()) != ranks.end();
   switch (r.spec().stdin_mode()) {
     case 0:
-      frame.stdin_mode = first ? StdinMode::kRank : StdinMode::kNone;
-      frame.stdin_rank = 0;
+      frame.stdin_mode = here ? StdinMode::kRank : StdinMode::kNone;
+      frame.stdin_rank = r.spec().stdin_rank();
       break;
     case 1:
       frame.stdin_mode = StdinMode::kAll;
@@ -338,7 +338,7 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   frame.environment = step_environment(*order, context, submitted, layout, request.node_index());
   frame.work_dir = spec.work_dir();
   frame.umask = spec.umask();
-  set_input(request, frame);
+  set_input(request, layout.ranks, frame);
   // All windows of a step together stay within some MiB in the coordinator.
   constexpr std::uint64_t kStepWindowBytes = 16U << 20U;
   constexpr std::uint64_t kWindowMin = 64U << 10U;

@@ -117,11 +117,12 @@ class StepSharing(ClusterTest):
         job = self.alloc("-N", 1, "-n", 4, "--gpus-per-node", 2)
         for args, text in ((("--exact", "-n", 5), "--ntasks=5: the job's cores on 1 node have room for 4 tasks"),
                            (("--exact", "-n", 1, "--gpus-per-task", 3), "--gpus-per-task=3: the job has 2 GPUs"),
-                           (("-n", 1, "--relative", 1), "--relative=1: the job has 1 node")):
+                           (("-n", 1, "--relative", 1), "--relative=1: the job has 1 node"),
+                           (("--input", 9, "-n", 2), "--input=9: the step has tasks 0 to 1")):
             result = self.cluster.run("run", "--jobid", job, *args, "true")
             self.assertEqual(result.code, 1, result.err)
             self.assertIn(text, result.err)
-        self.assertIn("--overlap beside --exact", self.cluster.run("run", "--jobid", job, "--exact", "--overlap", "true").err)
+        self.assertIn("--overlap beside --exclusive", self.cluster.run("run", "--jobid", job, "--exclusive", "--overlap", "true").err)
 
     def test_relative_and_nodelist(self):
         job = self.alloc("-N", 2, "-n", 2)
@@ -130,11 +131,24 @@ class StepSharing(ClusterTest):
         self.assertEqual(self.cluster.ok("run", "--jobid", job, "-w", nodes[1], "hostname"), nodes[1] + "\n")
         self.assertEqual(self.cluster.ok("run", "--jobid", job, "-x", nodes[1], "hostname"), nodes[0] + "\n")
 
+    def test_wait_ends_those_that_are_left(self):
+        job = self.alloc("-N", 1, "-n", 2)
+        result = self.cluster.run("run", "--jobid", job, "-n", 2, "--wait", 1, "sh", "-c", "[ $MUSTER_PROCID = 0 ] || exec sleep 1000")
+        self.assertEqual(result.code, 143, result.err)
+        self.assertIn("--wait: 1 s have passed since its first task ended", result.err)
+
+    def test_input_goes_to_the_rank_that_is_named(self):
+        job = self.alloc("-N", 2, "-n", 2)
+        out = self.cluster.ok("run", "--jobid", job, "-n", 2, "-l", "--input", 1, "cat", stdin="hello\n")
+        self.assertEqual(out, "1: hello\n")
+
     def test_500_steps_in_the_background_of_a_script(self):
         script = "for i in $(seq 500); do %s run -Q -n 1 --exact --cpu-bind=none sh -c \"echo $i >> done\" & done; wait" % MUSTER
         result = self.cluster.run("submit", "-W", "-n", 4, "--wrap", script, timeout=280)
         output = [name for name in os.listdir(self.cluster.work) if name.startswith("muster-")]
-        self.assertEqual(result.code, 0, [open(os.path.join(self.cluster.work, name)).read()[-2000:] for name in output])
+        for name in output:
+            with open(os.path.join(self.cluster.work, name)) as text:
+                self.assertEqual((result.code, text.read()), (0, ""))
         with open(os.path.join(self.cluster.work, "done")) as done:
             self.assertEqual(sorted(int(line) for line in done), list(range(1, 501)))
 

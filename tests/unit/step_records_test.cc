@@ -19,6 +19,21 @@ StepRecord record_of(const std::string& stream) {
   return record;
 }
 
+TEST(StepRecord, NamesTheCoresOfExactSteps) {
+  StepRecord record = record_of("a");
+  record.sharing = StepSharing::kExclusive;
+  record.nodes[0].cores = IndexSet::range(2, 3);
+  record.nodes[1].gpus = IndexSet::range(0, 1);
+  const auto read = decode_step_record(encode_step_record(record));
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  EXPECT_EQ(*read, record);
+  // As versions before wrote it.
+  const auto old = decode_step_record("MUSS1\nclient key 61 1\nnode n1 2\n");
+  ASSERT_TRUE(old.ok()) << old.error().message;
+  EXPECT_EQ(old->sharing, StepSharing::kWhole);
+  EXPECT_TRUE(old->nodes[0].cores.empty());
+}
+
 class StepRecordsTest : public testing::Test {
  protected:
   StepRecords load() {

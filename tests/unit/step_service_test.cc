@@ -218,9 +218,15 @@ class StepServiceTest : public testing::Test {
     return ticket;
   }
 
-  void send(const pb::NodeRequest& request) {
+  void send(const pb::NodeRequest& request, const std::string& stream = "streamid") {
     ASSERT_TRUE(
-        client_->send({wire::header(wire::MessageKind::kNodeRequest), request.SerializeAsString(), "streamid"}).ok());
+        client_->send({wire::header(wire::MessageKind::kNodeRequest), request.SerializeAsString(), stream}).ok());
+  }
+  pb::NodeRequest exact_request(std::uint32_t ntasks) {
+    pb::NodeRequest request = run_request();
+    request.mutable_run()->mutable_spec()->set_sharing(1);
+    request.mutable_run()->mutable_spec()->set_ntasks(ntasks);
+    return request;
   }
   pb::NodeRequest run_request() {
     pb::NodeRequest request;
@@ -671,6 +677,70 @@ TEST_F(StepServiceTest, TheStepOfARunJobIsTheJob) {
   EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kExited);
 }
 
+// ---- steps that wait for each other
+
+TEST_F(StepServiceTest, AnExactStepStartsWhenTheOneBeforeHasEnded) {
+  cores_ = IndexSet::range(4, 2);
+  launch();
+  send(exact_request(4));
+  ASSERT_TRUE(next_reply().has_started());
+  (void)start_of(1);
+  send(exact_request(1), "another1");
+  const pb::NodeReply waits = next_reply();
+  ASSERT_TRUE(waits.has_step_waits()) << waits.ShortDebugString();
+  EXPECT_EQ(waits.step_waits().reason(), "step 42.0 holds 2 of 2 cores of n1, step 42.0 holds 2 of 2 cores of n2");
+  // The same request again, as after a lost connection, is the same step.
+  send(exact_request(1), "another1");
+  ASSERT_TRUE(next_reply().has_step_waits());
+  // A whole step does not wait.
+  send(run_request(), "another2");
+  const pb::NodeReply whole = next_reply();
+  ASSERT_TRUE(whole.has_started());
+  EXPECT_EQ(whole.started().step(), 1U);
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    end_task(static_cast<int>(rank / 2), rank, 0);
+  }
+  ASSERT_TRUE(wait([&] {
+    return !replies_.empty() && replies_.back().has_started() && replies_.back().started().step() == 2;
+  }));
+  EXPECT_THAT(replies_.back().started().nodes(), ElementsAre("n1"));
+}
+
+TEST_F(StepServiceTest, AfterARestartExactStepsHaveTheirCores) {
+  launch();
+  send(exact_request(4));
+  ASSERT_TRUE(next_reply().has_started());
+  (void)start_of(1);
+  nodes_[0]->service.reset();
+  nodes_[0]->attempts.followers.clear();
+  start_service(*nodes_[0]);
+  nodes_[0]->attempts.running_callback(kKey, {0});
+  send(exact_request(1), "another1");
+  EXPECT_THAT(next_reply().step_waits().reason(), HasSubstr("step 42.0 holds 2 of 2 cores of n1"));
+}
+
+TEST_F(StepServiceTest, AStepThatWaitsIsGivenUpByItsClient) {
+  launch();
+  send(exact_request(4));
+  ASSERT_TRUE(next_reply().has_started());
+  send(exact_request(1), "another1");
+  ASSERT_TRUE(next_reply().has_step_waits());
+  pb::NodeRequest kill;
+  kill.mutable_signal()->set_signal(9);
+  send(kill, "another1");
+  const pb::NodeReply ended = next_reply();
+  ASSERT_TRUE(ended.has_ended());
+  EXPECT_THAT(ended.ended().detail(), HasSubstr("asked for it"));
+}
+
+TEST_F(StepServiceTest, WhatNeverFitsIsRefusedAndNotQueued) {
+  launch();
+  send(exact_request(5));
+  const pb::NodeReply reply = next_reply();
+  ASSERT_TRUE(reply.has_refused());
+  EXPECT_THAT(reply.refused().message(), HasSubstr("--ntasks=5"));
+}
+
 // ---- `muster alloc`
 
 TEST_F(StepServiceTest, AnAllocationEndsWithTheOutcomeOfItsClient) {
@@ -744,6 +814,40 @@ TEST_F(StepServiceImpatientTest, ARunJobWithoutAClientEnds) {
   ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
   EXPECT_EQ(nodes_[0]->attempts.finished[0].cause, EndCause::kCancelled);
   EXPECT_THAT(nodes_[0]->attempts.finished[0].detail, HasSubstr("no client came"));
+}
+
+// A record whose step never started would keep its cores for ever.
+TEST_F(StepServiceImpatientTest, ARecordedStepThatNobodyKnowsGivesItsCoresBack) {
+  launch();
+  send(exact_request(4));
+  ASSERT_TRUE(next_reply().has_started());
+  nodes_[0]->service.reset();
+  nodes_[0]->attempts.followers.clear();
+  client_lost_after_ = Duration::from_s(30);
+  start_service(*nodes_[0]);
+  nodes_[0]->attempts.running_callback(kKey, {});
+  send(exact_request(1), "another1");
+  ASSERT_TRUE(next_reply().has_step_waits());
+  const pb::NodeReply started = next_reply();
+  ASSERT_TRUE(started.has_started()) << started.ShortDebugString();
+  EXPECT_EQ(started.started().step(), 1U);
+}
+
+TEST_F(StepServiceImpatientTest, WaitEndsTheTasksThatAreLeft) {
+  client_lost_after_ = Duration::from_s(30);
+  nodes_[0]->service.reset();
+  start_service(*nodes_[0]);
+  launch();
+  pb::NodeRequest request = run_request();
+  request.mutable_run()->mutable_spec()->set_wait_us(50'000);
+  send(request);
+  (void)start_of(1);
+  ASSERT_TRUE(next_reply().has_started());
+  end_task(0, 0, 0);
+  for (auto& node : nodes_) {
+    ASSERT_TRUE(wait([&] { return !node->attempts.frames<StepSignalFrame>().empty(); }));
+    EXPECT_EQ(node->attempts.frames<StepSignalFrame>()[0].signal, 0);
+  }
 }
 
 TEST_F(StepServiceImpatientTest, AnAllocationWithoutAClientEnds) {
