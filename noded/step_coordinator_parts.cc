@@ -4,6 +4,7 @@
 
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
+#include "noded/free_port.h"
 #include "noded/step_coordinator.h"
 #include "noded/step_coordinator_step.h"
 
@@ -23,11 +24,13 @@ std::string host_of(const std::string& endpoint) {
   return host;
 }
 
-// A port for the step's own use (MASTER_PORT): below the ephemeral ports, and different for steps at the same time.
-std::uint32_t port_of(const StepId& id) {
-  constexpr std::uint64_t kFirst = 15'000;
-  constexpr std::uint64_t kCount = 15'000;
-  return static_cast<std::uint32_t>(kFirst + (id.key.job.value * 131 + id.step) % kCount);
+// A port for the step's own use (MASTER_PORT) on its first node: below the ephemeral ports, and different for steps at the
+// same time. That it is free is known of this node alone.
+std::uint32_t port_of(const StepId& id, bool here) {
+  constexpr std::uint32_t kFirst = 15'000;
+  constexpr std::uint32_t kCount = 15'000;
+  const auto port = static_cast<std::uint32_t>(kFirst + (id.key.job.value * 131 + id.step) % kCount);
+  return here ? free_port(port, kFirst, kCount) : port;
 }
 
 Outcome lost_outcome(const std::string& why) {
@@ -85,7 +88,10 @@ void StepCoordinator::ask_part(Step& step, std::size_t i) {
       start.add_gpus(gpu);
     }
     start.set_master_address(host_of(step.node(0).endpoint));
-    start.set_master_port(port_of(step.id));
+    if (step.master_port == 0) {
+      step.master_port = port_of(step.id, step.here(0));
+    }
+    start.set_master_port(step.master_port);
   }
   const Peer node = step.node(i);
   options_.to_part(node, step.here(i), request);

@@ -26,8 +26,8 @@ struct StepCoordinator::Step {
   std::unique_ptr<pb::StepSpec> spec;  // until every part runs
   bool kill_on_bad_exit = false;
   std::uint32_t stdin_mode = 0;
-  std::uint32_t stdin_rank = 0;  // with stdin_mode 0
-  Duration wait;                 // --wait; 0: for ever
+  std::uint32_t stdin_rank = 0;       // with stdin_mode 0
+  Duration wait;                      // --wait; 0: for ever
   std::optional<Duration> first_end;  // when a task ended before the others
   StepSharing sharing = StepSharing::kWhole;
   bool is_job = false;  // the first step of a kRun job
@@ -36,6 +36,7 @@ struct StepCoordinator::Step {
   std::vector<PartRecord> parts;
   std::vector<RankRecord> ranks;
   std::uint32_t rank_plane = 0;
+  std::uint32_t master_port = 0;  // MASTER_PORT; 0: not chosen yet
   std::size_t ended = 0;
   std::int32_t exit_code = 0;
   Outcome worst;

@@ -40,7 +40,7 @@ struct StepUse {
 
 struct StepShareWish {
   StepSharing sharing = StepSharing::kWhole;
-  StepWish layout = {};         // cpus_per_task: 0 for whole and overlapping steps that do not say
+  StepWish layout = {};    // cpus_per_task: 0 for whole and overlapping steps that do not say
   std::uint32_t gpus = 0;  // in total
   std::uint32_t gpus_per_node = 0;
   std::uint32_t gpus_per_task = 0;

@@ -29,6 +29,18 @@ class Scripts(unittest.TestCase):
                     self.assertEqual(done.returncode, 0, done.stderr)
                     self.assertTrue(os.access(path, os.X_OK), "not executable")
 
+    @unittest.skipIf(shutil.which("nvidia-smi"), "this machine may have a GPU")
+    def test_check_gpu_says_that_there_is_none(self):
+        with tempfile.TemporaryDirectory() as build:
+            missing = run(os.path.join(ROOT, "script", "check-gpu"), "--build", build)
+            self.assertEqual(missing.returncode, 1)
+            self.assertIn("run script/build", missing.stderr)
+            os.mkdir(os.path.join(build, "bin"))
+            shutil.copy("/bin/true", os.path.join(build, "bin", "muster-noded"))
+            none = run(os.path.join(ROOT, "script", "check-gpu"), "--build", build)
+            self.assertEqual((none.returncode, none.stderr), (0, ""))
+            self.assertIn("There is no NVIDIA GPU on this machine", none.stdout)
+
     @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd-analyze is not there")
     def test_service_units_are_valid(self):
         folder = os.path.join(ROOT, "conf", "systemd")

@@ -1,13 +1,15 @@
 """Open MPI inside jobs of several nodes: mpirun starts its daemons through the queue."""
 
 import os
+import re
 import shutil
 import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from cluster import BUILD_DIR, ClusterTest  # noqa: E402
+from cluster import BUILD_DIR, ClusterTest, SOURCE_DIR  # noqa: E402
 
+HYBRID = os.path.join(BUILD_DIR, "examples", "hybrid", "hybrid")
 HEAT = os.path.join(BUILD_DIR, "examples", "heat", "heat")
 ROOT = "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n" if os.geteuid() == 0 else ""
 # Several pretended nodes share the cores of one machine: ranks must give way while they wait.
@@ -49,6 +51,15 @@ class OpenMpi(ClusterTest):
                                 "-N", 2, "--ntasks-per-node", 2)
         self.assertEqual(job["state"], "failed", out)
         self.assertEqual(job["exit_code"], 7, "%s\n%s" % (job, out))
+
+    @unittest.skipUnless(os.path.exists(HYBRID), "the hybrid example is not built")
+    def test_ranks_with_threads_say_where_they_run(self):
+        job = self.cluster.wait(self.cluster.submit("-o", "hybrid.out", os.path.join(SOURCE_DIR, "examples", "hybrid", "hybrid.sh"), HYBRID),
+                                timeout=120)
+        out = self.cluster.read("hybrid.out")
+        self.assertEqual(job["state"], "completed", out)
+        ranks = re.findall(r"rank (\d) of 4 on (n\d): 2 threads on CPUs \S+, sum of all 57.570907", out)
+        self.assertEqual(sorted(ranks), [(str(rank), job["nodes"][rank // 2]) for rank in range(4)], out)
 
     def test_two_mpiruns_after_each_other(self):
         job, out = self.mpi_job("twice", MPIRUN + " hostname | sort -u\n" + MPIRUN + " hostname | sort -u", "-N", 2, "--ntasks-per-node", 1)

@@ -700,9 +700,8 @@ TEST_F(StepServiceTest, AnExactStepStartsWhenTheOneBeforeHasEnded) {
   for (std::uint32_t rank = 0; rank < 4; ++rank) {
     end_task(static_cast<int>(rank / 2), rank, 0);
   }
-  ASSERT_TRUE(wait([&] {
-    return !replies_.empty() && replies_.back().has_started() && replies_.back().started().step() == 2;
-  }));
+  ASSERT_TRUE(wait(
+      [&] { return !replies_.empty() && replies_.back().has_started() && replies_.back().started().step() == 2; }));
   EXPECT_THAT(replies_.back().started().nodes(), ElementsAre("n1"));
 }
 
