@@ -585,6 +585,9 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
       case OptionId::kMpi:
         options.mpi = *one.value;
         break;
+      case OptionId::kUnbuffered:
+        options.unbuffered = true;
+        break;
       case OptionId::kSlurmWait: {
         MUSTER_ASSIGN(const std::uint64_t wait, parse_count(*one.value, one.source, {0, 1'000'000'000}));
         options.wait = Duration::from_s(static_cast<std::int64_t>(wait));

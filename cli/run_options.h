@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/multi_prog.h"
 #include "lib/base/time.h"
 #include "lib/model/job_spec.h"
 
@@ -29,6 +30,7 @@ enum class InputMode : std::uint8_t {
 struct RunOptions {
   ConnectOptions connect;
   std::vector<std::string> argv;         // the command, byte for byte; never empty
+  std::vector<RankProgram> programs;     // --multi-prog, in place of argv, which is then the first of them
   std::vector<std::string> environment;  // NAME=value, after --export was applied
   std::string export_mode;               // "ALL", "NONE" or the list, as given
   std::string work_dir;                  // absolute; where each task starts
@@ -60,6 +62,7 @@ struct RunOptions {
   std::string error_path;   // empty: the caller's standard error, or with output_path
   bool append = false;      // --open-mode=append for the two
   bool label = false;
+  bool unbuffered = false;       // parts of lines go out as they come
   std::uint32_t input_rank = 0;  // with kRankZero: the rank that gets the input
   Duration wait;                 // --wait: end the step so long after its first task; 0: never
   bool pty = false;

@@ -93,7 +93,7 @@ Result<std::unique_ptr<OutputRouter>> OutputRouter::make(const OutputOptions& op
     ranks += tasks;
   }
   router->label_ = options.label;
-  router->lines_ = options.label || ranks > 1;
+  router->lines_ = options.label || (ranks > 1 && !options.unbuffered);
   router->width_ = std::to_string(ranks > 0 ? ranks - 1 : 0).size();
 
   std::map<std::string, std::size_t> files;

@@ -20,6 +20,7 @@ namespace muster::cli {
 
 struct OutputOptions {
   bool label = false;
+  bool unbuffered = false;  // parts of lines are passed on as they come; labelled ones are lines all the same
   std::string output_path;  // pattern; empty: standard output
   std::string error_path;   // pattern; empty: standard error, or with output_path
   bool append = false;

@@ -55,6 +55,16 @@ Status StepRun::start() {
   for (const std::string& argument : options_.argv) {
     spec.add_argv(argument);
   }
+  for (const RankProgram& one : options_.programs) {
+    auto& program = *spec.add_programs();
+    for (const std::string& word : one.argv) {
+      program.add_argv(word);
+    }
+    for (const auto& [first, last] : one.ranks) {
+      program.add_first(first);
+      program.add_last(last);
+    }
+  }
   for (const std::string& variable : options_.environment) {
     spec.add_environment(variable);
   }
@@ -260,6 +270,7 @@ bool StepRun::on_started(const pb::StepStarted& started) {
   ended_.assign(ranks, false);
   auto output =
       OutputRouter::make({.label = options_.label,
+                          .unbuffered = options_.unbuffered,
                           .output_path = options_.output_path,
                           .error_path = options_.error_path,
                           .append = options_.append,

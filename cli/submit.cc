@@ -154,6 +154,24 @@ int command_submit(const Parsed& parsed) {
   return submit(*options);
 }
 
+namespace {
+
+// --multi-prog: the command is the file of the programs.
+Status read_programs(RunOptions& options) {
+  const std::string file = options.argv.front();
+  if (options.argv.size() > 1) {
+    return invalid_argument("--multi-prog: \"" + printable(options.argv[1]) + "\" stands behind the file " +
+                            printable(file) + ": write arguments of programs into it");
+  }
+  const auto text = io::read_file(file, kMultiProgBytesMax);
+  if (!text.ok()) return invalid_argument("--multi-prog: " + text.error().message + ": name a file that you can read");
+  MUSTER_ASSIGN(options.programs, parse_multi_prog(*text, file));
+  options.argv = options.programs.front().argv;
+  return ok_status();
+}
+
+}  // namespace
+
 int command_run(Command command, const Parsed& parsed) {
   if (parsed.has(OptionId::kVersion)) {
     print(std::string(kSlurmVersionText) + "\n");
@@ -168,6 +186,9 @@ int command_run(Command command, const Parsed& parsed) {
   auto options = build_run(command, parsed, *variables, job_around(command == kSrun), read_surroundings());
   if (!options.ok()) return usage_error(options.error());
   options->json = parsed.has(OptionId::kJson);
+  if (parsed.has(OptionId::kMultiProg)) {
+    if (const Status status = read_programs(*options); !status) return usage_error(status.error());
+  }
   return run_step(*options);
 }
 

@@ -760,6 +760,7 @@ AttemptInfo AttemptTable::info_of(AttemptKey key, const agent::AgentAttempt& att
     info.ticket_path = shepherd.ticket_path;
     info.user = shepherd.user;
     info.running = shepherd.running;
+    info.protocol = shepherd.version;
     info.environment = shepherd.environment;
   }
   return info;

@@ -48,6 +48,7 @@ struct AttemptInfo {
   std::string ticket;       // the job's own ticket: bytes of pb::Ticket; empty when the launch had none
   std::string ticket_path;  // the file that MUSTER_TICKET_FILE names
   UserInfo user;
+  std::uint32_t protocol = kProtocolVersion;  // of its shepherd, which may be of an earlier version
   bool running = false;   // its shepherd has begun and is connected; false: starting, or about to be
   bool stopping = false;  // its end was ordered: no new steps
   // Environment of the job as submitted, NAME=value (the blob of the submission); used for steps without their own.

@@ -159,6 +159,8 @@ void Shepherd::on_frame(const Frame& frame) {
       decide(end->outcome);
       begin_end(end->outcome.cause, launch_->kill_grace_us);
     }
+  } else if (auto* programs = std::get_if<StepProgramsFrame>(&frame)) {
+    take_programs(*programs);
   } else if (const auto* start = std::get_if<StepStartFrame>(&frame)) {
     start_step(*start);
   } else if (const auto* input = std::get_if<StepInputFrame>(&frame)) {

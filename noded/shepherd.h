@@ -88,6 +88,7 @@ class Shepherd {
   void on_stand_still(const StandStillFrame& frame);
   void send_signal(int signal);
   void warn();
+  void take_programs(const StepProgramsFrame& frame);
   void start_step(const StepStartFrame& frame);
   void start_step_task(const StepStartFrame& frame, const StepTask& wanted, Step& step);
   void on_input(const StepInputFrame& frame);
@@ -173,6 +174,8 @@ class Shepherd {
   std::map<std::uint64_t, Task> tasks_;      // by a number that is never reused
   std::uint64_t next_task_ = 0;
   std::map<std::uint32_t, Step> steps_;
+  // By step and rank, between their frame and the start of the step.
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<std::string>> programs_;
   bool script_running_ = false;
   bool started_ = false;
   bool decided_ = false;   // outcome_ will not change any more

@@ -233,6 +233,12 @@ void fields(A& a, F& f) {
       strings(a, t.environment);
       words(a, t.cpus);
     });
+  } else if constexpr (std::is_same_v<T, StepProgramsFrame>) {
+    a.integer(f.step);
+    a.list(f.programs, 8, [&](auto& p) {
+      a.integer(p.rank);
+      strings(a, p.argv);
+    });
   } else if constexpr (std::is_same_v<T, StepInputFrame>) {
     a.integer(f.step);
     a.integer(f.rank);

@@ -27,11 +27,13 @@ namespace muster::noded {
 // 2: LimitFrame, SuspendFrame, NoticeFrame, and the warning of LaunchFrame. An unknown frame would end the connection.
 // 3: StandStillFrame, StoodStillFrame. 4: StepTaskBoundFrame. 5: the controls of LaunchFrame; an outcome may end with its
 // usage.
-inline constexpr std::uint32_t kProtocolVersion = 5;
+// 8: StepProgramsFrame.
+inline constexpr std::uint32_t kProtocolVersion = 8;
 // The first ones that know these.
 inline constexpr std::uint32_t kOrdersProtocolVersion = 2;
 inline constexpr std::uint32_t kStandStillProtocolVersion = 3;
 inline constexpr std::uint32_t kBoundProtocolVersion = 4;
+inline constexpr std::uint32_t kProgramsProtocolVersion = 8;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
 inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, made with O_EXCL by noded
@@ -193,6 +195,18 @@ struct StepStartFrame {
   friend bool operator==(const StepStartFrame&, const StepStartFrame&) = default;
 };
 
+// Before the StepStartFrame of a step whose tasks do not all run its argv.
+struct StepProgramsFrame {
+  struct Program {
+    std::uint32_t rank = 0;
+    std::vector<std::string> argv;
+    friend bool operator==(const Program&, const Program&) = default;
+  };
+  std::uint32_t step = 0;
+  std::vector<Program> programs;
+  friend bool operator==(const StepProgramsFrame&, const StepProgramsFrame&) = default;
+};
+
 struct StepInputFrame {
   std::uint32_t step = 0;
   std::uint32_t rank = 0;  // or kAllRanks
@@ -327,10 +341,11 @@ struct StepTaskBoundFrame {
   friend bool operator==(const StepTaskBoundFrame&, const StepTaskBoundFrame&) = default;
 };
 
-using Frame = std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame,
-                           StepCreditFrame, AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame,
-                           StepTaskEndedFrame, StepEndedFrame, StepInputTakenFrame, StepResumeFrame, StepForgetFrame,
-                           LimitFrame, SuspendFrame, NoticeFrame, StandStillFrame, StoodStillFrame, StepTaskBoundFrame>;
+using Frame =
+    std::variant<LaunchFrame, StopFrame, FinishFrame, StepStartFrame, StepInputFrame, StepSignalFrame, StepCreditFrame,
+                 AttachFrame, StartedFrame, EndedFrame, StateFrame, StepOutputFrame, StepTaskEndedFrame, StepEndedFrame,
+                 StepInputTakenFrame, StepResumeFrame, StepForgetFrame, LimitFrame, SuspendFrame, NoticeFrame,
+                 StandStillFrame, StoodStillFrame, StepTaskBoundFrame, StepProgramsFrame>;
 
 // The bytes of a frame, its length included.
 std::string encode_frame(const Frame& frame);

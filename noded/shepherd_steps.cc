@@ -40,6 +40,16 @@ void merge_environment(std::vector<std::string>& environment, const std::vector<
 
 }  // namespace
 
+void Shepherd::take_programs(const StepProgramsFrame& frame) {
+  if (steps_.contains(frame.step) || frame.programs.size() > kStepTasksMax) {
+    return;
+  }
+  programs_.clear();  // the start of the step that these are of comes next
+  for (const StepProgramsFrame::Program& program : frame.programs) {
+    programs_[{frame.step, program.rank}] = program.argv;
+  }
+}
+
 void Shepherd::start_step(const StepStartFrame& frame) {
   if (steps_.contains(frame.step)) {
     return;  // asked again by a restarted noded that cannot know: the StepResumeFrame that follows tells it all
@@ -60,6 +70,7 @@ void Shepherd::start_step(const StepStartFrame& frame) {
   for (const StepTask& task : frame.tasks) {
     start_step_task(frame, task, step);
   }
+  programs_.clear();
   if (suspended_at_us_ != 0) {
     tree_->freeze();  // where no cgroup holds them
   }
@@ -74,6 +85,9 @@ void Shepherd::start_step_task(const StepStartFrame& frame, const StepTask& want
   TaskSpec& spec = task.spec;
   spec = base_spec();
   spec.argv = frame.argv;
+  if (const auto own = programs_.find({frame.step, wanted.rank}); own != programs_.end() && !own->second.empty()) {
+    spec.argv = own->second;
+  }
   spec.search_path = true;
   spec.environment = frame.environment;
   merge_environment(spec.environment, wanted.environment);

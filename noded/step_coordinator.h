@@ -61,8 +61,9 @@ class StepCoordinator {
  public:
   // Steps of one job that run at the same time; more wait.
   static constexpr std::size_t kStepsPerJobMax = 1024;
-  // Each of those that wait holds its request, some kilobytes with a usual environment.
   static constexpr std::size_t kStepsWaitingMax = 2048;
+  // Each of those that wait holds its request, some kilobytes with a usual environment; together, of all jobs, so much.
+  static constexpr std::size_t kWaitingBytesMax = 32U << 20U;
   static_assert(kStepsPerJobMax <= StepRecords::kEndedMax);
   // A cancelled step whose parts do not tell its end is over for the client after this time.
   static constexpr Duration kCancelPatience = Duration::from_s(60);
@@ -117,9 +118,10 @@ class StepCoordinator {
   struct Waiting {
     ClientAddress client;
     std::unique_ptr<pb::RunStep> request;
-    Duration heard;      // of its client
-    std::string reason;  // as its client was told
-    IndexSet nodes;      // of the job, on which it may run
+    std::size_t bytes = 0;  // of the request
+    Duration heard;         // of its client
+    std::string reason;     // as its client was told
+    IndexSet nodes;         // of the job, on which it may run
     StepSharing sharing = StepSharing::kWhole;
   };
   struct Awaited {  // attempts and steps whose client has not come (back)

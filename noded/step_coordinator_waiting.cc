@@ -6,6 +6,7 @@
 #include "lib/wire/muster.pb.h"
 #include "noded/step_coordinator.h"
 #include "noded/step_coordinator_step.h"
+#include "noded/step_programs.h"
 
 namespace muster::noded {
 
@@ -52,6 +53,7 @@ void StepCoordinator::enter(const ClientAddress& client, const AttemptInfo& info
   }
   Waiting entry{.client = client,
                 .request = std::make_unique<pb::RunStep>(request),
+                .bytes = request.ByteSizeLong(),
                 .heard = options_.now(),
                 .reason = {},
                 .nodes = {},
@@ -62,6 +64,17 @@ void StepCoordinator::enter(const ClientAddress& client, const AttemptInfo& info
   if (before >= kStepsWaitingMax) {
     return refuse(client, make_error(ErrorCode::kLimitReached,
                                      std::to_string(before) + " steps of the job wait already: start fewer at a time"));
+  }
+  std::size_t bytes = entry.bytes;
+  for (const auto& [other, queue] : waiting_) {
+    for (const Waiting& waiting : queue) {
+      bytes += waiting.bytes;
+    }
+  }
+  if (bytes > kWaitingBytesMax) {
+    return refuse(client, make_error(ErrorCode::kLimitReached,
+                                     "the steps that wait on this node have " + std::to_string(bytes >> 20U) +
+                                         " MiB of arguments and variables: start fewer at a time, or use --export"));
   }
   tell_waiting(entry);
   waits_in_[{client.key, client.stream}] = key;
@@ -92,6 +105,12 @@ bool StepCoordinator::try_start(const AttemptInfo& info, Waiting& waiting, const
            make_error(ErrorCode::kRefused, "--input=" + std::to_string(waiting.request->spec().stdin_rank()) +
                                                ": the step has tasks 0 to " + std::to_string(grant.plan.ntasks - 1) +
                                                ": name one of them, a file, all or none"));
+    return true;
+  }
+  if (const auto rank = rank_without_program(waiting.request->spec(), grant.plan.ntasks)) {
+    refuse(waiting.client,
+           make_error(ErrorCode::kRefused, "--multi-prog: no line of the file names task " + std::to_string(*rank) +
+                                               " of " + std::to_string(grant.plan.ntasks) + ": add one, or one for *"));
     return true;
   }
   start_granted(info, waiting, grant);

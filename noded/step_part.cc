@@ -11,6 +11,7 @@
 #include "lib/wire/muster.pb.h"
 #include "noded/job_environment.h"
 #include "noded/step_layout.h"
+#include "noded/step_programs.h"
 #include "noded/task_proof.h"
 
 namespace muster::noded {
@@ -294,6 +295,18 @@ IndexSet at_places(const IndexSet& held, const google::protobuf::RepeatedField<s
   return out;
 }
 
+StepProgramsFrame programs_frame(std::uint32_t step, const pb::StepSpec& spec,
+                                 const std::vector<std::uint32_t>& ranks) {
+  StepProgramsFrame frame;
+  frame.step = step;
+  for (const std::uint32_t rank : ranks) {
+    if (auto argv = program_of(spec, rank)) {  // its coordinator has looked for those without
+      frame.programs.push_back({.rank = rank, .argv = std::move(*argv)});
+    }
+  }
+  return frame;
+}
+
 std::shared_ptr<const LaunchOrder> narrowed(const std::shared_ptr<const LaunchOrder>& order,
                                             const pb::PeerStart& request) {
   if (!request.exact()) {
@@ -317,6 +330,13 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   }
   const std::shared_ptr<const LaunchOrder> order = narrowed(info->order, request);
   const pb::StepSpec& spec = request.spec();
+  if (spec.programs_size() > 0 && info->protocol < kProgramsProtocolVersion) {
+    parts_.erase(id);
+    refuse(
+        coordinator, id,
+        make_error(ErrorCode::kRefused, "--multi-prog: the job was started by an older version: submit another job"));
+    return;
+  }
   StepLayout layout;
   layout.step = id.step;
   layout.nodes = to_strings(request.nodes());
@@ -364,7 +384,12 @@ void StepParts::launch(const StepId& id, const pb::PeerStart& request) {
   part.ranks = layout.ranks;
   part.tells_bound = is_told(spec, *info->order->spec);
   follow(id);
-  if (const Status sent = attempts_.send(id.key, frame); !sent) {
+  Status sent =
+      spec.programs_size() > 0 ? attempts_.send(id.key, programs_frame(id.step, spec, layout.ranks)) : ok_status();
+  if (sent) {
+    sent = attempts_.send(id.key, frame);
+  }
+  if (!sent) {
     attempts_.unsubscribe(id.key, id.step);
     parts_.erase(id);
     refuse(coordinator, id, sent.error());

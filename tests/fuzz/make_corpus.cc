@@ -169,7 +169,8 @@ void write_frames(Corpus& corpus) {
   int number = 0;
   for (const Frame& frame :
        {Frame(launch), Frame(StopFrame{15, 0}), Frame(step), Frame(output), Frame(EndedFrame{}), Frame(StateFrame{}),
-        Frame(StepResumeFrame{1, {{0, 1, 6}}}), Frame(StepInputFrame{1, 0, "x", true}), Frame(AttachFrame{})}) {
+        Frame(StepResumeFrame{1, {{0, 1, 6}}}), Frame(StepInputFrame{1, 0, "x", true}), Frame(AttachFrame{}),
+        Frame(StepProgramsFrame{1, {{0, {"a", "b"}}}})}) {
     corpus.write("shepherd_frames", "frame" + std::to_string(number++), encode_frame(frame));
     all += encode_frame(frame);
   }

@@ -142,6 +142,31 @@ class StepSharing(ClusterTest):
         out = self.cluster.ok("run", "--jobid", job, "-n", 2, "-l", "--input", 1, "cat", stdin="hello\n")
         self.assertEqual(out, "1: hello\n")
 
+    def test_different_programs_for_different_ranks(self):
+        path = os.path.join(self.cluster.work, "progs")
+        with open(path, "w") as out:
+            out.write("# ranks program\n0 echo server %t\n1-2 sh -c 'echo worker $0 %o' x\n* /no/such/program\n")
+        job = self.alloc("-N", 2, "-n", 4)
+        self.assertEqual(self.cluster.ok("run", "--jobid", job, "-n", 3, "-l", "--multi-prog", path).splitlines(),
+                         ["0: server 0", "1: worker x 0", "2: worker x 1"])
+        self.assertEqual(self.cluster.ok("run", "-n", 2, "-l", "--multi-prog", path).splitlines(), ["0: server 0", "1: worker x 0"])
+        result = self.cluster.run("run", "--jobid", job, "-n", 4, "--multi-prog", path)
+        self.assertEqual(result.code, 2, result.err)  # the program of rank 3
+        self.assertIn("/no/such/program", result.err)
+        with open(path, "w") as out:
+            out.write("0 true\n2 true\n")
+        result = self.cluster.run("run", "--jobid", job, "-n", 3, "--multi-prog", path)
+        self.assertEqual(result.code, 1, result.err)
+        self.assertIn("no line of the file names task 1", result.err)
+        with open(path, "w") as out:
+            out.write("0 true\none true\n")
+        result = self.cluster.run("run", "--jobid", job, "--multi-prog", path)
+        self.assertEqual(result.code, 2)
+        self.assertIn("progs:2: \"one\" names no tasks", result.err)
+        result = self.cluster.run("run", "--jobid", job, "--multi-prog", "/no/such/file")
+        self.assertEqual(result.code, 2)
+        self.assertIn("/no/such/file", result.err)
+
     def test_500_steps_in_the_background_of_a_script(self):
         script = "for i in $(seq 500); do %s run -Q -n 1 --exact --cpu-bind=none sh -c \"echo $i >> done\" & done; wait" % MUSTER
         result = self.cluster.run("submit", "-W", "-n", 4, "--wrap", script, timeout=280)

@@ -807,6 +807,18 @@ TEST_P(ShepherdTest, PassesInputAndConfirmsIt) {
   end();
 }
 
+TEST_P(ShepherdTest, TasksRunTheirOwnPrograms) {
+  send(launch_);
+  send(StepProgramsFrame{0, {{1, {"echo", "one"}}}});
+  send(step(0, {"echo", "all"}, 3));
+  collect(0);
+  EXPECT_EQ((output_[{0, 1}]), "all\n");
+  EXPECT_EQ((output_[{1, 1}]), "one\n");
+  EXPECT_EQ((output_[{2, 1}]), "all\n");
+  send(StopFrame{0, 0});
+  end();
+}
+
 TEST_P(ShepherdTest, SendsNoMoreOutputThanGranted) {
   send(launch_);
   send(step(0, {"sh", "-c", "head -c 1000000 /dev/zero; echo done > done"}, 1));
@@ -980,7 +992,8 @@ TEST(ShepherdProtocol, EveryFrameComesBackAsItWas) {
                                   NoticeFrame{10, 1LL << 40U, 7},
                                   StandStillFrame{3},
                                   StoodStillFrame{1ULL << 40U},
-                                  StepTaskBoundFrame{1, 2, {0xf0, 1}, {3}, 4, 2}};
+                                  StepTaskBoundFrame{1, 2, {0xf0, 1}, {3}, 4, 2},
+                                  StepProgramsFrame{1, {{0, {"a", "b"}}, {7, {"c"}}}}};
   ASSERT_EQ(frames.size(), std::variant_size_v<Frame>);
   std::string stream;
   for (const Frame& frame : frames) {

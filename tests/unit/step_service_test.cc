@@ -13,6 +13,7 @@
 #include "lib/io/zap.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
+#include "noded/step_coordinator.h"
 #include "noded/ticket.h"
 #include "tests/support/machine.h"
 #include "tests/support/slowness.h"
@@ -265,6 +266,16 @@ class StepServiceTest : public testing::Test {
     pb::NodeReply reply = std::move(replies_.front());
     replies_.pop_front();
     return reply;
+  }
+
+  // The next start of a step, whatever comes before it.
+  pb::StepStarted next_started() {
+    for (pb::NodeReply reply = next_reply(); reply.body_case() != pb::NodeReply::BODY_NOT_SET; reply = next_reply()) {
+      if (reply.has_started()) {
+        return reply.started();
+      }
+    }
+    return {};
   }
 
   StepStartFrame start_of(int node) {
@@ -700,9 +711,9 @@ TEST_F(StepServiceTest, AnExactStepStartsWhenTheOneBeforeHasEnded) {
   for (std::uint32_t rank = 0; rank < 4; ++rank) {
     end_task(static_cast<int>(rank / 2), rank, 0);
   }
-  ASSERT_TRUE(wait(
-      [&] { return !replies_.empty() && replies_.back().has_started() && replies_.back().started().step() == 2; }));
-  EXPECT_THAT(replies_.back().started().nodes(), ElementsAre("n1"));
+  const pb::StepStarted started = next_started();
+  EXPECT_EQ(started.step(), 2U);
+  EXPECT_THAT(started.nodes(), ElementsAre("n1"));
 }
 
 TEST_F(StepServiceTest, AfterARestartExactStepsHaveTheirCores) {
@@ -730,6 +741,23 @@ TEST_F(StepServiceTest, AStepThatWaitsIsGivenUpByItsClient) {
   const pb::NodeReply ended = next_reply();
   ASSERT_TRUE(ended.has_ended());
   EXPECT_THAT(ended.ended().detail(), HasSubstr("asked for it"));
+}
+
+TEST_F(StepServiceTest, AStepBeyondTheLimitWaitsForTheEndOfOne) {
+  launch();
+  const auto stream = [](std::size_t i) { return std::to_string(10'000'000 + i); };
+  for (std::size_t i = 0; i < StepCoordinator::kStepsPerJobMax; ++i) {
+    send(run_request(), stream(i));
+    ASSERT_TRUE(next_reply().has_started());
+  }
+  send(run_request(), stream(StepCoordinator::kStepsPerJobMax));
+  const pb::NodeReply waits = next_reply();
+  ASSERT_TRUE(waits.has_step_waits()) << waits.ShortDebugString();
+  EXPECT_THAT(waits.step_waits().reason(), HasSubstr("the job runs 1024 steps"));
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    end_task(static_cast<int>(rank / 2), rank, 0);
+  }
+  EXPECT_EQ(next_started().step(), StepCoordinator::kStepsPerJobMax);
 }
 
 TEST_F(StepServiceTest, WhatNeverFitsIsRefusedAndNotQueued) {
