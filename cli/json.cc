@@ -324,6 +324,13 @@ std::string nodes_json(const std::vector<pb::NodeView>& nodes) {
     out["name"] = node.name();
     out["state"] = node.state();
     out["reason"] = node.reason();
+    put_text(out, "drained_by", node.drained_by());
+    Json checks = Json::array();
+    for (const pb::HealthProblem& problem : node.checks()) {
+      checks.push_back({{"check", problem.check()}, {"text", problem.text()}});
+    }
+    out["failed_checks"] = std::move(checks);
+    put_time(out, "health_since", node.health_since_us());
     out["cpus"] = node.cpus();
     out["cpus_allocated"] = node.cpus_allocated();
     out["threads"] = node.threads();

@@ -267,6 +267,10 @@ std::string node_text(const pb::NodeView& node) {
   add_line(out, "State", node.state());
   add_line(out, "Reason", node.reason());
   add_line(out, "Since", format_time(node.since_us()));
+  add_line(out, "Drained by", node.drained_by());
+  for (const pb::HealthProblem& problem : node.checks()) {
+    add_line(out, "Check", problem.check() + " fails: " + problem.text());
+  }
   add_line(out, "CPUs",
            std::to_string(node.cpus_allocated()) + " of " + std::to_string(node.cpus()) + " in use, " +
                std::to_string(node.packages()) + " packages, " + std::to_string(node.numa_nodes()) + " NUMA nodes, " +

@@ -79,6 +79,9 @@ void Nodes::on_message(const std::string& peer, const std::string& name, const p
     case pb::NodeMessage::kNeedBlobs:
       on_need_blobs(node, message.need_blobs());
       return;
+    case pb::NodeMessage::kHealth:
+      on_health(node, name, message);
+      return;
     case pb::NodeMessage::kRegistration:
     case pb::NodeMessage::BODY_NOT_SET:
       return;  // from a later release: nothing that this one knows
@@ -137,6 +140,7 @@ void Nodes::on_heartbeat(const std::string& peer, NodeIndex, const pb::NodeMessa
   pb::ControllerMessage reply;
   reply.set_term(pipeline_.state().term.value);
   reply.mutable_heartbeat()->set_sequence(message.heartbeat().sequence());
+  reply.mutable_heartbeat()->set_now_us(io::wall_now().us);
   (void)outbox_.send(peer, wire::MessageKind::kControllerMessage, reply);
 }
 
@@ -152,6 +156,25 @@ void Nodes::on_reports(NodeIndex node, const std::string& name, const pb::NodeMe
     command.reports.push_back(std::move(*report));
   }
   if (const auto decision = pipeline_.execute(command); !decision.ok()) {
+    refuse(links_[node.value].peer, name, decision.error());
+  }
+}
+
+void Nodes::on_health(NodeIndex node, const std::string& name, const pb::NodeMessage& message) {
+  auto problems = wire::from_pb(message.health());
+  if (!problems.ok()) {
+    refuse(links_[node.value].peer, name, problems.error());
+    return;
+  }
+  const bool was_good = pipeline_.state().nodes[node.value].health.problems.empty();
+  if (!problems->empty()) {
+    io::log_warning(
+        "a node's checks fail",
+        {{"node", name}, {"checks", kind_of(NodeHealth{.problems = *problems})}, {"first", problems->front().text}});
+  } else if (!was_good) {
+    io::log_info("a node's checks pass again", {{"node", name}});
+  }
+  if (const auto decision = pipeline_.execute(ReportHealth{name, std::move(*problems)}); !decision.ok()) {
     refuse(links_[node.value].peer, name, decision.error());
   }
 }
@@ -276,6 +299,10 @@ void Nodes::perform(const Effects& effects) {
       limits.push_back(limit);
     } else if (const auto* suspend = std::get_if<SendSuspend>(&effect)) {
       suspensions.push_back(suspend);
+    } else if (const auto* ask = std::get_if<AskHealth>(&effect)) {
+      pb::ControllerMessage message;
+      message.mutable_ask_health();
+      send(ask->node, message);
     }
   }
   for (const auto& [node, each] : owed) {

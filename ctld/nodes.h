@@ -82,6 +82,7 @@ class Nodes {
   void on_registration(const std::string& peer, const std::string& name, const pb::NodeMessage& message);
   void on_heartbeat(const std::string& peer, NodeIndex node, const pb::NodeMessage& message);
   void on_reports(NodeIndex node, const std::string& name, const pb::NodeMessage& message);
+  void on_health(NodeIndex node, const std::string& name, const pb::NodeMessage& message);
   void on_need_blobs(NodeIndex node, const pb::NeedBlobs& need);
   void refuse(const std::string& peer, const std::string& name, const Error& error);
   void check_silence();

@@ -27,7 +27,8 @@ bool calls_for_plan(const Fact& fact) {
                std::is_same_v<T, ArrayTasksReleased> || std::is_same_v<T, AccountSet> ||
                std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> || std::is_same_v<T, UserRemoved> ||
                std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved> || std::is_same_v<T, JobRequeued> ||
-               std::is_same_v<T, ReservationMade> || std::is_same_v<T, ReservationRemoved>;
+               std::is_same_v<T, ReservationMade> || std::is_same_v<T, ReservationRemoved> ||
+               std::is_same_v<T, NodeHealthChanged> || std::is_same_v<T, NodeFaulted>;
       },
       fact.body);
 }
@@ -216,7 +217,7 @@ Duration Pipeline::reunion_wait() {
     return {};
   }
   const bool missing = std::any_of(state_.nodes.begin(), state_.nodes.end(), [this](const Node& node) {
-    return node.contact == Contact::kUnreachable && !node.drained && node.since == term_start_;
+    return node.contact == Contact::kUnreachable && !node.is_drained() && node.since == term_start_;
   });
   return missing ? until - current : Duration{};
 }

@@ -232,7 +232,7 @@ std::string Views::waits_for_nodes() const {
   }
   std::vector<std::string> missing;
   for (const Node& node : state_.nodes) {
-    if (node.contact == Contact::kUnreachable && !node.drained) {
+    if (node.contact == Contact::kUnreachable && !node.is_drained()) {
       missing.push_back(node.name);
     }
   }
@@ -465,10 +465,20 @@ void Views::node(const Node& node, bool with_topology, pb::NodeView& out) const 
   out.set_name(node.name);
   out.set_state(engine::node_state(state_, node.index));
   const Reservation* reserved = state_.windows.open_on(node.index, now_);
+  const std::string by_itself = reason_of(node.health);
   out.set_reason(node.drained                          ? node.drain_reason
+                 : !by_itself.empty()                  ? by_itself
                  : node.contact != Contact::kConnected ? "not heard"
                  : reserved == nullptr                 ? ""
                                        : (reserved->maintenance ? "maintenance: " : "reserved: ") + reserved->name);
+  out.set_drained_by(node.drained                            ? "operator"
+                     : node.health.fault != NodeFault::kNone ? std::string(to_string(node.health.fault))
+                     : !node.health.problems.empty()         ? "health"
+                                                             : "");
+  for (const HealthProblem& problem : node.health.problems) {
+    wire::to_pb(problem, *out.add_checks());
+  }
+  out.set_health_since_us(node.health.since.us);
   out.set_cpus(capacity.all_cores.count());
   out.set_cpus_allocated((capacity.all_cores - capacity.free_cores).count());
   out.set_gpus(capacity.all_gpus.count());

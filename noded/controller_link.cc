@@ -162,6 +162,9 @@ void ControllerLink::register_node() {
   registration.endpoint = identity.endpoint;
   registration.public_key = identity.public_key;
   registration.attempts = options_.attempts->registered_attempts();
+  if (options_.health) {
+    registration.problems = options_.health();
+  }
   // A clock that every life of the daemon in this boot reads makes the sequence rise over all of them.
   registration_sequence_ = std::max(registration_sequence_ + 1, static_cast<std::uint64_t>(io::boottime_now().us));
   registration.sequence = registration_sequence_;
@@ -180,6 +183,27 @@ void ControllerLink::report(const AttemptReport& report) {
   if (!std::exchange(reports_due_, true)) {
     options_.loop->defer([this] { send_reports(); });
   }
+}
+
+void ControllerLink::report_health() {
+  if (!registered_ || !options_.health) {
+    return;
+  }
+  pb::NodeMessage message;
+  wire::to_pb(options_.health(), *message.mutable_health());
+  if (!send(message)) {
+    lose("the connection is gone");
+  }
+}
+
+// The controller read its clock about in the middle between question and answer.
+void ControllerLink::on_heartbeat(std::uint64_t sequence, Instant controller_now) {
+  if (!options_.clock || !controller_now.is_set() || sequence != sequence_) {
+    return;
+  }
+  const Duration round_trip = io::boottime_now() - beat_;
+  const Instant here = io::wall_now() - Duration{round_trip.us / 2};
+  options_.clock(here - controller_now, round_trip);
 }
 
 void ControllerLink::send_reports() {
@@ -227,6 +251,12 @@ void ControllerLink::on_message(const io::ZmqMessage& message) {
       }
       return;
     case Body::kHeartbeat:
+      on_heartbeat(body.heartbeat().sequence(), Instant::from_us(body.heartbeat().now_us()));
+      break;
+    case Body::kAskHealth:
+      if (options_.check_health) {
+        options_.check_health();
+      }
       break;
     case Body::kLaunches:
       on_launches(body.launches());

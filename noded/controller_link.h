@@ -56,6 +56,12 @@ struct ControllerLinkOptions {
   std::string controller_key;  // Z85
   Duration heartbeat_interval;
   std::string boot_id;
+  // What the node's checks find now; not set: nothing.
+  std::function<std::vector<HealthProblem>()> health = {};
+  // The controller wants the checks to be run and report_health() to be called.
+  std::function<void()> check_health = {};
+  // How far this node's clock is ahead of the controller's, and how long the question took: the answer is right to half of it.
+  std::function<void(Duration ahead, Duration round_trip)> clock = {};
 };
 
 class ControllerLink {
@@ -69,8 +75,11 @@ class ControllerLink {
   Status start();
   // Sent with others at the end of the loop's turn; dropped while the node is not registered.
   void report(const AttemptReport& report);
+  // Says what options.health finds; dropped while the node is not registered, because a registration says it too.
+  void report_health();
 
  private:
+  void on_heartbeat(std::uint64_t sequence, Instant controller_now);
   Status open_socket();
   void on_tick();
   void on_message(const io::ZmqMessage& message);

@@ -95,6 +95,18 @@ Result<std::vector<std::vector<DeviceNumber>>> gpu_devices(const NodeHardware& h
   return out;
 }
 
+std::vector<std::string> gpu_device_paths(const std::string& setting) {
+  std::vector<std::string> out;
+  for (const std::string_view of_one : split(setting, ',')) {
+    for (const std::string_view path : split(of_one, '+')) {
+      if (const std::string_view name = trim(path); !name.empty()) {
+        out.emplace_back(name);
+      }
+    }
+  }
+  return out;
+}
+
 std::vector<DeviceNumber> denied_devices(const std::vector<std::vector<DeviceNumber>>& devices, const IndexSet& held) {
   std::vector<DeviceNumber> allowed;
   for (std::uint32_t i = 0; i < devices.size(); ++i) {

@@ -16,6 +16,9 @@ namespace muster::noded {
 // that belong to all GPUs together (nvidiactl, kfd) are nobody's.
 Result<std::vector<std::vector<DeviceNumber>>> gpu_devices(const NodeHardware& hardware, const std::string& setting);
 
+// The paths that `setting` names, all of them.
+std::vector<std::string> gpu_device_paths(const std::string& setting);
+
 // Those of the others, for a job that holds these GPUs. One that parts of a GPU share is denied to who has none of them.
 std::vector<DeviceNumber> denied_devices(const std::vector<std::vector<DeviceNumber>>& devices, const IndexSet& held);
 

@@ -32,6 +32,7 @@
 #include "noded/discover/topology.h"
 #include "noded/enforcement.h"
 #include "noded/gpu_devices.h"
+#include "noded/health_monitor.h"
 #include "noded/spool.h"
 #include "noded/step_service.h"
 
@@ -56,6 +57,8 @@ struct CommandLine {
   std::string boot_id;
   config::Overrides overrides;
   std::optional<std::string> show_topology;
+  bool run_checks = false;  // the daemon starts itself so
+  std::vector<std::string> arguments;
   bool help = false;
   bool version = false;
 };
@@ -67,6 +70,7 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
                             {"set", required_argument, nullptr, 's'},
                             {"boot-id", required_argument, nullptr, 'b'},
                             {"show-topology", required_argument, nullptr, 't'},
+                            {kRunChecksOption, no_argument, nullptr, 'r'},
                             {"help", no_argument, nullptr, 'h'},
                             {"version", no_argument, nullptr, 'v'},
                             {nullptr, 0, nullptr, 0}};
@@ -88,6 +92,10 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
       case 't':
         out.show_topology = optarg;
         break;
+      case 'r':
+        out.run_checks = true;
+        out.arguments.assign(argv + optind, argv + argc);
+        return out;
       case 'h':
         out.help = true;
         break;
@@ -158,6 +166,28 @@ Result<NodeIdentity> identity_of(const config::Config& config, const std::string
   identity.node_class = std::make_shared<const topo::NodeClass>(*identity.topology);
   MUSTER_ASSIGN(identity.features, config::node_features_of(config));
   return identity;
+}
+
+HealthMonitorOptions health_options_of(const config::Config& config, const NodeIdentity& identity,
+                                       const std::string& spool_dir) {
+  HealthMonitorOptions out;
+  out.program = identity.bin_dir + "/muster-noded";
+  out.interval = config.node.health_interval;
+  out.clock_max = config.node.health_clock_max;
+  HealthChecks& checks = out.checks;
+  checks.dirs = {spool_dir};
+  checks.dirs.insert(checks.dirs.end(), config.node.health_dirs.begin(), config.node.health_dirs.end());
+  checks.disk_min_mib = config.node.health_disk_min_mib;
+  checks.inodes_min = config.node.health_inodes_min;
+  checks.gpu_devices = gpu_device_paths(config.node.gpu_devices);
+  checks.timeout_s = config.node.health_timeout.seconds();
+  checks.program = config.node.health_program;
+  if (!checks.program.empty()) {
+    checks.program_environment = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                                  "MUSTER_NODE_NAME=" + identity.name, "MUSTER_CLUSTER=" + identity.cluster};
+  }
+  watch_hardware(identity.hardware, config.node.topology, config.node.memory_mib, checks);
+  return out;
 }
 
 void write_groups_file(const std::string& path, const std::vector<std::string>& groups) {
@@ -283,6 +313,14 @@ Status run(const CommandLine& options) {
   identity.public_key = key.pub.curve_public;
 
   std::optional<ControllerLink> link;
+  HealthMonitorOptions health_options = health_options_of(config, identity, spool_dir);
+  health_options.loop = &loop;
+  health_options.on_change = [&link] {
+    if (link) {
+      link->report_health();
+    }
+  };
+  HealthMonitor health(std::move(health_options));
   AttemptTableOptions table_options;
   table_options.loop = &loop;
   table_options.boot_id = boot_id;
@@ -324,8 +362,18 @@ Status run(const CommandLine& options) {
   link_options.controller_key = cluster_key.curve_public;
   link_options.heartbeat_interval = config.node.heartbeat_interval;
   link_options.boot_id = boot_id;
+  link_options.health = [&health] { return health.problems(); };
+  link_options.check_health = [&health] { health.check_now(); };
+  link_options.clock = [&health](Duration ahead, Duration round_trip) { health.on_clock(ahead, round_trip); };
   link.emplace(std::move(link_options));
-  MUSTER_TRY(link->start());
+  // What the checks find is part of the registration.
+  Status started = ok_status();
+  health.start([&] {
+    started = link->start();
+    if (!started.ok()) {
+      loop.stop();
+    }
+  });
 
   const auto stop = [&loop](int signal_number) {
     io::log_info("stopping; jobs go on", {{"signal", signal_number}});
@@ -351,7 +399,7 @@ Status run(const CommandLine& options) {
   if (!cgroup.empty()) {
     ::rmdir(cgroup.c_str());  // refused while jobs run, as the others are
   }
-  return ok_status();
+  return started;
 }
 
 Status print_topology(const std::string& topology) {
@@ -377,6 +425,14 @@ int main(int argc, char** argv) {
   if (options->version) {
     std::puts("muster-noded " MUSTER_VERSION);
     return 0;
+  }
+  if (options->run_checks) {
+    auto checks = noded::from_arguments(options->arguments);
+    if (!checks.ok()) {
+      std::fprintf(stderr, "muster-noded: %s\n", checks.error().message.c_str());
+      return 2;
+    }
+    return noded::run_health_checks(*checks);
   }
   const Status status = options->show_topology ? noded::print_topology(*options->show_topology) : noded::run(*options);
   if (!status.ok()) {

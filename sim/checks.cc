@@ -371,6 +371,8 @@ void Checks::check_start(const engine::State& before, const AttemptStarted& fact
     const auto told = drained_.find(node.name);
     if (told != drained_.end() && told->second)
       fail(name_of(fact.job) + " starts on " + node.name + ", which is drained");
+    if (!node.health.is_good())
+      fail(name_of(fact.job) + " starts on " + node.name + ", which is out of service: " + reason_of(node.health));
   }
   if (tasks != job->spec->ntasks) fail(name_of(fact.job) + " is given places for another number of tasks");
   check_reserved(before, *job, fact, now);

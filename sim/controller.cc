@@ -258,6 +258,8 @@ void Controller::perform(const Effect& effect) {
     send(limit->node, ToNode{term, limit->order});
   } else if (const auto* suspend = std::get_if<SendSuspend>(&effect)) {
     send(suspend->node, ToNode{term, suspend->order});
+  } else if (const auto* ask = std::get_if<AskHealth>(&effect)) {
+    send(ask->node, ToNode{term, RunChecks{}});
   } else if (const auto* acknowledge = std::get_if<AcknowledgeReport>(&effect)) {
     send(acknowledge->node, ToNode{term, Acknowledge{acknowledge->key}});
   }
@@ -301,6 +303,10 @@ void Controller::from_node(std::size_t link, Link::SessionId session, const ToCo
     const std::string& name = life_->state.nodes[life_->node_of_link[link]->value].name;
     const Result<engine::Decision> decision = carry_out(ReportAttempts{name, reports->reports});
     if (!decision.ok()) problem("a report was refused: " + decision.error().message);
+  } else if (const auto* health = std::get_if<Health>(&message)) {
+    const std::string& name = life_->state.nodes[life_->node_of_link[link]->value].name;
+    const Result<engine::Decision> decision = carry_out(ReportHealth{name, health->problems});
+    if (!decision.ok()) problem("a report of its health was refused: " + decision.error().message);
   } else {
     links_[link]->send_down(session, ToNode{life_->state.term, HeartbeatReply{}});
   }

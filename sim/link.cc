@@ -92,9 +92,11 @@ Duration Link::arrival(Direction& direction, bool keeps_place) {
 void Link::transmit_up(ToController message) {
   // A heartbeat says nothing that could be out of date.
   const bool registration = std::holds_alternative<NodeRegistration>(message);
+  // What the checks find now takes the place of what they found before.
+  const bool keeps_place = registration || std::holds_alternative<Health>(message);
   const int copies = !registration && random_.permille(options_.double_permille) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
-    timeline_.after(arrival(up_, registration), [this, session = session_, message] {
+    timeline_.after(arrival(up_, keeps_place), [this, session = session_, message] {
       if (session == session_ || session == lingering_) at_controller(session, message);
     });
   }

@@ -13,9 +13,13 @@ struct Heartbeat {};
 struct Reports {
   std::vector<AttemptReport> reports;
 };
-using ToController = std::variant<NodeRegistration, Heartbeat, Reports>;
+struct Health {
+  std::vector<HealthProblem> problems;
+};
+using ToController = std::variant<NodeRegistration, Heartbeat, Reports, Health>;
 
 struct HeartbeatReply {};
+struct RunChecks {};
 struct Registered {};
 struct RegisterAgain {
   std::uint64_t sequence_above = 0;
@@ -25,7 +29,8 @@ struct Acknowledge {
 };
 struct ToNode {
   Term term;
-  std::variant<HeartbeatReply, Registered, RegisterAgain, Acknowledge, LaunchOrder, StopOrder, LimitOrder, SuspendOrder>
+  std::variant<HeartbeatReply, Registered, RegisterAgain, Acknowledge, LaunchOrder, StopOrder, LimitOrder, SuspendOrder,
+               RunChecks>
       body;
 };
 

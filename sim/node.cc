@@ -340,8 +340,15 @@ void SimNode::send_registration() {
   registration.endpoint = "tcp://" + options_.name + ":7071";
   registration.public_key = "key-of-" + options_.name;
   registration.sequence = ++registrations_;
+  registration.problems = problems_;
   registration.attempts = agent::registered_attempts(daemon_->state);
   link_.send_up(std::move(registration));
+}
+
+void SimNode::set_problems(std::vector<HealthProblem> problems) {
+  problems_ = std::move(problems);
+  ++version_;
+  if (daemon_ != nullptr) link_.send_up(Health{problems_});
 }
 
 void SimNode::connected() {
@@ -375,6 +382,8 @@ void SimNode::from_controller(const ToNode& message) {
     perform(agent::on_limit(daemon_->state, *limit));
   } else if (const auto* suspend = std::get_if<SuspendOrder>(&message.body)) {
     perform(agent::on_suspend(daemon_->state, *suspend));
+  } else if (std::holds_alternative<RunChecks>(message.body)) {
+    link_.send_up(Health{problems_});
   } else if (const auto* acknowledge = std::get_if<Acknowledge>(&message.body)) {
     perform(agent::on_acknowledged(daemon_->state, acknowledge->key));
   }

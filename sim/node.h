@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/agent/agent.h"
 #include "sim/link.h"
@@ -54,6 +55,8 @@ class SimNode {
   [[nodiscard]] bool daemon_up() const { return daemon_ != nullptr; }
   void set_hardware(NodeHardware hardware) { options_.hardware = std::move(hardware); }  // seen at the next boot
   [[nodiscard]] const NodeHardware& hardware() const { return options_.hardware; }
+  // What its checks find from now on.
+  void set_problems(std::vector<HealthProblem> problems);
   // Shepherds die (killed by hand, or for memory); the next look at their attempts finds them gone.
   void kill_a_shepherd();
 
@@ -117,6 +120,7 @@ class SimNode {
 
   Timeline& timeline_;
   Random random_;
+  std::vector<HealthProblem> problems_;
   NodeOptions options_;
   Link& link_;
   std::uint64_t seed_;

@@ -231,6 +231,7 @@ class World {
         {&World::stall_link, {Duration::from_s(6), Duration::from_s(14)}},
         {&World::kill_shepherd, {Duration::from_s(12), {}}},
         {&World::slow_disk, {Duration::from_s(15), Duration::from_s(5)}},
+        {&World::fall_ill, {Duration::from_s(12), Duration::from_s(20)}},
     };
     for (const auto& [strike, fault] : kinds) {
       if (random_.permille(400)) continue;  // not in this run
@@ -312,6 +313,16 @@ class World {
     any_node(place).kill_a_shepherd();
   }
   void slow_disk(Duration lasts) { controller_->slow_disk(lasts); }
+  // Checks of a node fail for a while; sometimes others do before it is well again.
+  void fall_ill(Duration lasts) {
+    std::size_t place = 0;
+    SimNode& node = any_node(place);
+    log("-- n" + std::to_string(place + 1) + " falls ill");
+    std::vector<HealthProblem> problems = {{"disk", "the spool has 3 MiB free"}};
+    if (random_.permille(300)) problems.push_back({"program", "exit code 3"});
+    node.set_problems(std::move(problems));
+    timeline_.after(lasts, [&node] { node.set_problems({}); });
+  }
 
   // ---- steps
 
@@ -410,6 +421,7 @@ class World {
   }
 
   void repair(std::size_t i) {
+    nodes_[i]->set_problems({});
     if (nodes_[i]->hardware() != full_hardware_[i]) {
       if (nodes_[i]->powered()) {
         nodes_[i]->cut_power();
@@ -495,6 +507,12 @@ class World {
       }
       std::string operator()(const NodeBecameUnreachable& f) const { return "NodeBecameUnreachable" + on_(f.node); }
       std::string operator()(const NodeDrained& f) const { return "NodeDrained" + on_(f.node); }
+      std::string operator()(const NodeHealthChanged& f) const {
+        return "NodeHealthChanged" + on_(f.node) + (f.problems.empty() ? " good" : " " + f.problems.front().check);
+      }
+      std::string operator()(const NodeFaulted& f) const {
+        return "NodeFaulted" + on_(f.node) + " " + std::string(to_string(f.fault)) + ": " + f.text;
+      }
       std::string operator()(const NodeResumed& f) const { return "NodeResumed" + on_(f.node); }
       std::string operator()(const JobSubmitted& f) const {
         const JobSpec& s = *f.spec;

@@ -123,10 +123,26 @@ class Decide {
   }
   Result<Decision> operator()(const ResumeNodes& c) {
     return with_nodes(c.caller, c.nodes, [&](const Node& n) {
-      if (n.drained) {
+      if (n.drained || n.health.fault != NodeFault::kNone) {
         fact(NodeResumed{n.index});
       }
+      if (!n.health.problems.empty()) {
+        d_.remarks.push_back("node " + n.name + " takes no work until its checks pass, which it runs again now: " +
+                             reason_of(NodeHealth{.problems = n.health.problems}));
+        d_.effects.emplace_back(AskHealth{n.index});
+      }
     });
+  }
+  Result<Decision> operator()(const ReportHealth& c) {
+    const Node* node = find_node(s_, c.node);
+    if (node == nullptr) {
+      return make_error(ErrorCode::kNotFound, "node " + printable(c.node) + " has not registered");
+    }
+    d_.node = node->index;
+    if (node->health.problems != c.problems) {
+      fact(NodeHealthChanged{node->index, c.problems});
+    }
+    return done();
   }
 
   Result<Decision> operator()(const RegisterNode& c) {
@@ -173,6 +189,14 @@ class Decide {
       d_.effects.insert(d_.effects.end(), owed.begin(), owed.end());
     } else {
       repeat_registration(*known);
+    }
+    if (known != nullptr) {
+      if (std::string gone = missing_gpus(*known, r); !gone.empty()) {
+        fact(NodeFaulted{d_.node, NodeFault::kHardware, std::move(gone)});
+      }
+    }
+    if (known == nullptr ? !r.problems.empty() : known->health.problems != r.problems) {
+      fact(NodeHealthChanged{d_.node, r.problems});
     }
     return done();
   }

@@ -75,7 +75,18 @@ class Evolve {
     with_node(f.node, [this](Node& n) {
       n.drained = false;
       n.drain_reason.clear();
+      n.health.fault = NodeFault::kNone;
+      n.health.fault_text.clear();
       n.since = at_;
+    });
+  }
+  void operator()(const NodeHealthChanged& f) {
+    change_health(f.node, [&f](NodeHealth& health) { health.problems = f.problems; });
+  }
+  void operator()(const NodeFaulted& f) {
+    change_health(f.node, [&f](NodeHealth& health) {
+      health.fault = f.fault;
+      health.fault_text = f.text;
     });
   }
 
@@ -443,9 +454,24 @@ class Evolve {
   }
 
   template <typename Change>
+  void change_health(NodeIndex index, Change change) {
+    with_node(index, [this, &change](Node& n) {
+      const bool was_drained = n.is_drained();
+      change(n.health);
+      if (n.is_drained() != was_drained) {
+        n.since = at_;
+      }
+    });
+  }
+
+  template <typename Change>
   void with_node(NodeIndex index, Change change) {
     if (index.value < s_.nodes.size()) {
       change(s_.nodes[index.value]);
+      NodeHealth& health = s_.nodes[index.value].health;
+      if (health.is_good() || !health.since.is_set()) {
+        health.since = health.is_good() ? Instant{} : at_;
+      }
       index_node(s_, s_.nodes[index.value]);
     }
   }

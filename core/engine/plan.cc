@@ -127,7 +127,7 @@ std::string node_state(const State& state, NodeIndex node) {
     return n.contact == Contact::kNever ? "down" : "unreachable";
   }
   const sched::NodeCapacity& c = state.ledger.nodes()[node.value];
-  if (n.drained) {
+  if (n.is_drained()) {
     return state.jobs_on_node[node.value].empty() ? "drained" : "draining";
   }
   if (state.jobs_on_node[node.value].empty()) {

@@ -1,5 +1,6 @@
 #include "core/engine/registration.h"
 
+#include <algorithm>
 #include <string>
 
 #include "lib/base/text.h"
@@ -45,6 +46,26 @@ Status check_registration(const State& state, const NodeRegistration& r) {
     return invalid_argument("node " + r.name + " registered without a core");
   }
   return check_topology_of(state, r);
+}
+
+std::string missing_gpus(const Node& known, const NodeRegistration& r) {
+  if (r.hardware.gpus.size() >= known.hardware.gpus.size()) {
+    return {};  // another machine perhaps, and none that lacks something
+  }
+  std::string gone;
+  for (const Gpu& gpu : known.hardware.gpus) {
+    const bool there = std::any_of(r.hardware.gpus.begin(), r.hardware.gpus.end(),
+                                   [&gpu](const Gpu& each) { return each.pci_address == gpu.pci_address; });
+    if (!there) {
+      gone += (gone.empty() ? "" : ", ") + gpu.pci_address;
+    }
+  }
+  if (gone.empty()) {
+    return {};
+  }
+  return health_text("it came back with " + std::to_string(r.hardware.gpus.size()) + " of its " +
+                     std::to_string(known.hardware.gpus.size()) + " GPUs, without " + gone + ": muster resume " +
+                     known.name + " when that is meant");
 }
 
 }  // namespace muster::engine

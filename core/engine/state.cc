@@ -244,6 +244,24 @@ void index_reservations(State& state) {
   state.windows.rebuild(state.reservations, state.node_by_name);
 }
 
+namespace {
+
+// What keeps the node out of service, as nodes are counted by it.
+std::string absence_of(const Node& node) {
+  if (node.contact == Contact::kNever) {
+    return "down";
+  }
+  if (node.contact != Contact::kConnected) {
+    return "unreachable";
+  }
+  if (node.drained) {
+    return "drained";
+  }
+  return node.health.is_good() ? "" : "drained (" + kind_of(node.health) + ")";
+}
+
+}  // namespace
+
 void index_node(State& state, const Node& node) {
   if (state.jobs_on_node.size() <= node.index.value) {
     state.jobs_on_node.resize(node.index.value + 1);
@@ -256,7 +274,8 @@ void index_node(State& state, const Node& node) {
   const auto node_class = state.node_classes.find(node.topology);
   state.ledger.set_class(node.index, node_class == state.node_classes.end() ? topo::SharedClass() : node_class->second);
   state.ledger.set_connected(node.index, node.contact == Contact::kConnected);
-  state.ledger.set_usable(node.index, node.contact == Contact::kConnected && !node.drained);
+  state.ledger.set_usable(node.index, node.contact == Contact::kConnected && !node.is_drained());
+  state.ledger.set_absence(node.index, absence_of(node));
 }
 
 void rebuild_indexes(State& state) {

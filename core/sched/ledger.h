@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/sched/fit_index.h"
@@ -24,6 +25,7 @@ struct NodeCapacity {
   bool known = false;   // has registered once
   bool usable = false;  // connected and not drained: new work may start here
   bool connected = false;
+  std::string absence;  // what keeps it out of service: "drained (health: disk)"; empty: nothing
   IndexSet all_cores;
   IndexSet free_cores;
   IndexSet all_gpus;
@@ -44,6 +46,7 @@ class Ledger {
   void set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware);
   void set_usable(NodeIndex node, bool usable);
   void set_connected(NodeIndex node, bool connected) { at(node).connected = connected; }
+  void set_absence(NodeIndex node, std::string absence) { at(node).absence = std::move(absence); }
   void set_features(NodeIndex node, const std::vector<std::string>& features);
   // Of a node with as many cores and GPUs as its hardware has.
   void set_class(NodeIndex node, topo::SharedClass node_class);

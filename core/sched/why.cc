@@ -225,7 +225,7 @@ std::string Why::node_summary(const JobSpec& spec, std::vector<std::string>& nod
       continue;
     }
     if (!n.usable) {
-      ++lacks[" not in service"].nodes;
+      ++lacks[" " + (n.absence.empty() ? "not in service" : n.absence)].nodes;
       nodes.push_back(n.name);
       continue;
     }

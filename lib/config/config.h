@@ -67,6 +67,13 @@ struct NodeSection {
   std::string smt;  // use, leave
   std::string gpu_partitions;
   std::string gpu_partition_uuids;
+  Duration health_interval;
+  std::string health_program;  // empty: none
+  Duration health_timeout;
+  std::uint64_t health_disk_min_mib = 0;  // key `health_disk_min`; 0: not looked at
+  std::uint64_t health_inodes_min = 0;    // 0: not looked at
+  std::vector<std::string> health_dirs;   // beside the spool
+  Duration health_clock_max;              // 0: not looked at
 };
 
 struct JobSection {

@@ -124,7 +124,8 @@ std::vector<Row> make_table() {
       {"node", "gpu_devices", ValueType::kString, "", "", 0, 0, "",
        text([](C c, Q) -> S { return c.node.gpu_devices; }), "noded", false,
        "Device files of the node's GPUs in their order, separated by commas, several of one GPU by +: jobs cannot open "
-       "those of other jobs' GPUs. Empty: found by the GPUs' PCI addresses."},
+       "those of other jobs' GPUs, and one that is missing means that a GPU is gone. Empty: found by the GPUs' PCI "
+       "addresses."},
       {"node", "isolate", ValueType::kChoice, "", "auto", 0, 0, "auto|on|off",
        text([](C c, Q) -> S { return c.node.isolate; }), "noded", false,
        "Jobs have a /tmp, a /dev/shm and IPC of their own, and see processes of their user alone. auto: on where root "
@@ -154,6 +155,29 @@ std::vector<Row> make_table() {
        "The UUIDs of these partitions, separated by commas, those of the first GPU first. Empty: they are known by "
        "their "
        "numbers."},
+      {"node", "health_interval", ValueType::kDuration, "s", "60s", 1, kDay, "",
+       time([](C c, Q) -> D { return c.node.health_interval; }), "noded", false,
+       "How often the node checks its health; it does so at its start, too. A node whose checks fail takes no new work "
+       "until they pass."},
+      {"node", "health_program", ValueType::kPath, "", "", 0, 0, "",
+       text([](C c, Q) -> S { return c.node.health_program; }), "noded", false,
+       "A program that is run with the checks. Another exit code than 0 means that the node is not well; the last line "
+       "of what it wrote says why. Empty: none."},
+      {"node", "health_timeout", ValueType::kDuration, "s", "30s", 1, kHour, "",
+       time([](C c, Q) -> D { return c.node.health_timeout; }), "noded", false,
+       "How long the program and the checks of folders may take. What takes longer is killed and has failed."},
+      {"node", "health_disk_min", ValueType::kMemory, "MiB", "64M", 0, kMemoryMibMax, "",
+       count([](C c, Q) -> N { return c.node.health_disk_min_mib; }), "noded", false,
+       "With less free in the spool or in a folder of health_dirs the disk counts as full. 0: not looked at."},
+      {"node", "health_inodes_min", ValueType::kCount, "inodes", "1000", 0, 1'000'000'000'000, "",
+       count([](C c, Q) -> N { return c.node.health_inodes_min; }), "noded", false,
+       "The same for inodes, where the file system counts them."},
+      {"node", "health_dirs", ValueType::kNameList, "", "/tmp", 0, 0, "",
+       list([](C c, Q) -> std::vector<std::string>& { return c.node.health_dirs; }), "noded", false,
+       "Folders beside the spool in which there must be room and which must be writable, as [\"/tmp\", \"/scratch\"]."},
+      {"node", "health_clock_max", ValueType::kDuration, "s", "30s", 0, kDay, "",
+       time([](C c, Q) -> D { return c.node.health_clock_max; }), "noded", false,
+       "The most that the node's clock may be off the controller's. 0: not looked at."},
 
       {"job", "default_time", ValueType::kDuration, "min", "1h", kMinute, kNoMax, "",
        time([](C c, Q) -> D { return c.job.default_time; }), "ctld", true,

@@ -95,9 +95,15 @@ struct DrainNodes {
   std::vector<std::string> nodes;
   std::string reason;
 };
+// Lifts drains and faults. What a node's checks find stays until they pass; they are run at once.
 struct ResumeNodes {
   Caller caller;
   std::vector<std::string> nodes;
+};
+// What the checks of a node find now; empty: all of them pass.
+struct ReportHealth {
+  std::string node;
+  std::vector<HealthProblem> problems;
 };
 struct RegisterNode {
   NodeRegistration registration;
@@ -181,6 +187,6 @@ struct RemoveReservation {
 using Command =
     std::variant<SubmitJob, CancelJobs, HoldJobs, ReleaseJobs, DrainNodes, ResumeNodes, RegisterNode, ReportAttempts,
                  LoseNode, StartTerm, Tick, ApplyPlan, UpdateJobs, ChangeAccounting, ConfigureBilling, MakeReservation,
-                 RemoveReservation, RequeueJobs, SuspendJobs, ContinueJobs>;
+                 RemoveReservation, RequeueJobs, SuspendJobs, ContinueJobs, ReportHealth>;
 
 }  // namespace muster

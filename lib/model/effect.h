@@ -31,6 +31,11 @@ struct SendSuspend {
   SuspendOrder order;
   friend bool operator==(const SendSuspend&, const SendSuspend&) = default;
 };
+// The node shall run its checks now and say what they find, also when that is what it said before.
+struct AskHealth {
+  NodeIndex node;
+  friend bool operator==(const AskHealth&, const AskHealth&) = default;
+};
 // The node's report is committed (or is about something long over): it may forget the attempt.
 struct AcknowledgeReport {
   NodeIndex node;
@@ -58,7 +63,7 @@ struct DependencyMet {
 };
 
 using Effect = std::variant<SendLaunch, SendStop, AcknowledgeReport, RecordHistory, AnnounceJob, DependencyMet,
-                            SendLimit, SendSuspend>;
+                            SendLimit, SendSuspend, AskHealth>;
 using Effects = std::vector<Effect>;
 
 }  // namespace muster

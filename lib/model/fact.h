@@ -48,9 +48,23 @@ struct NodeDrained {
   std::string reason;
   friend bool operator==(const NodeDrained&, const NodeDrained&) = default;
 };
+// Neither an operator nor a fault keeps it from taking work any more.
 struct NodeResumed {
   NodeIndex node;
   friend bool operator==(const NodeResumed&, const NodeResumed&) = default;
+};
+// What the checks of the node find from now on; with none of them failing it takes new work again.
+struct NodeHealthChanged {
+  NodeIndex node;
+  std::vector<HealthProblem> problems;
+  friend bool operator==(const NodeHealthChanged&, const NodeHealthChanged&) = default;
+};
+// It takes no new work until an operator resumes it.
+struct NodeFaulted {
+  NodeIndex node;
+  NodeFault fault = NodeFault::kNone;
+  std::string text;
+  friend bool operator==(const NodeFaulted&, const NodeFaulted&) = default;
 };
 // `spec` has all defaults filled in. An array takes spec->array->size() ids from `id` on.
 struct JobSubmitted {
@@ -255,7 +269,8 @@ using FactBody =
                  StopRequested, JobEnded, ArrayTasksEnded, StartPromised, DependencySet, SettingChanged, JobUpdated,
                  AttemptTimeLimitChanged, ArrayTasksHeld, ArrayTasksReleased, AccountSet, AccountRemoved, UserSet,
                  UserRemoved, QosSet, QosRemoved, BillingConfigured, ReservationMade, ReservationRemoved, JobRequeued,
-                 AttemptSuspended, AttemptResumed, NodeClassAdded, AttemptStoodStill, AttemptProven>;
+                 AttemptSuspended, AttemptResumed, NodeClassAdded, AttemptStoodStill, AttemptProven, NodeHealthChanged,
+                 NodeFaulted>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

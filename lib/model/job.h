@@ -9,6 +9,7 @@
 
 #include "lib/base/time.h"
 #include "lib/model/hardware.h"
+#include "lib/model/health.h"
 #include "lib/model/ids.h"
 #include "lib/model/job_spec.h"
 #include "lib/model/node_topology.h"
@@ -142,6 +143,9 @@ struct Node {
   std::vector<std::string> features = {};   // that the node itself says it has
   TopologyHash topology = {};               // of its class; not set: not known
   std::vector<EnforcedBy> enforcement = {};
+  NodeHealth health = {};
+  // Nothing new starts on one that is drained, by an operator or by itself.
+  [[nodiscard]] bool is_drained() const { return drained || !health.is_good(); }
   friend bool operator==(const Node&, const Node&) = default;
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lib/model/hardware.h"
+#include "lib/model/health.h"
 #include "lib/model/ids.h"
 #include "lib/model/job_spec.h"
 #include "lib/model/node_topology.h"
@@ -106,6 +107,7 @@ struct NodeRegistration {
   // Of the same machine as `hardware`; only what class_of() keeps counts. Nothing from a release that does not say.
   std::optional<NodeTopology> topology = {};
   std::vector<EnforcedBy> enforcement = {};
+  std::vector<HealthProblem> problems = {};  // that its checks found; a release that has none says none
   friend bool operator==(const NodeRegistration&, const NodeRegistration&) = default;
 };
 

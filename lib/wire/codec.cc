@@ -17,6 +17,7 @@ namespace {
 constexpr int kIndexWordsMax = (IndexSet::kIndexMax + 1) / 64;
 constexpr int kCoresMax = IndexSet::kIndexMax + 1;  // of one node; an IndexSet names them
 constexpr int kGpusMax = IndexSet::kIndexMax + 1;
+constexpr int kProblemsMax = static_cast<int>(kHealthProblemsMax);
 constexpr int kNicsMax = 4'096;                            // of one node
 constexpr int kNicNamesMax = 64;                           // of one adapter
 constexpr int kNodesMax = static_cast<int>(kNodeListMax);  // of one job
@@ -341,6 +342,21 @@ void write_active(const Active& in, pb::ActivePhase& out) {
   }
 }
 
+void write(const NodeHealth& in, pb::NodeHealth& out) {
+  write_list(in.problems, *out.mutable_problems());
+  out.set_fault(static_cast<std::uint32_t>(in.fault));
+  out.set_fault_text(in.fault_text);
+  out.set_since_us(in.since.us);
+}
+Result<NodeHealth> read(const pb::NodeHealth& in) {
+  NodeHealth out;
+  MUSTER_TRY(read_list(in.problems(), kProblemsMax, "NodeHealth.problems", out.problems));
+  MUSTER_ASSIGN(out.fault, read_enum(in.fault(), kNodeFaultLast, "NodeHealth.fault"));
+  out.fault_text = in.fault_text();
+  MUSTER_ASSIGN(out.since, read_instant(in.since_us(), "NodeHealth.since_us"));
+  return out;
+}
+
 // ---------------------------------------------------------------- one function for each kind of fact
 
 struct FactWriter {
@@ -367,6 +383,15 @@ struct FactWriter {
   void operator()(const NodeDrained& in) const {
     out.mutable_node_drained()->set_node(in.node.value);
     out.mutable_node_drained()->set_reason(in.reason);
+  }
+  void operator()(const NodeHealthChanged& in) const {
+    out.mutable_node_health_changed()->set_node(in.node.value);
+    write_list(in.problems, *out.mutable_node_health_changed()->mutable_problems());
+  }
+  void operator()(const NodeFaulted& in) const {
+    out.mutable_node_faulted()->set_node(in.node.value);
+    out.mutable_node_faulted()->set_fault(static_cast<std::uint32_t>(in.fault));
+    out.mutable_node_faulted()->set_text(in.text);
   }
   void operator()(const NodeResumed& in) const { out.mutable_node_resumed()->set_node(in.node.value); }
   void operator()(const JobSubmitted& in) const {
@@ -663,6 +688,13 @@ Result<FactBody> read_array_positions(const pb::ArrayPositions& in, std::string_
   return FactBody(std::move(out));
 }
 
+Result<FactBody> read_health_changed(const pb::NodeHealthChanged& in) {
+  NodeHealthChanged out;
+  out.node = NodeIndex(in.node());
+  MUSTER_TRY(read_list(in.problems(), kProblemsMax, "NodeHealthChanged.problems", out.problems));
+  return FactBody(std::move(out));
+}
+
 Result<FactBody> read_fact_body(const pb::Fact& in) {
   switch (in.body_case()) {
     case pb::Fact::kTermStarted:
@@ -752,6 +784,12 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
       return read_stood_still(in.attempt_stood_still());
     case pb::Fact::kAttemptProven:
       return read_proven(in.attempt_proven());
+    case pb::Fact::kNodeHealthChanged:
+      return read_health_changed(in.node_health_changed());
+    case pb::Fact::kNodeFaulted: {
+      MUSTER_ASSIGN(const NodeFault fault, read_enum(in.node_faulted().fault(), kNodeFaultLast, "NodeFaulted.fault"));
+      return FactBody(NodeFaulted{NodeIndex(in.node_faulted().node()), fault, in.node_faulted().text()});
+    }
     case pb::Fact::BODY_NOT_SET:
       break;
   }
@@ -1222,6 +1260,26 @@ Result<AttemptReport> from_pb(const pb::AttemptReport& in) {
   return out;
 }
 
+void to_pb(const HealthProblem& in, pb::HealthProblem& out) {
+  out.set_check(in.check);
+  out.set_text(in.text);
+}
+Result<HealthProblem> from_pb(const pb::HealthProblem& in) {
+  if (in.check().size() > kHealthTextBytesMax || in.text().size() > kHealthTextBytesMax) {
+    return corrupt("HealthProblem", "has a longer text than " + std::to_string(kHealthTextBytesMax) + " bytes");
+  }
+  return HealthProblem{in.check(), in.text()};
+}
+
+void to_pb(const std::vector<HealthProblem>& in, pb::HealthReport& out) {
+  write_list(in, *out.mutable_problems());
+}
+Result<std::vector<HealthProblem>> from_pb(const pb::HealthReport& in) {
+  std::vector<HealthProblem> out;
+  MUSTER_TRY(read_list(in.problems(), kProblemsMax, "HealthReport.problems", out));
+  return out;
+}
+
 void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
   out.set_name(in.name);
   to_pb(in.hardware, *out.mutable_hardware());
@@ -1233,6 +1291,7 @@ void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
   write_texts(in.features, *out.mutable_features());
   if (in.topology) to_pb(*in.topology, *out.mutable_topology());
   write_list(in.enforcement, *out.mutable_enforcement());
+  write_list(in.problems, *out.mutable_problems());
 }
 Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   NodeRegistration out;
@@ -1245,6 +1304,7 @@ Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   MUSTER_TRY(read_list(in.attempts(), INT_MAX, "NodeRegistration.attempts", out.attempts));
   out.sequence = in.sequence();
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "NodeRegistration.features"));
+  MUSTER_TRY(read_list(in.problems(), kProblemsMax, "NodeRegistration.problems", out.problems));
   if (in.has_topology()) {
     MUSTER_ASSIGN(out.topology, from_pb(in.topology()));
   }
@@ -1310,6 +1370,7 @@ void to_pb(const Node& in, pb::Node& out) {
   write_texts(in.features, *out.mutable_features());
   if (in.topology.is_set()) to_pb(in.topology, *out.mutable_topology());
   write_list(in.enforcement, *out.mutable_enforcement());
+  if (in.health != NodeHealth{}) write(in.health, *out.mutable_health());
 }
 Result<Node> from_pb(const pb::Node& in) {
   Node out;
@@ -1328,6 +1389,7 @@ Result<Node> from_pb(const pb::Node& in) {
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "Node.features"));
   out.topology = from_pb(in.topology());
   MUSTER_TRY(read_list(in.enforcement(), kEnforcedByMax, "Node.enforcement", out.enforcement));
+  MUSTER_ASSIGN(out.health, read(in.health()));
   return out;
 }
 

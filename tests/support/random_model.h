@@ -204,10 +204,17 @@ class RandomModel {
   SuspendOrder suspend() { return {key(), Term(u64()), coin(), u64(), coin()}; }
   AttemptReport report() { return {key(), coin(), outcome(), u64(), maybe_proof()}; }
   NodeRegistration registration() {
-    return {text(),       hardware(), text(),
-            text(),       text(),     list(4, [this] { return report(); }),
-            u64(),        texts(),    coin() ? std::optional(topology()) : std::nullopt,
-            enforcement()};
+    return {text(),
+            hardware(),
+            text(),
+            text(),
+            text(),
+            list(4, [this] { return report(); }),
+            u64(),
+            texts(),
+            coin() ? std::optional(topology()) : std::nullopt,
+            enforcement(),
+            health_problems()};
   }
   JobSelector::Item selector_item() {
     JobSelector::Item item{JobId(u64()), coin(), {}};
@@ -276,9 +283,20 @@ class RandomModel {
     if (coin()) j.phase = active();
     return j;
   }
+  std::vector<HealthProblem> health_problems() {
+    return list(3, [this] { return HealthProblem{text(), text()}; });
+  }
+  NodeHealth node_health() {
+    NodeHealth health;
+    health.problems = health_problems();
+    health.fault = enumerator(kNodeFaultLast);
+    health.fault_text = text();
+    health.since = instant();
+    return health;
+  }
   Node node() {
     return {NodeIndex(u32()), text(), hardware(), text(), text(),  text(),          enumerator(Contact::kUnreachable),
-            coin(),           text(), instant(),  u64(),  texts(), topology_hash(), enforcement()};
+            coin(),           text(), instant(),  u64(),  texts(), topology_hash(), enforcement(), node_health()};
   }
   Reservation reservation() {
     return {text(), instant(), duration(), duration(), texts(), texts(), texts(), coin(), coin(), text(), instant()};
@@ -414,6 +432,10 @@ class RandomModel {
         return AttemptStoodStill{key(), NodeIndex(u32())};
       case 35:
         return AttemptProven{key(), NodeIndex(u32()), placement_proof()};
+      case 36:
+        return NodeHealthChanged{NodeIndex(u32()), health_problems()};
+      case 37:
+        return NodeFaulted{NodeIndex(u32()), enumerator(kNodeFaultLast), text()};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }

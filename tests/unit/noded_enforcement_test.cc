@@ -508,6 +508,9 @@ TEST(GpuDevices, TheConfigurationNamesThem) {
   const auto named = gpu_devices(hardware, "/dev/zero+/dev/null,/dev/full");
   ASSERT_TRUE(named.ok()) << named.error().message;
   EXPECT_EQ(*named, (std::vector<std::vector<DeviceNumber>>{{{1, 5}, {1, 3}}, {{1, 7}}}));
+  EXPECT_EQ(gpu_device_paths("/dev/zero + /dev/null, /dev/full"),
+            (std::vector<std::string>{"/dev/zero", "/dev/null", "/dev/full"}));
+  EXPECT_TRUE(gpu_device_paths("").empty());
   for (const char* bad : {"/dev/zero", "/dev/zero,/no/such", "/dev/zero,/tmp", "a,b,c"}) {
     const auto refused = gpu_devices(hardware, bad);
     ASSERT_FALSE(refused.ok()) << bad;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "lib/io/clock.h"
 #include "lib/io/zap.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
@@ -34,6 +35,20 @@ class ControllerLinkTest : public testing::Test {
                                             say(std::move(reply));
                                             registered_ = true;
                                           }
+                                          if (body.has_registration()) {
+                                            for (const auto& p : body.registration().problems()) {
+                                              said_.push_back(p.check());
+                                            }
+                                          }
+                                          for (const auto& p : body.health().problems()) {
+                                            said_.push_back(p.check());
+                                          }
+                                          if (body.has_heartbeat()) {
+                                            pb::ControllerMessage reply;
+                                            reply.mutable_heartbeat()->set_sequence(body.heartbeat().sequence());
+                                            reply.mutable_heartbeat()->set_now_us(io::wall_now().us - kBehind.us);
+                                            say(std::move(reply));
+                                          }
                                           for (const auto& report : body.reports().reports()) {
                                             reports_.push_back(wire::from_pb(report).value());
                                           }
@@ -61,8 +76,17 @@ class ControllerLinkTest : public testing::Test {
     options.endpoints = {*bound};
     options.key = io::generate_node_key();
     options.controller_key = controller_key_.pub.curve_public;
-    options.heartbeat_interval = Duration::from_s(5);
+    options.heartbeat_interval = Duration::from_ms(100);
     options.boot_id = "boot-1";
+    options.health = [this] { return problems_; };
+    options.check_health = [this] {
+      problems_.push_back({"gpu", "gone"});
+      link_->report_health();
+    };
+    options.clock = [this](Duration ahead, Duration round_trip) {
+      ahead_ = ahead;
+      round_trip_ = round_trip;
+    };
     link_.emplace(std::move(options));
     ASSERT_TRUE(link_->start().ok());
     ASSERT_TRUE(loop_.run_until([&] { return registered_; }, Duration::from_s(20 * test::kSlowness)));
@@ -92,7 +116,27 @@ class ControllerLinkTest : public testing::Test {
   std::string node_;
   bool registered_ = false;
   std::vector<AttemptReport> reports_;
+  static constexpr Duration kBehind = Duration::from_s(90);  // the controller's clock
+  std::vector<HealthProblem> problems_ = {{"disk", "full"}};
+  std::vector<std::string> said_;  // the checks that the controller was told of
+  std::optional<Duration> ahead_;
+  Duration round_trip_;
 };
+
+TEST_F(ControllerLinkTest, TheClockIsMeasuredByHeartbeats) {
+  ASSERT_TRUE(loop_.run_until([&] { return ahead_.has_value(); }, Duration::from_s(20 * test::kSlowness)));
+  const Duration wrong{ahead_->us - kBehind.us};
+  EXPECT_LE(wrong.us < 0 ? -wrong.us : wrong.us, round_trip_.us / 2 + 1'000) << "more than its round trip explains";
+}
+
+TEST_F(ControllerLinkTest, ARegistrationSaysWhatTheChecksFindAndSoDoesTheAnswerToAQuestion) {
+  EXPECT_EQ(said_, (std::vector<std::string>{"disk"}));
+  pb::ControllerMessage ask;
+  ask.mutable_ask_health();
+  say(std::move(ask));
+  ASSERT_TRUE(loop_.run_until([&] { return said_.size() == 3; }, Duration::from_s(20 * test::kSlowness)));
+  EXPECT_EQ(said_, (std::vector<std::string>{"disk", "disk", "gpu"}));
+}
 
 TEST_F(ControllerLinkTest, ALaunchThatCannotBeReadIsReportedAsFailed) {
   pb::ControllerMessage message;

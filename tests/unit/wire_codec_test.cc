@@ -232,6 +232,8 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"NodeClassAdded", NodeClassAdded{{0x0123456789abcdef, 2}, golden_topology()}},
       {"AttemptStoodStill", AttemptStoodStill{key, NodeIndex(7)}},
       {"AttemptProven", AttemptProven{key, NodeIndex(7), golden_proof()}},
+      {"NodeHealthChanged", NodeHealthChanged{NodeIndex(1), {{"disk", "full"}, {"gpu", "gone"}}}},
+      {"NodeFaulted", NodeFaulted{NodeIndex(1), NodeFault::kProlog, "exit code 3"}},
   };
 }
 
