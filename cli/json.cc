@@ -214,6 +214,7 @@ Json job_json(const pb::JobView& job, bool with_placement) {
   out["requeue"] = job.requeue();
   if (job.requeued()) out["requeued"] = true;
   put_text(out, "last_end", job.last_end());
+  if (job.avoid_size() != 0) out["avoids"] = texts(job.avoid());
   put_text(out, "signal", job.signal());
   if (job.suspended_us() != 0) out["suspended_s"] = seconds(job.suspended_us());
   out["nice"] = job.nice();
@@ -331,6 +332,16 @@ std::string nodes_json(const std::vector<pb::NodeView>& nodes) {
     }
     out["failed_checks"] = std::move(checks);
     put_time(out, "health_since", node.health_since_us());
+    out["suspect"] = node.blames_size() != 0;
+    Json failures = Json::array();
+    for (const pb::Blame& blame : node.blames()) {
+      failures.push_back({{"job", blame.attempt().job()},
+                          {"attempt", blame.attempt().attempt()},
+                          {"time", seconds(blame.at_us())},
+                          {"text", blame.text()}});
+    }
+    out["failures"] = std::move(failures);
+    put_time(out, "rests_until", node.rests_until_us());
     out["cpus"] = node.cpus();
     out["cpus_allocated"] = node.cpus_allocated();
     out["threads"] = node.threads();

@@ -221,6 +221,9 @@ std::string job_text(const pb::JobView& job) {
   add_line(out, "Exit", job.has_exit() ? exit_text(job) : "");
   add_line(out, "Attempt", job.attempt() != 0 ? std::to_string(job.attempt()) : "");
   add_line(out, "Last end", job.last_end());
+  if (job.avoid_size() != 0) {
+    add_line(out, "Avoids", fold_node_list({job.avoid().begin(), job.avoid().end()}));
+  }
   if (job.suspended_us() != 0) add_line(out, "Suspended", format_span(job.suspended_us()));
   add_line(out, "Priority", std::to_string(job.priority()));
   add_line(out, "Size", size_text(job));
@@ -271,6 +274,12 @@ std::string node_text(const pb::NodeView& node) {
   for (const pb::HealthProblem& problem : node.checks()) {
     add_line(out, "Check", problem.check() + " fails: " + problem.text());
   }
+  for (const pb::Blame& blame : node.blames()) {
+    add_line(
+        out, "Failed",
+        "job " + std::to_string(blame.attempt().job()) + " (" + blame.text() + ") at " + format_time(blame.at_us()));
+  }
+  if (node.rests_until_us() != 0) add_line(out, "Rests until", format_time(node.rests_until_us()));
   add_line(out, "CPUs",
            std::to_string(node.cpus_allocated()) + " of " + std::to_string(node.cpus()) + " in use, " +
                std::to_string(node.packages()) + " packages, " + std::to_string(node.numa_nodes()) + " NUMA nodes, " +

@@ -48,6 +48,10 @@ Result<sched::Policy> make_policy(const config::Config& config) {
   policy.rules.promises = static_cast<std::uint32_t>(config.scheduling.promises);
   policy.age_exponent = static_cast<std::uint32_t>(config.scheduling.age_exponent);
   policy.requeue = config.job.requeue;
+  policy.node_faults_max = static_cast<std::uint32_t>(config.job.node_faults_max);
+  policy.node_failures_max = static_cast<std::uint32_t>(config.controller.node_failures_max);
+  policy.node_rest = config.controller.node_rest;
+  policy.node_suspect_time = config.controller.node_suspect_time;
   policy.jobs_max = config.controller.queue_max_jobs;
   policy.enforce_accounts = config.accounting.enforce;
   policy.weights = {.age = static_cast<std::int32_t>(config.priority.age_weight),

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "core/engine/deadline.h"
+#include "core/engine/failures.h"
 #include "lib/io/clock.h"
 #include "lib/io/log.h"
 
@@ -28,7 +29,8 @@ bool calls_for_plan(const Fact& fact) {
                std::is_same_v<T, AccountRemoved> || std::is_same_v<T, UserSet> || std::is_same_v<T, UserRemoved> ||
                std::is_same_v<T, QosSet> || std::is_same_v<T, QosRemoved> || std::is_same_v<T, JobRequeued> ||
                std::is_same_v<T, ReservationMade> || std::is_same_v<T, ReservationRemoved> ||
-               std::is_same_v<T, NodeHealthChanged> || std::is_same_v<T, NodeFaulted>;
+               std::is_same_v<T, NodeHealthChanged> || std::is_same_v<T, NodeFaulted> ||
+               std::is_same_v<T, NodeBlamed> || std::is_same_v<T, NodeTrusted>;
       },
       fact.body);
 }
@@ -331,7 +333,10 @@ void Pipeline::watch_begin(Instant begin) {
 }
 
 void Pipeline::arm_deadline_timer() {
-  const auto next = engine::next_deadline(state_);
+  auto next = engine::next_deadline(state_);
+  if (const auto failures = engine::next_of_failures(state_, policy_); failures && (!next || *failures < *next)) {
+    next = failures;
+  }
   if (next == deadline_armed_) {
     return;
   }

@@ -291,6 +291,9 @@ void Views::job(const Job& job, bool with_placement, pb::JobView& out) {
   out.set_priority(job.priority);
   out.set_attempt(job.attempt.value);
   out.set_last_end(job.last_end);
+  for (const std::string& node : job.spec->avoid) {
+    out.add_avoid(node);
+  }
   out.set_held(job.held);
   out.set_submit_time_us(job.submit_time.us);
   out.set_eligible_time_us(job.eligible_time.us);
@@ -469,16 +472,22 @@ void Views::node(const Node& node, bool with_topology, pb::NodeView& out) const 
   out.set_reason(node.drained                          ? node.drain_reason
                  : !by_itself.empty()                  ? by_itself
                  : node.contact != Contact::kConnected ? "not heard"
+                 : node.health.is_suspect()            ? "suspect: it failed " + text_of(node.health.blames)
                  : reserved == nullptr                 ? ""
                                        : (reserved->maintenance ? "maintenance: " : "reserved: ") + reserved->name);
   out.set_drained_by(node.drained                            ? "operator"
                      : node.health.fault != NodeFault::kNone ? std::string(to_string(node.health.fault))
                      : !node.health.problems.empty()         ? "health"
+                     : node.health.rests_until.is_set()      ? "failures"
                                                              : "");
   for (const HealthProblem& problem : node.health.problems) {
     wire::to_pb(problem, *out.add_checks());
   }
   out.set_health_since_us(node.health.since.us);
+  for (const Blame& blame : node.health.blames) {
+    wire::to_pb(blame, *out.add_blames());
+  }
+  out.set_rests_until_us(node.health.rests_until.us);
   out.set_cpus(capacity.all_cores.count());
   out.set_cpus_allocated((capacity.all_cores - capacity.free_cores).count());
   out.set_gpus(capacity.all_gpus.count());

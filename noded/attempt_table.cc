@@ -121,7 +121,11 @@ void AttemptTable::take_up(const FoundAttempt& found) {
     perform(agent::recover(state_, found.key, found.order, agent::FoundEnded{*found.outcome}));
     return;
   }
-  perform(agent::recover(state_, found.key, found.order, agent::FoundRunning{}));
+  const std::string mark =
+      spool_.attempt_dir(found.key) + "/" + kPrologPrefix + std::to_string(found.shepherd ? found.shepherd->pid : 0);
+  const bool in_prolog = found.shepherd && is_alive(*found.shepherd) && io::path_exists(mark);
+  perform(agent::recover(state_, found.key, found.order,
+                         in_prolog ? agent::Found(agent::FoundStarting{}) : agent::Found(agent::FoundRunning{})));
   Shepherd& shepherd = shepherds_[found.key];
   shepherd.directory = spool_.attempt_dir(found.key);
   shepherd.ticket = found.ticket;
@@ -185,6 +189,13 @@ void AttemptTable::on_launch_refused(AttemptKey key, const std::string& reason) 
 
 void AttemptTable::on_stop(const StopOrder& order) {
   perform(agent::on_stop(state_, order));
+  // A prolog may take its time: it need not end before the attempt does.
+  const auto known = state_.attempts.find(order.key);
+  const auto it = shepherds_.find(order.key);
+  if (order.signal == 0 && known != state_.attempts.end() && known->second.phase == agent::AttemptPhase::kStarting &&
+      it != shepherds_.end() && it->second.socket.valid() && it->second.version >= kHooksProtocolVersion) {
+    write_stop(it->second, order.notice_signal, order.notice);
+  }
 }
 
 void AttemptTable::on_limit(const LimitOrder& order) {
@@ -272,7 +283,11 @@ void AttemptTable::start(const std::shared_ptr<const LaunchOrder>& order) {
   shepherds_.erase(key);
   // Later, so that effects are never performed inside effects.
   options_.loop->defer([this, key, message = status.error().message] {
-    perform(agent::on_launch_failed(state_, key, failed(EndCause::kLaunchFailed, message)));
+    Outcome outcome = failed(EndCause::kLaunchFailed, message);
+    outcome.fault = NodeFault::kSpool;  // whatever it was, it was not the job
+    outcome.fault_text = message;
+    perform(agent::on_launch_failed(state_, key, outcome));
+    note_trouble(outcome);
   });
 }
 
@@ -352,16 +367,23 @@ LaunchFrame AttemptTable::launch_frame(const LaunchData& launch, const PreparedA
   frame.warn_signal = spec.warn_signal;
   frame.warn_before_us = spec.warn_before.us;
   frame.warn_batch_only = spec.warn_batch_only;
+  JobEnvironmentContext context;
+  context.identity = options_.identity;
+  context.user = shepherd.user;
+  context.ticket_path = prepared.ticket_path;
+  frame.prolog = options_.prolog;
+  frame.prolog_timeout_us = options_.prolog_timeout.us;
+  frame.epilog = options_.epilog;
+  frame.epilog_timeout_us = options_.epilog_timeout.us;
+  if (!frame.prolog.empty() || !frame.epilog.empty()) {
+    frame.hook_environment = hook_environment(order, context);
+  }
   frame.has_script = !prepared.script.empty();
   if (!frame.has_script) {
     return frame;
   }
   frame.script = prepared.script;
   frame.args = spec.args;
-  JobEnvironmentContext context;
-  context.identity = options_.identity;
-  context.user = shepherd.user;
-  context.ticket_path = prepared.ticket_path;
   static const std::vector<std::string> kNothing;
   frame.environment = batch_environment(order, context, shepherd.environment ? *shepherd.environment : kNothing);
   const std::string_view standard = order.array.value != 0 ? kDefaultArrayOutput : kDefaultOutput;
@@ -734,8 +756,17 @@ void AttemptTable::ended(AttemptKey key, const Outcome& told) {
                                   {"detail", outcome.detail}});
   subscriptions_.erase(subscriptions_.lower_bound({key, 0}), subscriptions_.upper_bound({key, UINT32_MAX}));
   perform(agent::on_ended(state_, key, outcome));
+  note_trouble(outcome);
   for (const OnEnded& callback : ended_callbacks_) {
     callback(key, outcome);
+  }
+}
+
+void AttemptTable::note_trouble(const Outcome& outcome) {
+  const bool trouble = outcome.fault != NodeFault::kNone || outcome.cause == EndCause::kLaunchFailed ||
+                       outcome.cause == EndCause::kOutputFailed || outcome.cause == EndCause::kShepherdDied;
+  if (trouble && options_.trouble) {
+    options_.trouble();
   }
 }
 

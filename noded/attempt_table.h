@@ -36,7 +36,14 @@ struct AttemptTableOptions {
   std::vector<std::string> group_parents;  // of attempts, also those that an earlier life used
   Duration kill_grace;
   NodeIdentity identity;
+  // Programs before the first and after the last process of each attempt; empty: none.
+  std::string prolog = {};
+  Duration prolog_timeout = {};
+  std::string epilog = {};
+  Duration epilog_timeout = {};
   std::function<void(const AttemptReport& report)> report;
+  // An attempt could not be started, or failed by fault of the node: it may not be well. Not set: nobody cares.
+  std::function<void()> trouble = {};
   // How often a living shepherd is tried again whose socket does not answer; tests shorten it.
   Duration reach_interval = Duration::from_ms(100);
 };
@@ -132,6 +139,7 @@ class AttemptTable : public Attempts {
   void stop_unreachable(AttemptKey key);
   void bury(AttemptKey key, const std::string& cgroup);
   void ended(AttemptKey key, const Outcome& outcome);
+  void note_trouble(const Outcome& outcome);
   void on_ready(AttemptKey key, const std::vector<std::uint32_t>& steps);
   void record_end(AttemptKey key, const Outcome& outcome, bool durable);
   Status record_term();

@@ -33,6 +33,7 @@ struct NodeIdentity {
   std::shared_ptr<const topo::NodeClass> node_class = nullptr;  // made from it
   std::vector<std::string> features;                            // as its configuration names them
   std::vector<EnforcedBy> enforcement = {};
+  bool has_prolog = false;
 };
 
 // What the machine's user database says of a job's user.

@@ -158,6 +158,7 @@ void ControllerLink::register_node() {
   }
   registration.features = identity.features;
   registration.enforcement = identity.enforcement;
+  registration.has_prolog = identity.has_prolog;
   registration.boot_id = options_.boot_id;
   registration.endpoint = identity.endpoint;
   registration.public_key = identity.public_key;

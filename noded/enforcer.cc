@@ -154,7 +154,7 @@ std::string Enforcer::freezer_of(const LaunchFrame& launch) {
 }
 
 Enforcer::Enforcer(const LaunchFrame& launch, std::string tree)
-    : tree_(std::move(tree)), limits_(launch.limits), since_us_(monotonic_us()) {
+    : tree_(std::move(tree)), limits_(launch.limits), since_us_(monotonic_us()), before_(usage_of_children()) {
   for (const Control& control : launch.controls) {
     std::string failure = make(control, launch);
     if (failure.empty() && !groups_.empty() && groups_.back().kind == control.kind) {
@@ -296,6 +296,9 @@ std::uint64_t Enforcer::data_bytes_max() const {
 
 Usage Enforcer::usage() const {
   Usage out = usage_of_children();
+  out.cpu = out.cpu - before_.cpu;
+  out.read_bytes -= before_.read_bytes;
+  out.written_bytes -= before_.written_bytes;
   if (const Group* time = group(ControlKind::kCpuTime); time != nullptr) {
     out.cpu =
         Duration::from_us(static_cast<std::int64_t>(time->v2 ? read_number(time->path + "/cpu.stat", "usage_usec")

@@ -67,6 +67,7 @@ class Enforcer {
   std::string tree_;
   Limits limits_;
   std::int64_t since_us_ = 0;  // CLOCK_MONOTONIC
+  Usage before_;               // of a prolog
   std::vector<Group> groups_;
   std::vector<int> joins_;
   std::string failure_;

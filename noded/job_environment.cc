@@ -433,6 +433,25 @@ std::vector<std::string> step_environment(const LaunchOrder& order, const JobEnv
   return environment;
 }
 
+std::vector<std::string> hook_environment(const LaunchOrder& order, const JobEnvironmentContext& context) {
+  std::vector<std::string> environment = batch_environment(order, context, {});
+  std::erase_if(environment, [](const std::string& variable) {
+    constexpr std::array kUsers{"HOME=", "SHELL=", "MUSTER_TICKET_FILE="};
+    return std::any_of(kUsers.begin(), kUsers.end(),
+                       [&variable](const char* name) { return variable.starts_with(name); });
+  });
+  const JobSpec& spec = *order.spec;
+  set_variable(environment, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  set_variable(environment, "MUSTER_NODEID", std::to_string(order.node_rank));
+  set_variable(environment, "MUSTER_NODE_NAME", order.node);
+  set_variable(environment, "MUSTER_JOB_USER", spec.user);
+  set_variable(environment, "MUSTER_JOB_UID", std::to_string(spec.uid));
+  set_variable(environment, "MUSTER_JOB_GID", std::to_string(spec.gid));
+  set_variable(environment, "MUSTER_JOB_ACCOUNT", spec.account);
+  set_variable(environment, "MUSTER_JOB_QUEUE", spec.queue);
+  return environment;
+}
+
 std::vector<std::string> task_environment(const std::vector<std::string>& submitted, const StepLayout& /*layout*/,
                                           std::uint32_t /*node_index*/, std::uint32_t rank, std::uint32_t local_rank) {
   std::vector<std::string> environment;

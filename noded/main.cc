@@ -165,6 +165,7 @@ Result<NodeIdentity> identity_of(const config::Config& config, const std::string
   identity.topology = std::make_shared<const NodeTopology>(std::move(topology));
   identity.node_class = std::make_shared<const topo::NodeClass>(*identity.topology);
   MUSTER_ASSIGN(identity.features, config::node_features_of(config));
+  identity.has_prolog = !config.node.prolog.empty();
   return identity;
 }
 
@@ -333,12 +334,17 @@ Status run(const CommandLine& options) {
   table_options.gpu_devices = std::move(devices);
   table_options.group_parents = groups.parents;
   table_options.kill_grace = config.node.kill_grace;
+  table_options.prolog = config.node.prolog;
+  table_options.prolog_timeout = config.node.prolog_timeout;
+  table_options.epilog = config.node.epilog;
+  table_options.epilog_timeout = config.node.epilog_timeout;
   table_options.identity = identity;
   table_options.report = [&link](const AttemptReport& report) {
     if (link) {
       link->report(report);
     }
   };
+  table_options.trouble = [&health] { health.look_again(); };
   AttemptTable attempts(std::move(table_options), std::move(spool));
   MUSTER_TRY(attempts.recover());
 

@@ -78,6 +78,8 @@ Shepherd::~Shepherd() {
     close_fd(task.outputs[0].fd);
     close_fd(task.outputs[1].fd);
   }
+  close_fd(hook_.status_fd);
+  close_fd(hook_.output_fd);
   close_fd(connection_);
   close_fd(record_);
   close_fd(listener_);
@@ -120,6 +122,9 @@ int Shepherd::run() {
           break;
         case Token::kErr:
           on_output(index, 1);
+          break;
+        case Token::kHook:
+          read_hook_output();
           break;
       }
     }
@@ -188,9 +193,21 @@ void Shepherd::launch(const LaunchFrame& frame) {
   tree_ = std::make_unique<ProcessTree>(
       frame.cgroup_parent.empty() ? std::string() : frame.cgroup_parent + "/" + frame.name,
       Enforcer::freezer_of(frame));
+  if (!frame.prolog.empty()) {
+    mark_prolog();  // before the record: whoever finds that looks for this
+  }
   if (!take_mark()) {
     return;
   }
+  if (!start_hook(false)) {
+    begin_job();
+  }
+}
+
+// What users wait for, and what their limits are about: a prolog is in none of its groups, and the job sees what it mounted.
+void Shepherd::begin_job() {
+  const LaunchFrame& frame = *launch_;
+  launched_us_ = now_us();
   if (std::string failure = enforce(frame); !failure.empty()) {
     decide(Outcome{
         .cause = EndCause::kLaunchFailed, .exit_code = 0, .signal = 0, .detail = std::move(failure), .ran = {}});
@@ -279,6 +296,9 @@ void Shepherd::send_signal(int signal) {
   if (signal == SIGCONT && gives_cpus_) {
     return;  // others have its CPUs
   }
+  if (hook_.pid > 0) {
+    return;  // nothing of the job runs
+  }
   if (goes_to_everything(signal)) {
     tree_->signal_all(signal);
     return;
@@ -345,7 +365,9 @@ void Shepherd::warn() {
 
 void Shepherd::on_limit(const LimitFrame& frame) {
   launch_->time_limit_us = frame.time_limit_us;
-  set_limit(frame.time_limit_us);
+  if (hook_.pid == 0) {
+    set_limit(frame.time_limit_us);  // a prolog's end does it otherwise
+  }
 }
 
 // Counts from the start, without the time in which the job stood still. The warning comes once, however often the limit is
@@ -393,6 +415,10 @@ void Shepherd::reap() {
       return;
     }
     ++reaped_;
+    if (pid == hook_.pid) {
+      on_hook_ended(status);
+      continue;
+    }
     for (auto& [number, task] : tasks_) {
       if (task.pid != pid || task.exited) {
         continue;
@@ -486,6 +512,9 @@ void Shepherd::on_timer() {
     tree_->kill_all();
     kill_at_us_ = now + kKillAgainUs;
   }
+  if (hook_.deadline_us != 0 && now >= hook_.deadline_us) {
+    on_hook_deadline();
+  }
   if (again_at_us_ != 0 && now >= again_at_us_) {
     again_at_us_ = 0;  // settle() does what is to be done again
   }
@@ -523,6 +552,9 @@ void Shepherd::begin_end(EndCause cause, std::int64_t grace_us) {
   }
   tree_->signal_all(SIGTERM);
   tree_->signal_all(SIGCONT);  // a stopped process sees TERM only when it goes on
+  if (hook_.pid > 0) {
+    kill(hook_.pid, SIGTERM);  // it is in no group of the job's
+  }
   kill_at_us_ = now_us() + grace_us;
   look_for_bomb(now_us());
   arm_timer();
@@ -630,6 +662,14 @@ void Shepherd::look_for_noded() {
 
 // No process is left. May be called again until done_.
 void Shepherd::finish() {
+  if (marked_ && !std::exchange(epilog_began_, true)) {
+    kill_at_us_ = 0;  // what is killed from now on is the epilog's
+    look_at_us_ = 0;
+    settle_outcome();
+    if (start_hook(true) && has_children()) {
+      return;
+    }
+  }
   if (!std::exchange(finished_, true)) {
     conclude();
   }
@@ -688,6 +728,18 @@ void Shepherd::conclude() {
   limit_at_us_ = 0;
   kill_at_us_ = 0;
   look_at_us_ = 0;
+  settle_outcome();
+  // A group just emptied may be busy for a moment.
+  for (int i = 0; i < 50 && !remove_groups(); ++i) {
+    poll(nullptr, 0, 2);
+  }
+}
+
+// How the attempt ended, and what it used, is known: nothing of it is left. An epilog takes its time after that.
+void Shepherd::settle_outcome() {
+  if (std::exchange(settled_, true)) {
+    return;
+  }
   if (stopping_ && !decided_) {
     outcome_.cause = end_cause_;
     outcome_.detail = end_detail_;
@@ -696,10 +748,6 @@ void Shepherd::conclude() {
   take_usage();
   if (namespace_ != nullptr) {
     namespace_->remove();
-  }
-  // A group just emptied may be busy for a moment.
-  for (int i = 0; i < 50 && !remove_groups(); ++i) {
-    poll(nullptr, 0, 2);
   }
   if (outcome_.ran.us == 0) {
     outcome_.ran = Duration::from_us(now_us() - launched_us_);
@@ -748,6 +796,7 @@ void Shepherd::arm_timer() {
   sooner(kill_at_us_);
   sooner(look_at_us_);
   sooner(again_at_us_);
+  sooner(hook_.deadline_us);
   for (const auto& [number, step] : steps_) {
     sooner(step.kill_at_us);
   }

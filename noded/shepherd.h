@@ -75,11 +75,23 @@ class Shepherd {
     bool ended = false;                    // no process is left; kept until it is forgotten
     bool forgotten = false;                // goes as soon as it has ended
   };
-  enum class Token : std::uint32_t { kConnection, kListener, kSignals, kTimer, kStatus, kIn, kOut, kErr };
+  // The prolog or the epilog (shepherd_hooks.cc).
+  struct Hook {
+    bool epilog = false;
+    pid_t pid = 0;  // 0: none runs
+    int status_fd = -1;
+    int output_fd = -1;
+    std::string output;
+    std::int64_t deadline_us = 0;
+    bool timed_out = false;
+    TaskSpec spec;
+  };
+  enum class Token : std::uint32_t { kConnection, kListener, kSignals, kTimer, kStatus, kIn, kOut, kErr, kHook };
 
   // Frames.
   void on_frame(const Frame& frame);
   void launch(const LaunchFrame& frame);
+  void begin_job();
   void on_stop(const StopFrame& frame);
   void on_limit(const LimitFrame& frame);
   void set_limit(std::int64_t limit_us);
@@ -123,10 +135,21 @@ class Shepherd {
   void look_for_noded();
   void finish();
   void conclude();
+  void settle_outcome();
   bool remove_groups();
   std::string enforce(const LaunchFrame& frame);
   bool outcome_is_wanted();
   [[nodiscard]] bool is_forgotten() const;
+
+  // Prolog and epilog. False: there is none.
+  bool start_hook(bool epilog);
+  void read_hook_output();
+  void on_hook_ended(int wait_status);
+  void fail_hook(std::string text);
+  void on_hook_deadline();
+  void mark_prolog();
+  void forget_prolog();
+  [[nodiscard]] std::string prolog_mark() const;
 
   // The connection.
   void send(const Frame& frame);
@@ -176,6 +199,8 @@ class Shepherd {
   std::map<std::uint32_t, Step> steps_;
   // By step and rank, between their frame and the start of the step.
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<std::string>> programs_;
+  Hook hook_;
+  bool epilog_began_ = false;
   bool script_running_ = false;
   bool started_ = false;
   bool decided_ = false;   // outcome_ will not change any more
@@ -199,6 +224,7 @@ class Shepherd {
   std::int64_t timer_at_us_ = 0;
   std::uint64_t reaped_ = 0;  // processes so far
   bool more_to_reap_ = false;
+  bool settled_ = false;   // settle_outcome() was called
   bool finished_ = false;  // conclude() was called
   bool done_ = false;
   bool end_sent_ = false;

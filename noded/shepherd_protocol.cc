@@ -14,6 +14,7 @@ constexpr std::string_view kOutcomeMagic = "MUSO1\n";
 class Writer {
  public:
   static constexpr bool kReads = false;
+  [[nodiscard]] static bool has_more() { return false; }
 
   template <typename T>
   void integer(const T& v) {
@@ -93,8 +94,8 @@ class Reader {
     ok_ = false;
     in_ = {};
   }
+  [[nodiscard]] bool has_more() const { return !in_.empty(); }
   [[nodiscard]] bool complete() const { return ok_ && in_.empty(); }
-  [[nodiscard]] bool at_end() const { return in_.empty(); }
 
  private:
   std::string_view in_;
@@ -148,7 +149,7 @@ void limits_fields(A& a, auto& l) {
   words(a, l.memory_nodes);
 }
 
-// The last of whatever it is in: releases before kProtocolVersion 5 end it without the usage.
+// The last of whatever it is in: releases before kProtocolVersion 5 end it without the usage, before 6 without the fault.
 template <typename A>
 void outcome_fields(A& a, auto& o) {
   enumerator(a, o.cause, static_cast<std::uint8_t>(EndCause::kShepherdDied));
@@ -158,11 +159,16 @@ void outcome_fields(A& a, auto& o) {
   a.integer(o.ran.us);
   if constexpr (A::kReads) {
     o.usage = {};
-    if (!a.at_end()) {
+    if (a.has_more()) {
       usage_fields(a, o.usage);
     }
-  } else if (o.usage != Usage{}) {
+  } else if (o.usage != Usage{} || o.fault != NodeFault::kNone) {
     usage_fields(a, o.usage);
+  }
+  // The fault follows the usage, also one of nothing, and only where the node failed at something.
+  if (A::kReads ? a.has_more() : o.fault != NodeFault::kNone) {
+    enumerator(a, o.fault, static_cast<std::uint8_t>(kNodeFaultLast));
+    a.bytes(o.fault_text);
   }
 }
 
@@ -200,6 +206,11 @@ void fields(A& a, F& f) {
     });
     limits_fields(a, f.limits);
     a.integer(f.isolate);
+    a.bytes(f.prolog);
+    a.integer(f.prolog_timeout_us);
+    a.bytes(f.epilog);
+    a.integer(f.epilog_timeout_us);
+    strings(a, f.hook_environment);
   } else if constexpr (std::is_same_v<T, NoticeFrame>) {
     a.integer(f.signal);
     a.integer(f.notice_us);

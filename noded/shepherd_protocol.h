@@ -26,13 +26,13 @@ namespace muster::noded {
 
 // 2: LimitFrame, SuspendFrame, NoticeFrame, and the warning of LaunchFrame. An unknown frame would end the connection.
 // 3: StandStillFrame, StoodStillFrame. 4: StepTaskBoundFrame. 5: the controls of LaunchFrame; an outcome may end with its
-// usage.
-// 8: StepProgramsFrame.
+// usage. 6: prolog and epilog; an outcome may end with what the node failed at. 8: StepProgramsFrame.
 inline constexpr std::uint32_t kProtocolVersion = 8;
 // The first ones that know these.
 inline constexpr std::uint32_t kOrdersProtocolVersion = 2;
 inline constexpr std::uint32_t kStandStillProtocolVersion = 3;
 inline constexpr std::uint32_t kBoundProtocolVersion = 4;
+inline constexpr std::uint32_t kHooksProtocolVersion = 6;
 inline constexpr std::uint32_t kProgramsProtocolVersion = 8;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
@@ -40,6 +40,7 @@ inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, m
 inline constexpr const char* kShepherdRecordName = "shepherd";  // ShepherdRecord, made with O_EXCL by the shepherd
 inline constexpr const char* kSpareName = ".spare";             // an ended attempt's ShepherdRecord, to be written over
 inline constexpr const char* kOutcomeName = "outcome";          // encode_outcome(), of ends that noded itself decided
+inline constexpr const char* kPrologPrefix = ".prolog.";        // and the shepherd's pid: there while its prolog runs
 inline constexpr const char* kTicketName = "ticket";            // of the user, mode 0400
 
 // Descriptor number on which a fresh shepherd finds its socket pair.
@@ -126,6 +127,13 @@ struct LaunchFrame {
   std::vector<Control> controls;
   Limits limits;
   bool isolate = false;  // in namespaces of its own (noded/job_namespace.h)
+  // Programs that run as the shepherd's own user before the first process of the attempt and after the last one (empty:
+  // none), with this environment.
+  std::string prolog;
+  std::int64_t prolog_timeout_us = 0;
+  std::string epilog;
+  std::int64_t epilog_timeout_us = 0;
+  std::vector<std::string> hook_environment;
   friend bool operator==(const LaunchFrame&, const LaunchFrame&) = default;
 };
 

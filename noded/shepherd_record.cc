@@ -103,7 +103,9 @@ bool Shepherd::take_mark() {
                  .exit_code = 0,
                  .signal = 0,
                  .detail = "the node's spool: cannot write " + path + ": " + text_of_errno(error_number),
-                 .ran = {}});
+                 .ran = {},
+                 .fault = NodeFault::kSpool,
+                 .fault_text = "its spool: " + text_of_errno(error_number)});
   return false;
 }
 

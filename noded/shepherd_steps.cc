@@ -54,8 +54,10 @@ void Shepherd::start_step(const StepStartFrame& frame) {
   if (steps_.contains(frame.step)) {
     return;  // asked again by a restarted noded that cannot know: the StepResumeFrame that follows tells it all
   }
-  if (ending_ || decided_ || frame.tasks.size() > kStepTasksMax || frame.argv.empty()) {
-    const char* why = ending_ || decided_ ? "the job is ending" : "the step cannot be started (tasks or arguments)";
+  if (ending_ || decided_ || enforcer_ == nullptr || frame.tasks.size() > kStepTasksMax || frame.argv.empty()) {
+    const char* why = ending_ || decided_    ? "the job is ending"
+                      : enforcer_ == nullptr ? "the job has not begun: its prolog runs"
+                                             : "the step cannot be started (tasks or arguments)";
     for (const StepTask& task : frame.tasks) {
       send(StepTaskEndedFrame{
           frame.step, task.rank,

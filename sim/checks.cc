@@ -110,6 +110,15 @@ void Checks::process_began(std::size_t node, const NodeHardware& hardware, const
   if (!processes_[key].emplace(node, Process{.share = order.share, .alive = true, .outcome = {}}).second) {
     fail(name_of(key) + " begins a second time on node n" + std::to_string(node + 1));
   }
+  // Where a prolog may fail, the first node begins when nothing can take that back any more.
+  const bool guarded = order.node_rank == 0 &&
+                       std::any_of(order.peers.begin(), order.peers.end(),
+                                   [this](const Peer& peer) { return with_prolog_.contains(place_of(peer.name)); });
+  for (const Peer& peer : order.peers) {
+    if (guarded && !processes_[key].contains(place_of(peer.name))) {
+      fail(name_of(key) + " begins on its first node before " + peer.name + " has begun it");
+    }
+  }
   for (const AttemptKey& other : alive_[key.job]) {
     if (other != key) fail(name_of(key) + " begins while " + name_of(other) + " still runs somewhere");
   }

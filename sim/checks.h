@@ -46,6 +46,7 @@ class Checks {
   void acknowledged(RequestId request, JobId job);
   void cancelled(JobId job) { cancelled_.insert(job); }
   void drained(const std::vector<std::string>& nodes, std::optional<bool> drained);
+  void has_prolog(std::size_t node) { with_prolog_.insert(node); }
 
   [[nodiscard]] std::uint64_t starts() const { return starts_; }
   [[nodiscard]] std::uint64_t fingerprint() const { return fingerprint_; }
@@ -95,7 +96,8 @@ class Checks {
   std::map<JobId, Instant> started_;
   std::map<JobId, JobState> ends_;
   std::map<JobId, std::optional<ArraySpec>> sizes_;  // of arrays
-  std::map<std::string, bool> drained_;              // as the administrator was told; absent: under way
+  std::set<std::size_t> with_prolog_;
+  std::map<std::string, bool> drained_;  // as the administrator was told; absent: under way
   Term term_;
   std::uint64_t starts_ = 0;
   std::uint64_t fingerprint_ = 0;

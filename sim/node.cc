@@ -12,6 +12,7 @@ namespace {
 
 constexpr Duration kStartMin = Duration::from_us(200);
 constexpr Duration kStartMax = Duration::from_ms(20);
+constexpr Duration kPrologMax = Duration::from_ms(400);
 constexpr Duration kRunMin = Duration::from_ms(1);
 constexpr Duration kRunMax = Duration::from_s(12);
 constexpr std::size_t kReportsAtOnce = 64;
@@ -236,7 +237,17 @@ void SimNode::do_effect(const agent::StartAttempt& effect) {
     problem("job " + std::to_string(key.job.value) + " would start a second time");
     return;
   }
-  const Duration delay = random_.duration(kStartMin, kStartMax);
+  Duration delay = random_.duration(kStartMin, kStartMax);
+  if (options_.has_prolog) {
+    delay = delay + random_.duration(Duration{}, kPrologMax);
+    if (random_.permille(options_.prolog_failure_permille)) {
+      Outcome outcome = outcome_of(EndCause::kLaunchFailed, 0, 0, "prolog: exit code 1");
+      outcome.fault = NodeFault::kProlog;
+      outcome.fault_text = "exit code 1";
+      to_daemon(delay, [this, key, outcome] { perform(agent::on_launch_failed(daemon_->state, key, outcome)); });
+      return;
+    }
+  }
   if (random_.permille(options_.launch_failure_permille)) {
     to_daemon(delay, [this, key] {
       perform(agent::on_launch_failed(daemon_->state, key,
@@ -341,6 +352,7 @@ void SimNode::send_registration() {
   registration.public_key = "key-of-" + options_.name;
   registration.sequence = ++registrations_;
   registration.problems = problems_;
+  registration.has_prolog = options_.has_prolog;
   registration.attempts = agent::registered_attempts(daemon_->state);
   link_.send_up(std::move(registration));
 }

@@ -28,6 +28,8 @@ struct NodeOptions {
   Duration silence_max = Duration::from_s(9);  // without an answer for that long it makes a new connection
   Duration grace = Duration::from_ms(300);
   std::uint64_t launch_failure_permille = 30;
+  bool has_prolog = false;
+  std::uint64_t prolog_failure_permille = 30;
   bool sees_connections = true;  // registers as soon as there is a new connection, else when it is told to
 };
 

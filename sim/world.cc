@@ -62,6 +62,12 @@ sched::Policy draw_policy(Random& random, std::uint32_t nodes) {
   if (random.permille(500)) policy.licenses = {{"seat", random.between(1, 3)}};
   // Longer than any client of a run goes on asking, and short enough to be seen.
   policy.request_memory = Duration::from_s(600);
+  if (random.permille(500)) {
+    policy.node_faults_max = static_cast<std::uint32_t>(random.between(1, 4));
+    policy.node_failures_max = static_cast<std::uint32_t>(random.between(1, 3));
+    policy.node_rest = Duration::from_s(2);
+    policy.node_suspect_time = Duration::from_s(60);
+  }
   return policy;
 }
 
@@ -126,6 +132,8 @@ class World {
       options.says_topology = mix(options_.seed ^ mix(i)) % 5 != 0;
       options.sees_connections = random_.permille(500);
       options.launch_failure_permille = random_.below(60);
+      options.has_prolog = mix(options_.seed ^ mix(i + 1000)) % 3 == 0;
+      if (options.has_prolog) checks_.has_prolog(i);
       full_hardware_.push_back(options.hardware);
       nodes_.push_back(std::make_unique<SimNode>(timeline_, random_.fork(), options, *links_[i], options_.seed));
       SimNode& node = *nodes_.back();
@@ -395,6 +403,7 @@ class World {
       });
     });
     const auto at_rest = [this, &client, admin] {
+      if (released_ && client.idle()) resume_faulted(client, admin);
       if (released_ && client.idle()) cancel_hopeless(client, admin);
       return released_ && client.idle() && quiet();
     };
@@ -417,6 +426,36 @@ class World {
     if (hopeless.items.empty()) return;
     client.ask(CancelJobs{admin, std::move(hopeless), 0}, [this](const Result<engine::Decision>& cancelled) {
       if (!cancelled.ok()) checks_.fail("a cancel was refused: " + cancelled.error().message);
+    });
+  }
+
+  // What nodes and jobs are taken out for by themselves, an administrator has to look at.
+  void resume_faulted(Client& client, const Caller& admin) {
+    std::vector<std::string> names;
+    for (const Node& node : controller_->state().nodes) {
+      if (node.health.fault != NodeFault::kNone) names.push_back(node.name);
+    }
+    JobSelector held;
+    for (const auto* records : {&controller_->state().jobs, &controller_->state().arrays}) {
+      for (const auto& [id, job] : *records) {
+        const bool faulty =
+            job.node_faults != 0 || std::any_of(job.requeued.begin(), job.requeued.end(),
+                                                [](const RequeuedTask& t) { return t.node_faults != 0; });
+        if (!job.is_active() && faulty && (job.held || !job.held_positions.empty()))
+          held.items.push_back({id, false, {}});
+      }
+    }
+    if (names.empty() && held.items.empty()) return;
+    const auto release = [this, &client, admin, held] {
+      if (held.items.empty()) return;
+      client.ask(ReleaseJobs{admin, held}, [this](const Result<engine::Decision>& released) {
+        if (!released.ok()) checks_.fail("a release was refused: " + released.error().message);
+      });
+    };
+    if (names.empty()) return release();
+    client.ask(ResumeNodes{admin, names}, [this, release](const Result<engine::Decision>& resumed) {
+      if (!resumed.ok()) checks_.fail("resume was refused: " + resumed.error().message);
+      release();
     });
   }
 
@@ -509,6 +548,15 @@ class World {
       std::string operator()(const NodeDrained& f) const { return "NodeDrained" + on_(f.node); }
       std::string operator()(const NodeHealthChanged& f) const {
         return "NodeHealthChanged" + on_(f.node) + (f.problems.empty() ? " good" : " " + f.problems.front().check);
+      }
+      std::string operator()(const NodeDoubted& f) const {
+        return "NodeDoubted" + on_(f.node) + " " + of_(f.doubt.attempt);
+      }
+      std::string operator()(const NodeBlamed& f) const {
+        return "NodeBlamed" + on_(f.node) + " " + of_(f.blame.attempt) + (f.rests_until.is_set() ? ", it rests" : "");
+      }
+      std::string operator()(const NodeTrusted& f) const {
+        return "NodeTrusted" + on_(f.node) + (f.rested ? ", it has rested" : "");
       }
       std::string operator()(const NodeFaulted& f) const {
         return "NodeFaulted" + on_(f.node) + " " + std::string(to_string(f.fault)) + ": " + f.text;

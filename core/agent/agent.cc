@@ -141,7 +141,9 @@ AgentEffects recover(AgentState& state, AttemptKey key, std::shared_ptr<const La
   if (const auto* ended = std::get_if<FoundEnded>(&found)) {
     attempt.phase = AttemptPhase::kEnded;
     attempt.outcome = ended->outcome;
-  } else if (std::holds_alternative<FoundRunning>(found)) {
+  } else if (std::holds_alternative<FoundStarting>(found) && attempt.order != nullptr) {
+    attempt.phase = AttemptPhase::kStarting;
+  } else if (std::holds_alternative<FoundRunning>(found) || std::holds_alternative<FoundStarting>(found)) {
     attempt.phase = AttemptPhase::kRunning;
   } else if (attempt.order == nullptr) {
     // Nothing is there to start it from; it never began, so it may end as a failed launch.

@@ -148,10 +148,12 @@ AgentState initial_state(std::string node, Term recorded);
 // What the shell found of a record that an earlier life of the daemon left.
 struct FoundNotBegun {};  // the shepherd surely never began (it takes an exclusive mark first): it is started now
 struct FoundRunning {};   // its shepherd lives
-struct FoundEnded {       // also: its shepherd died, or the boot id differs (EndCause::kNodeLost)
+struct FoundStarting {
+};  // its shepherd lives, and what comes before the attempt's first process is not over: on_started follows
+struct FoundEnded {  // also: its shepherd died, or the boot id differs (EndCause::kNodeLost)
   Outcome outcome;
 };
-using Found = std::variant<FoundNotBegun, FoundRunning, FoundEnded>;
+using Found = std::variant<FoundNotBegun, FoundRunning, FoundEnded, FoundStarting>;
 // `order` is null when the record has none (a tombstone) or is unreadable; FoundNotBegun needs it. The shell has made
 // a FoundEnded durable where it was not.
 AgentEffects recover(AgentState& state, AttemptKey key, std::shared_ptr<const LaunchOrder> order, const Found& found);

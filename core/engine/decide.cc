@@ -7,6 +7,7 @@
 #include "core/engine/deadline.h"
 #include "core/engine/dependency.h"
 #include "core/engine/engine.h"
+#include "core/engine/failures.h"
 #include "core/engine/index.h"
 #include "core/engine/normalise.h"
 #include "core/engine/registration.h"
@@ -123,7 +124,7 @@ class Decide {
   }
   Result<Decision> operator()(const ResumeNodes& c) {
     return with_nodes(c.caller, c.nodes, [&](const Node& n) {
-      if (n.drained || n.health.fault != NodeFault::kNone) {
+      if (n.drained || n.health.fault != NodeFault::kNone || !n.health.blames.empty() || !n.health.doubts.empty()) {
         fact(NodeResumed{n.index});
       }
       if (!n.health.problems.empty()) {
@@ -160,7 +161,7 @@ class Decide {
       settle_registration(*known, r);
     } else {
       for (const AttemptReport& a : r.attempts) {  // nothing of an unknown node is ours
-        Settlement(s_, now_, d_).report(d_.node, a);
+        Settlement(s_, policy_, now_, d_).report(d_.node, a);
       }
     }
     const TopologyHash topology = r.topology ? topology_hash(*r.topology) : TopologyHash{};
@@ -168,7 +169,7 @@ class Decide {
                          known->hardware != r.hardware || known->boot_id != r.boot_id ||
                          known->endpoint != r.endpoint || known->public_key != r.public_key ||
                          known->registration_sequence != r.sequence || known->features != r.features ||
-                         known->enforcement != r.enforcement;
+                         known->enforcement != r.enforcement || known->has_prolog != r.has_prolog;
     if (changed) {
       if (topology.is_set() && !s_.node_classes.contains(topology)) {
         fact(NodeClassAdded{.hash = topology, .topology = class_of(*r.topology)});
@@ -183,7 +184,8 @@ class Decide {
                           .sequence = r.sequence,
                           .features = r.features,
                           .topology = topology,
-                          .enforcement = r.enforcement});
+                          .enforcement = r.enforcement,
+                          .has_prolog = r.has_prolog});
     } else if (d_.facts.empty()) {
       Effects owed = outstanding(s_, d_.node);
       d_.effects.insert(d_.effects.end(), owed.begin(), owed.end());
@@ -207,7 +209,7 @@ class Decide {
       return make_error(ErrorCode::kNotFound, "node " + printable(c.node) + " has not registered");
     }
     d_.node = node->index;
-    Settlement settlement(s_, now_, d_);
+    Settlement settlement(s_, policy_, now_, d_);
     for (const AttemptReport& r : c.reports) {
       settlement.report(node->index, r);
     }
@@ -235,6 +237,7 @@ class Decide {
       fact(ReservationRemoved{std::move(name)});
     }
     settle_deadlines(s_, now_, d_);
+    settle_failures(s_, policy_, now_, d_);
     return done();
   }
 
@@ -475,7 +478,7 @@ class Decide {
 
   // What the node lists is reported; what it should have and does not list is gone.
   void settle_registration(const Node& node, const NodeRegistration& r) {
-    Settlement settlement(s_, now_, d_);
+    Settlement settlement(s_, policy_, now_, d_);
     std::set<AttemptKey> listed;
     for (const AttemptReport& a : r.attempts) {
       listed.insert(a.key);

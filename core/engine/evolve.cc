@@ -6,6 +6,7 @@
 
 #include "core/engine/dependency.h"
 #include "core/engine/engine.h"
+#include "core/engine/failures.h"
 #include "core/engine/index.h"
 #include "core/engine/running.h"
 
@@ -46,6 +47,7 @@ class Evolve {
     n.registration_sequence = f.sequence;
     n.features = f.features;
     n.enforcement = f.enforcement;
+    n.has_prolog = f.has_prolog;
     const TopologyHash before = std::exchange(n.topology, f.topology);
     if (n.contact != Contact::kConnected) {
       n.contact = Contact::kConnected;
@@ -77,11 +79,23 @@ class Evolve {
       n.drain_reason.clear();
       n.health.fault = NodeFault::kNone;
       n.health.fault_text.clear();
+      n.health.blames.clear();
+      n.health.doubts.clear();
+      n.health.rests_until = {};
       n.since = at_;
     });
   }
   void operator()(const NodeHealthChanged& f) {
     change_health(f.node, [&f](NodeHealth& health) { health.problems = f.problems; });
+  }
+  void operator()(const NodeDoubted& f) {
+    change_health(f.node, [&f](NodeHealth& health) { evolve_doubted(health, f); });
+  }
+  void operator()(const NodeBlamed& f) {
+    change_health(f.node, [&f](NodeHealth& health) { evolve_blamed(health, f); });
+  }
+  void operator()(const NodeTrusted& f) {
+    change_health(f.node, [&f](NodeHealth& health) { evolve_trusted(health, f); });
   }
   void operator()(const NodeFaulted& f) {
     change_health(f.node, [&f](NodeHealth& health) {
@@ -167,6 +181,7 @@ class Evolve {
     task.array_position = position;
     if (const RequeuedTask* before = find_requeued(array, position)) {
       task.last_end = before->last_end;
+      task.node_faults = before->node_faults;
     }
     activate(task, f);
     unindex_job(s_, array);

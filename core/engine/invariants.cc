@@ -212,6 +212,7 @@ class Check {
     require(again.standing_still == s_.standing_still, "the index of jobs that stand still for others is wrong");
     require(again.making_room == s_.making_room, "the index of jobs that make room is wrong");
     require(again.node_by_name == s_.node_by_name, "the index of node names is wrong");
+    require(again.nodes_with_failures == s_.nodes_with_failures, "the index of failures is wrong");
     require(again.waiting_tasks == s_.waiting_tasks, "the count of waiting tasks is wrong");
     require(again.active_jobs == s_.active_jobs, "the count of active jobs is wrong");
     require(again.accounts == s_.accounts, "the counts of accounts and QOS are wrong");

@@ -267,6 +267,7 @@ Result<JobSpecPtr> normalise(const State& state, const sched::Policy& policy, co
   if (!spec->requeue_given && before == nullptr) {
     spec->requeue = policy.requeue;
   }
+  spec->avoid = before == nullptr ? std::vector<std::string>{} : before->avoid;  // not the user's to say
   if (spec->kind == JobKind::kBatch && spec->stdout_path.empty()) {
     spec->stdout_path = spec->array ? kDefaultArrayOutput : kDefaultOutput;
   }

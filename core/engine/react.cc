@@ -41,6 +41,14 @@ LaunchOrder launch_order(const State& state, const Job& job, const Active& activ
   return order;
 }
 
+bool launch_is_due(const State& state, const Active& active, std::size_t rank) {
+  return rank != 0 ||
+         std::none_of(active.nodes.begin(), active.nodes.end(),
+                      [&state](const AttemptOnNode& on) { return state.nodes[on.share.node.value].has_prolog; }) ||
+         std::all_of(active.nodes.begin() + 1, active.nodes.end(),
+                     [](const AttemptOnNode& on) { return on.phase != NodePhase::kLaunching; });
+}
+
 namespace {
 
 bool is_connected(const State& state, NodeIndex node) {
@@ -161,6 +169,12 @@ class React {
   void operator()(const NodeRegistered& f) {
     Effects owed = outstanding(s_, f.index);
     out_.insert(out_.end(), std::make_move_iterator(owed.begin()), std::make_move_iterator(owed.end()));
+    // Without the prolog that it had, a first node elsewhere need not wait for it.
+    if (!f.has_prolog) {
+      for (const JobId id : s_.jobs_on_node[f.index.value]) {
+        begin_first_node(s_.jobs.at(id), f.index, true);
+      }
+    }
   }
   void operator()(const AttemptStarted& f) {
     const Job* job = find_job(s_, f.job);
@@ -170,13 +184,16 @@ class React {
     const Active& active = std::get<Active>(job->phase);
     for (std::size_t i = 0; i < active.nodes.size(); ++i) {
       const NodeIndex node = active.nodes[i].share.node;
-      if (is_connected(s_, node)) {
+      if (is_connected(s_, node) && launch_is_due(s_, active, i)) {
         out_.emplace_back(SendLaunch{.node = node, .order = launch_order(s_, *job, active, i)});
       }
     }
   }
   void operator()(const AttemptConfirmed& f) {
     const Job* job = find_job(s_, f.key.job);
+    if (job != nullptr && job->is_active() && job->attempt == f.key.attempt) {
+      begin_first_node(*job, f.node, false);
+    }
     if (job != nullptr && job->state() == JobState::kRunning) {
       out_.emplace_back(AnnounceJob{.job = f.key.job, .whole_array = false, .state = JobState::kRunning});
     }
@@ -219,6 +236,20 @@ class React {
   void operator()(const Other& /*fact*/) {}
 
  private:
+  // The launch that waited for this one of the other nodes, if it is due now. Where nothing waits for anything, it has
+  // been sent.
+  void begin_first_node(const Job& job, NodeIndex after, bool waited) {
+    const auto& active = std::get<Active>(job.phase);
+    const AttemptOnNode& first = active.nodes.front();
+    waited = waited || std::any_of(active.nodes.begin(), active.nodes.end(), [this](const AttemptOnNode& on) {
+               return s_.nodes[on.share.node.value].has_prolog;
+             });
+    if (waited && first.share.node != after && first.phase == NodePhase::kLaunching &&
+        active.stop == StopCause::kNone && is_connected(s_, first.share.node) && launch_is_due(s_, active, 0)) {
+      out_.emplace_back(SendLaunch{.node = first.share.node, .order = launch_order(s_, job, active, 0)});
+    }
+  }
+
   // To one node of the attempt, or to all.
   void send_suspend(AttemptKey key, std::optional<NodeIndex> only) {
     const Job* job = find_job(s_, key.job);
@@ -361,7 +392,7 @@ Effects outstanding(const State& state, NodeIndex node) {
       }
       if (active.stop != StopCause::kNone) {
         out.emplace_back(SendStop{node, stop_order(state, job, active.stop, 0)});
-      } else if (on.phase == NodePhase::kLaunching) {
+      } else if (on.phase == NodePhase::kLaunching && launch_is_due(state, active, i)) {
         out.emplace_back(SendLaunch{.node = node, .order = launch_order(state, job, active, i)});
       }
       // Also behind a launch: the node may have begun it before the limit was changed.

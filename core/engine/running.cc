@@ -1,10 +1,12 @@
 #include "core/engine/running.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 #include <variant>
 
 #include "core/engine/dependency.h"
+#include "core/engine/failures.h"
 #include "core/engine/index.h"
 #include "core/sched/preempt.h"
 
@@ -244,7 +246,33 @@ std::string preempted_reason(const Active& active) {
   return "Preempted: to make room for job " + std::to_string(active.terms.room_for.value);
 }
 
-std::optional<JobRequeued> requeue_at_end(const Job& job, const Active& active) {
+namespace {
+
+// A node failed it before anything of it ran there. Where a prolog may do so the first node begins last; what another
+// node's full spool stopped may have begun elsewhere, and begins again only where the user lets it.
+std::optional<JobRequeued> requeue_after_fault(const State& state, const Job& job, const Active& active) {
+  if (active.stop == StopCause::kCancelled || active.stop == StopCause::kDeadline) {
+    return std::nullopt;  // it was to end, and it did
+  }
+  const bool begins_again = active.nodes.size() == 1 || (job.spec->kind == JobKind::kBatch && job.spec->requeue);
+  for (const AttemptOnNode& on : active.nodes) {
+    const NodeFault fault = on.outcome ? on.outcome->fault : NodeFault::kNone;
+    if (fault == NodeFault::kProlog || (fault == NodeFault::kSpool && begins_again)) {
+      return JobRequeued{.job = job.id,
+                         .state = JobState::kNodeFailed,
+                         .reason = "NodeFail: " + state.nodes[on.share.node.value].name + ": " + on.outcome->detail,
+                         .by_node = true};
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<JobRequeued> requeue_at_end(const State& state, const Job& job, const Active& active) {
+  if (auto requeued = requeue_after_fault(state, job, active)) {
+    return requeued;
+  }
   if (!active.terms.requeue || (active.stop != StopCause::kRequeued && active.stop != StopCause::kPreempted)) {
     return std::nullopt;
   }
@@ -261,18 +289,43 @@ std::optional<JobRequeued> requeue_at_end(const Job& job, const Active& active) 
 
 // ---------------------------------------------------------------- what evolve() does
 
+namespace {
+
+// Far more nodes than fail one job; what is older is another story.
+constexpr std::size_t kAvoidMax = 64;
+
+// From now on the job goes to these nodes last. Of an array: all its tasks that wait.
+void avoid(Job& job, const std::vector<std::string>& nodes) {
+  auto spec = std::make_shared<JobSpec>(*job.spec);
+  for (const std::string& node : nodes) {
+    std::erase(spec->avoid, node);
+    spec->avoid.push_back(node);
+  }
+  if (spec->avoid.size() > kAvoidMax) {
+    spec->avoid.erase(spec->avoid.begin(), spec->avoid.end() - static_cast<std::ptrdiff_t>(kAvoidMax));
+  }
+  if (spec->avoid != job.spec->avoid) {
+    job.spec = std::move(spec);
+  }
+}
+
+}  // namespace
+
 void evolve_requeued(State& state, const JobRequeued& fact, Instant at) {
   const auto it = state.jobs.find(fact.job);
   if (it == state.jobs.end() || !it->second.is_active()) {
     return;
   }
   Job& job = it->second;
+  const std::vector<std::string> suspects = suspects_of(state, std::get<Active>(job.phase));
   if (job.array == JobId{}) {
     unindex_job(state, job);
     job.phase = Pending{};
+    avoid(job, suspects);
     job.forget_promise();
     job.eligible_time = std::max(at, job.spec->begin);
     job.last_end = fact.reason;
+    job.node_faults = fact.by_node ? job.node_faults + 1 : 0;
     index_job(state, job);
     return;
   }
@@ -283,9 +336,13 @@ void evolve_requeued(State& state, const JobRequeued& fact, Instant at) {
   Job& array = found->second;
   unindex_job(state, job);
   unindex_job(state, array);
+  avoid(array, suspects);
   insert_position(array, job.array_position);
   array.requeued.insert(requeued_at(array, job.array_position),
-                        RequeuedTask{job.array_position, job.attempt, fact.reason});
+                        RequeuedTask{.position = job.array_position,
+                                     .attempt = job.attempt,
+                                     .last_end = fact.reason,
+                                     .node_faults = fact.by_node ? job.node_faults + 1 : 0});
   --array.array_running;
   index_job(state, array);
   state.jobs.erase(it);

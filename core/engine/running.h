@@ -31,7 +31,7 @@ RunningOrder preempt_order(const State& state, const sched::Policy& policy, cons
 // Whether the end of all of an attempt sends its job back to the queue, and in which state the attempt enters history. An
 // attempt that ended by itself before the stop reached it is the end of its job.
 std::string preempted_reason(const Active& active);
-std::optional<JobRequeued> requeue_at_end(const Job& job, const Active& active);
+std::optional<JobRequeued> requeue_at_end(const State& state, const Job& job, const Active& active);
 
 // The number of the attempt that the job, or the task of the array record at this position, starts next.
 [[nodiscard]] Attempt next_attempt(const Job& job, std::uint64_t position);

@@ -235,11 +235,14 @@ void Settlement::ended(NodeIndex node, AttemptKey key, Active& active, const Out
     all = all && on.phase == NodePhase::kEnded;
   }
   fact(AttemptEndedOnNode{key, node, outcome});
+  failures_.ended_on_node(node, key, outcome);
   if (all) {
-    if (auto requeued = requeue_at_end(*find_job(s_, key.job), active)) {
-      fact(std::move(*requeued));
+    if (auto requeued = requeue_at_end(s_, *find_job(s_, key.job), active)) {
+      requeue(*find_job(s_, key.job), std::move(*requeued));
     } else {
-      d_.facts.push_back(Fact{now_, job_end(s_, key.job, active)});
+      const JobEnded end = job_end(s_, key.job, active);
+      fact(end);
+      failures_.ended(*find_job(s_, key.job), active, end.state);
     }
     touched_.erase(key.job);
     ended_.insert(key.job);
@@ -255,6 +258,24 @@ void Settlement::ended(NodeIndex node, AttemptKey key, Active& active, const Out
     active.stop = StopCause::kNodeFailed;
   }
   fact(StopRequested{.key = key, .cause = active.stop, .signal = 0, .by = {}});
+}
+
+// A job that one node after another fails is held before it has drained them all.
+void Settlement::requeue(const Job& job, JobRequeued requeued) {
+  const std::uint32_t faults = requeued.by_node ? job.node_faults + 1 : 0;
+  const bool hold = policy_.node_faults_max != 0 && faults >= policy_.node_faults_max;
+  if (hold) {
+    requeued.reason += "; it is held, because nodes failed it " + std::to_string(faults) + " times in a row";
+  }
+  fact(std::move(requeued));
+  if (!hold) {
+    return;
+  }
+  if (job.array == JobId{}) {
+    fact(JobHeld{job.id});
+  } else {
+    fact(ArrayTasksHeld{job.array, {{job.array_position, job.array_position + 1}}});
+  }
 }
 
 }  // namespace muster::engine

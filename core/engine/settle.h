@@ -6,13 +6,15 @@
 #include <string>
 
 #include "core/engine/engine.h"
+#include "core/engine/failures.h"
 
 namespace muster::engine {
 
 // Takes reports of one node one after another and collects what follows. Later reports see what earlier ones changed.
 class Settlement {
  public:
-  Settlement(const State& state, Instant now, Decision& decision) : s_(state), now_(now), d_(decision) {}
+  Settlement(const State& state, const sched::Policy& policy, Instant now, Decision& decision)
+      : s_(state), policy_(policy), now_(now), d_(decision), failures_(state, policy, now, decision) {}
 
   void report(NodeIndex node, const AttemptReport& report);
   // The node no longer has the attempt and will not say how it ended.
@@ -24,11 +26,15 @@ class Settlement {
   void proven(AttemptKey key, AttemptOnNode& on, const std::optional<PlacementProof>& proof);
   void fact(FactBody body) { d_.facts.push_back(Fact{now_, std::move(body)}); }
 
+  void requeue(const Job& job, JobRequeued requeued);
+
   const State& s_;
+  const sched::Policy& policy_;
   Instant now_;
   Decision& d_;
   std::map<JobId, Active> touched_;
   std::set<JobId> ended_;
+  Failures failures_;
 };
 
 // The end of a job whose nodes have all ended.

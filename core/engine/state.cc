@@ -276,6 +276,12 @@ void index_node(State& state, const Node& node) {
   state.ledger.set_connected(node.index, node.contact == Contact::kConnected);
   state.ledger.set_usable(node.index, node.contact == Contact::kConnected && !node.is_drained());
   state.ledger.set_absence(node.index, absence_of(node));
+  state.ledger.set_suspect(node.index, node.health.is_suspect());
+  if (node.health.blames.empty() && node.health.doubts.empty()) {
+    state.nodes_with_failures.erase(node.index);
+  } else {
+    state.nodes_with_failures.insert(node.index);
+  }
 }
 
 void rebuild_indexes(State& state) {
@@ -289,6 +295,7 @@ void rebuild_indexes(State& state) {
   state.making_room.clear();
   state.standing_still.clear();
   state.node_by_name.clear();
+  state.nodes_with_failures.clear();
   state.ledger = {};
   state.horizon = {};
   state.licenses = {};

@@ -77,6 +77,7 @@ struct State {
   std::map<JobId, std::set<JobId>> making_room;
   std::set<JobId> standing_still;  // those that stand still, or are about to, until the planner lets them go on
   std::map<std::string, NodeIndex, std::less<>> node_by_name;
+  std::set<NodeIndex> nodes_with_failures;  // in their ledgers
   sched::Ledger ledger;
   sched::Horizon horizon;
   sched::Windows windows;           // of `reservations`

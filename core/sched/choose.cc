@@ -27,9 +27,10 @@ Offer make_offer(const Draft& draft, const JobSpec& spec, NodeIndex index, Amoun
 void sort_for_filling(std::vector<Offer>& offers, const JobSpec& spec, bool spread) {
   const bool for_gpus = spec.gpus != 0 || spec.gpus_per_node != 0 || spec.gpus_per_task != 0;
   const auto key = [&](const Offer& o) {
-    return !spread    ? std::tuple(o.free.gpus, o.free.cores, o.rank)
-           : for_gpus ? std::tuple(-o.free.gpus, -o.free.cores, o.rank)
-                      : std::tuple(-o.free.cores, o.free.gpus, o.rank);
+    const bool last = o.node->suspect;
+    return !spread    ? std::tuple(last, o.free.gpus, o.free.cores, o.rank)
+           : for_gpus ? std::tuple(last, -o.free.gpus, -o.free.cores, o.rank)
+                      : std::tuple(last, -o.free.cores, o.free.gpus, o.rank);
   };
   std::sort(offers.begin(), offers.end(), [&](const Offer& a, const Offer& b) { return key(a) < key(b); });
 }

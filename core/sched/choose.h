@@ -26,7 +26,7 @@ struct Offer {
 
 Offer make_offer(const Draft& draft, const JobSpec& spec, NodeIndex index, Amount free);
 
-// The order in which nodes are filled: the fewest free GPUs and cores first, or, spreading, the most (of GPUs only where
+// The order in which nodes are filled: suspect ones last; of the others the fewest free GPUs and cores first, or, spreading, the most (of GPUs only where
 // the job uses some); equal ones by rank.
 void sort_for_filling(std::vector<Offer>& offers, const JobSpec& spec, bool spread);
 

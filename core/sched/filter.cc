@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/sched/place.h"
+#include "core/sched/request.h"
 
 namespace muster::sched {
 namespace {
@@ -27,6 +28,28 @@ std::vector<IndexSet> choices_of(const Constraint& constraint, const Places& pla
     choices = std::move(both);
   }
   return choices;
+}
+
+// Nodes that failed the job are not for it while others in service could take it, now or later.
+void avoid_suspects(const Ledger& ledger, const JobSpec& spec, NodeFilter& filter) {
+  if (spec.avoid.empty()) {
+    return;
+  }
+  const IndexSet all = IndexSet::range(0, static_cast<std::uint32_t>(ledger.order().size()));
+  // What the user names is not avoided.
+  const IndexSet avoided = ledger.ranks_of(spec.avoid) - ledger.ranks_of(spec.nodelist);
+  const IndexSet others = (filter.all ? all : filter.ranks) - avoided;
+  std::uint64_t nodes = 0;
+  std::uint64_t tasks = 0;
+  for (const std::uint32_t rank : others.to_vector()) {
+    const NodeCapacity& n = ledger.nodes()[ledger.order()[rank].value];
+    const std::uint32_t fit = n.usable ? tasks_that_fit(spec, n, n.all) : 0;
+    nodes += fit != 0 ? 1 : 0;
+    tasks += fit;
+  }
+  if (nodes >= std::max(1U, spec.nodes_min) && tasks >= spec.ntasks) {
+    filter.narrow(others);
+  }
 }
 
 }  // namespace
@@ -75,6 +98,7 @@ NodeFilter make_filter(const Ledger& ledger, const JobSpec& spec, const std::vec
       filter.quotas.push_back({places->nodes_with(one.what), one.nodes});
     }
   }
+  avoid_suspects(ledger, spec, filter);
   return filter;
 }
 

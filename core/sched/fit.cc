@@ -109,11 +109,25 @@ void each_tight_offer(const Timeline& timeline, const JobSpec& spec, const NodeF
                       Take take) {
   const Instant until = end_of(timeline.now(), spec.time_limit);
   const auto offer = [&](std::uint32_t rank) { return take(offer_at(timeline, spec, rank, timeline.now(), until)); };
-  for (const FitIndex::Bucket* bucket : buckets_for(timeline.draft(), spec, filter.spread, least)) {
-    const IndexSet allowed = filter.all ? IndexSet{} : bucket->ranks & filter.ranks;
-    const IndexSet& ranks = filter.all ? bucket->ranks : allowed;
-    if (filter.places != nullptr ? each_by_leaf(*filter.places, ranks, offer) : each_rank(ranks, offer)) {
-      return;
+  const std::vector<const FitIndex::Bucket*> buckets = buckets_for(timeline.draft(), spec, filter.spread, least);
+  const auto look_at = [&](const IndexSet& ranks) {
+    return filter.places != nullptr ? each_by_leaf(*filter.places, ranks, offer) : each_rank(ranks, offer);
+  };
+  const IndexSet& suspects = timeline.draft().base().suspects();
+  if (suspects.empty()) {
+    for (const FitIndex::Bucket* bucket : buckets) {
+      if (filter.all ? look_at(bucket->ranks) : look_at(bucket->ranks & filter.ranks)) {
+        return;
+      }
+    }
+    return;
+  }
+  for (const bool suspect : {false, true}) {
+    for (const FitIndex::Bucket* bucket : buckets) {
+      const IndexSet allowed = filter.all ? bucket->ranks : bucket->ranks & filter.ranks;
+      if (look_at(suspect ? allowed & suspects : allowed - suspects)) {
+        return;
+      }
     }
   }
 }

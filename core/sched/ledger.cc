@@ -49,12 +49,16 @@ const std::vector<std::uint32_t>& Ledger::ranks() const {
     ranks_of_lists_.clear();
     fit_index_.clear();
     classes_.clear();
+    suspects_ = {};
     std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, NodeClass> classes;
     for (std::size_t rank = 0; rank < order_.size(); ++rank) {
       const std::size_t i = order_[rank].value;
       ranks_[i] = static_cast<std::uint32_t>(rank);
       if (nodes_[i].usable) {
         fit_index_.insert(ranks_[i], bucket_of(nodes_[i]));
+      }
+      if (nodes_[i].suspect) {
+        suspects_.insert(ranks_[i]);
       }
       const Amount& all = nodes_[i].all;
       NodeClass& one = classes[{all.cores, all.gpus, all.mem_mib}];
@@ -180,6 +184,20 @@ void Ledger::set_usable(NodeIndex node, bool usable) {
   nodes_[node.value].usable = usable;
   enter_index(node.value);
   note_release(node);
+}
+
+void Ledger::set_suspect(NodeIndex node, bool suspect) {
+  at(node).suspect = suspect;
+  if (ranked_ && suspect) {
+    suspects_.insert(ranks_[node.value]);
+  } else if (ranked_) {
+    suspects_.erase(ranks_[node.value]);
+  }
+}
+
+const IndexSet& Ledger::suspects() const {
+  static_cast<void>(ranks());
+  return suspects_;
 }
 
 void Ledger::set_class(NodeIndex node, topo::SharedClass node_class) {

@@ -25,7 +25,8 @@ struct NodeCapacity {
   bool known = false;   // has registered once
   bool usable = false;  // connected and not drained: new work may start here
   bool connected = false;
-  std::string absence;  // what keeps it out of service: "drained (health: disk)"; empty: nothing
+  bool suspect = false;  // it has failed jobs: taken last
+  std::string absence;   // what keeps it out of service: "drained (health: disk)"; empty: nothing
   IndexSet all_cores;
   IndexSet free_cores;
   IndexSet all_gpus;
@@ -46,6 +47,7 @@ class Ledger {
   void set_hardware(NodeIndex node, const std::string& name, const NodeHardware& hardware);
   void set_usable(NodeIndex node, bool usable);
   void set_connected(NodeIndex node, bool connected) { at(node).connected = connected; }
+  void set_suspect(NodeIndex node, bool suspect);
   void set_absence(NodeIndex node, std::string absence) { at(node).absence = std::move(absence); }
   void set_features(NodeIndex node, const std::vector<std::string>& features);
   // Of a node with as many cores and GPUs as its hardware has.
@@ -73,6 +75,8 @@ class Ledger {
 
   // What `sites` (null: nothing) says of the known nodes. Made once for the nodes and the sites of the last call.
   [[nodiscard]] const std::shared_ptr<const Places>& places(const std::shared_ptr<const Sites>& sites) const;
+  // The ranks of the suspect ones.
+  [[nodiscard]] const IndexSet& suspects() const;
   // The ranks of the known ones among these nodes.
   [[nodiscard]] const IndexSet& ranks_of(const std::vector<std::string>& names) const;
 
@@ -109,6 +113,7 @@ class Ledger {
   mutable FitIndex fit_index_;
   mutable std::vector<std::uint32_t> ranks_;  // by node index
   mutable std::vector<NodeClass> classes_;
+  mutable IndexSet suspects_;  // ranks
   mutable bool ranked_ = false;
   mutable std::shared_ptr<const Sites> places_of_;
   mutable std::shared_ptr<const Places> places_;  // null: to be made again

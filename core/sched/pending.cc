@@ -18,7 +18,8 @@ auto numbers(const JobSpec& s) {
   return std::tuple_cat(sizes(s), std::tie(s.nice, s.uid, s.begin.us));
 }
 auto texts(const JobSpec& s) {
-  return std::tie(s.queue, s.user, s.account, s.qos, s.nodelist, s.exclude, s.constraint, s.reservation, s.licenses);
+  return std::tie(s.queue, s.user, s.account, s.qos, s.nodelist, s.exclude, s.constraint, s.reservation, s.licenses,
+                  s.avoid);
 }
 
 }  // namespace
@@ -36,8 +37,8 @@ bool PlaceLess::operator()(const JobSpec* a, const JobSpec* b) const {
   const auto x = sizes(*a);
   const auto y = sizes(*b);
   return x != y ? x < y
-                : std::tie(a->nodelist, a->exclude, a->constraint, a->reservation, a->licenses) <
-                      std::tie(b->nodelist, b->exclude, b->constraint, b->reservation, b->licenses);
+                : std::tie(a->nodelist, a->exclude, a->constraint, a->reservation, a->licenses, a->avoid) <
+                      std::tie(b->nodelist, b->exclude, b->constraint, b->reservation, b->licenses, b->avoid);
 }
 
 bool WaitsLess::operator()(const JobSpecPtr& a, const JobSpecPtr& b) const {

@@ -706,12 +706,13 @@ class Pass {
   };
   const FilterEntry& filter_entry(const Cursor& c) {
     const JobSpec& spec = c.spec();
-    const bool plain = spec.exclude.empty() && spec.constraint.empty() && spec.reservation.empty() && !only_named(spec);
+    const bool plain = spec.avoid.empty() && spec.exclude.empty() && spec.constraint.empty() &&
+                       spec.reservation.empty() && !only_named(spec);
     if (plain && last_filter_ != nullptr && last_filter_queue_ == c.queue()) {
       return *last_filter_;
     }
     const auto key = std::tuple(c.queue(), spec.exclude, only_named(spec) ? spec.nodelist : std::vector<std::string>{},
-                                spec.constraint, spec.reservation);
+                                spec.constraint, spec.reservation, spec.avoid.empty() ? nullptr : &spec);
     auto it = filters_.find(key);
     if (it == filters_.end()) {
       const bool reserved = cluster_.windows != nullptr && !spec.reservation.empty();
@@ -768,7 +769,8 @@ class Pass {
   KeptPlaces kept_;
   std::map<std::pair<std::size_t, std::string>, std::uint32_t> promises_given_;  // by queue and reservation
   std::vector<std::uint32_t> claims_;                                            // by queue
-  std::map<std::tuple<std::size_t, std::vector<std::string>, std::vector<std::string>, std::string, std::string>,
+  std::map<std::tuple<std::size_t, std::vector<std::string>, std::vector<std::string>, std::string, std::string,
+                      const JobSpec*>,
            FilterEntry>
       filters_;
   const FilterEntry* last_filter_ = nullptr;

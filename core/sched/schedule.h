@@ -109,6 +109,12 @@ struct Policy {
   std::uint64_t jobs_max = 10'000'000;  // jobs that have not ended; the waiting tasks of an array are one
   Duration request_memory = Duration::from_s(86'400);  // how long request ids are remembered
   PlanRules rules;
+  std::uint32_t node_faults_max = 0;  // a job that nodes fail so often in a row before it begins is held; 0: never
+  // The ledger of failures: a node that is blamed for so many jobs takes no more (0: never); from the second blame on it
+  // rests, for this time and twice as long with each; what is older than this is forgotten.
+  std::uint32_t node_failures_max = 0;
+  Duration node_rest = {};
+  Duration node_suspect_time = Duration::from_s(3600);
   bool requeue = true;  // of jobs that say neither --requeue nor --no-requeue
   // Exponent of waiting time against time limit in the points of age; 3 is WFP3's. A larger one lets jobs that waited
   // long for their size pass others sooner, and small jobs wait less.

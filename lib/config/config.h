@@ -44,6 +44,9 @@ struct ControllerSection {
   std::uint64_t client_queue_max = 0;
   std::uint64_t message_bytes_max = 0;
   std::uint64_t script_bytes_max = 0;
+  std::uint64_t node_failures_max = 0;  // 0: never
+  Duration node_rest;
+  Duration node_suspect_time;
 };
 
 struct NodeSection {
@@ -74,6 +77,10 @@ struct NodeSection {
   std::uint64_t health_inodes_min = 0;    // 0: not looked at
   std::vector<std::string> health_dirs;   // beside the spool
   Duration health_clock_max;              // 0: not looked at
+  std::string prolog;                     // empty: none; also epilog
+  Duration prolog_timeout;
+  std::string epilog;
+  Duration epilog_timeout;
 };
 
 struct JobSection {
@@ -81,6 +88,7 @@ struct JobSection {
   Duration max_time;
   std::string default_queue;
   bool requeue = true;
+  std::uint64_t node_faults_max = 0;  // 0: never
 };
 
 struct SchedulingSection {

@@ -85,6 +85,17 @@ std::vector<Row> make_table() {
        count([](C c, Q) -> N { return c.controller.script_bytes_max; }), "ctld", true,
        "Larger job scripts are refused."},
 
+      {"controller", "node_failures_max", ValueType::kCount, "jobs", "3", 0, 16, "",
+       count([](C c, Q) -> N { return c.controller.node_failures_max; }), "ctld", true,
+       "A node that fails so many jobs which other nodes run well, or before they begin, is drained. 0: never."},
+      {"controller", "node_rest", ValueType::kDuration, "s", "10s", 0, kHour, "",
+       time([](C c, Q) -> D { return c.controller.node_rest; }), "ctld", true,
+       "How long a node takes no work after the second such failure; after each further one twice as long, at most an "
+       "hour."},
+      {"controller", "node_suspect_time", ValueType::kDuration, "s", "1h", 1, 30 * kDay, "",
+       time([](C c, Q) -> D { return c.controller.node_suspect_time; }), "ctld", true,
+       "How long such a failure counts. Meanwhile the node is taken only where no other has room."},
+
       {"node", "name", ValueType::kName, "", "", 0, 0, "", text([](C c, Q) -> S { return c.node.name; }), "noded",
        false, "The node's name, as its key is authorized. Empty: the host name."},
       {"node", "listen", ValueType::kEndpoint, "", "tcp://*:7702", 0, 0, "",
@@ -178,6 +189,21 @@ std::vector<Row> make_table() {
       {"node", "health_clock_max", ValueType::kDuration, "s", "30s", 0, kDay, "",
        time([](C c, Q) -> D { return c.node.health_clock_max; }), "noded", false,
        "The most that the node's clock may be off the controller's. 0: not looked at."},
+      {"node", "prolog", ValueType::kPath, "", "", 0, 0, "", text([](C c, Q) -> S { return c.node.prolog; }), "noded",
+       false,
+       "A program that is run as the daemon's user before anything of a job runs on this node. When it fails the node "
+       "is "
+       "drained and the job goes back to its queue. Empty: none."},
+      {"node", "prolog_timeout", ValueType::kDuration, "s", "5m", 1, kDay, "",
+       time([](C c, Q) -> D { return c.node.prolog_timeout; }), "noded", false,
+       "How long the prolog may take. One that takes longer is killed and has failed."},
+      {"node", "epilog", ValueType::kPath, "", "", 0, 0, "", text([](C c, Q) -> S { return c.node.epilog; }), "noded",
+       false,
+       "The same after the last process of a job on this node. When it fails the node is drained; how the job ended "
+       "stays."},
+      {"node", "epilog_timeout", ValueType::kDuration, "s", "5m", 1, kDay, "",
+       time([](C c, Q) -> D { return c.node.epilog_timeout; }), "noded", false,
+       "How long the epilog may take. The node's share is free only after it."},
 
       {"job", "default_time", ValueType::kDuration, "min", "1h", kMinute, kNoMax, "",
        time([](C c, Q) -> D { return c.job.default_time; }), "ctld", true,
@@ -191,6 +217,9 @@ std::vector<Row> make_table() {
        "Whether a preempted batch job that says neither --requeue nor --no-requeue goes back to its queue. false: it "
        "is "
        "cancelled."},
+      {"job", "node_faults_max", ValueType::kCount, "attempts", "5", 0, 1'000, "",
+       count([](C c, Q) -> N { return c.job.node_faults_max; }), "ctld", true,
+       "A job that nodes fail so often in a row before it begins (a prolog, a full spool) is held. 0: never."},
 
       {"scheduling", "backfill", ValueType::kChoice, "", "gaps", 0, 0, "gaps|none",
        text([](C c, Q) -> S { return c.scheduling.backfill; }), "ctld", true,

@@ -31,6 +31,7 @@ struct NodeRegistered {
   std::vector<std::string> features = {};
   TopologyHash topology = {};  // of a class that was added before; not set: the node did not say
   std::vector<EnforcedBy> enforcement = {};
+  bool has_prolog = false;
   friend bool operator==(const NodeRegistered&, const NodeRegistered&) = default;
 };
 // Nodes that register with this hash hang together so. The hash is a name: it is not worked out again.
@@ -65,6 +66,26 @@ struct NodeFaulted {
   NodeFault fault = NodeFault::kNone;
   std::string text;
   friend bool operator==(const NodeFaulted&, const NodeFaulted&) = default;
+};
+// The ledger of the node's failures. A blame takes the place of the doubt of the same attempt.
+struct NodeDoubted {
+  NodeIndex node;
+  Doubt doubt;
+  friend bool operator==(const NodeDoubted&, const NodeDoubted&) = default;
+};
+struct NodeBlamed {
+  NodeIndex node;
+  Blame blame;
+  Instant rests_until;  // unset: it goes on at once
+  friend bool operator==(const NodeBlamed&, const NodeBlamed&) = default;
+};
+// So many of the oldest blames and doubts are forgotten, and with `rested` it is taken again.
+struct NodeTrusted {
+  NodeIndex node;
+  bool rested = false;
+  std::uint32_t blames = 0;
+  std::uint32_t doubts = 0;
+  friend bool operator==(const NodeTrusted&, const NodeTrusted&) = default;
 };
 // `spec` has all defaults filled in. An array takes spec->array->size() ids from `id` on.
 struct JobSubmitted {
@@ -232,6 +253,7 @@ struct JobRequeued {
   JobId job;
   JobState state = JobState::kPreempted;
   std::string reason;
+  bool by_node = false;  // a node failed it before it began
   friend bool operator==(const JobRequeued&, const JobRequeued&) = default;
 };
 // Its processes are to stand still and its time limit does. With `room_for` another job preempts it: its cores, and no
@@ -270,7 +292,7 @@ using FactBody =
                  AttemptTimeLimitChanged, ArrayTasksHeld, ArrayTasksReleased, AccountSet, AccountRemoved, UserSet,
                  UserRemoved, QosSet, QosRemoved, BillingConfigured, ReservationMade, ReservationRemoved, JobRequeued,
                  AttemptSuspended, AttemptResumed, NodeClassAdded, AttemptStoodStill, AttemptProven, NodeHealthChanged,
-                 NodeFaulted>;
+                 NodeFaulted, NodeDoubted, NodeBlamed, NodeTrusted>;
 
 struct Fact {
   Instant at;  // the controller's wall time, never decreasing

@@ -17,14 +17,28 @@ std::string_view to_string(NodeFault f) {
       return "epilog";
     case NodeFault::kHardware:
       return "hardware";
+    case NodeFault::kFailures:
+      return "failures";
+    case NodeFault::kSpool:
+      return "spool";
   }
   MUSTER_CHECK(false && "a NodeFault out of range");
+}
+
+std::string text_of(const std::vector<Blame>& blames) {
+  std::string out;
+  for (const Blame& b : blames) {
+    out += (out.empty() ? "job " : ", job ") + std::to_string(b.attempt.job.value) + " (" + b.text + ")";
+  }
+  return out;
 }
 
 std::string reason_of(const NodeHealth& health) {
   std::string out;
   if (health.fault != NodeFault::kNone) {
     out = std::string(to_string(health.fault)) + ": " + health.fault_text;
+  } else if (health.rests_until.is_set()) {
+    out = "failures: rests for a while after it failed " + text_of(health.blames);
   }
   if (!health.problems.empty()) {
     out += out.empty() ? "health: " : "; health: ";
@@ -42,7 +56,9 @@ std::string kind_of(const NodeHealth& health) {
       checks.push_back(p.check);
     }
   }
-  std::string out = health.fault == NodeFault::kNone ? "" : std::string(to_string(health.fault));
+  std::string out = health.fault != NodeFault::kNone ? std::string(to_string(health.fault))
+                    : health.rests_until.is_set()    ? "rests after failures"
+                                                     : "";
   for (const std::string& check : checks) {
     out += (&check != &checks.front() ? ", " : out.empty() ? "health: " : "; health: ") + check;
   }

@@ -31,7 +31,8 @@ bool operator==(const Job& a, const Job& b) {
   const auto rest = [](const Job& j) {
     return std::tie(j.id, j.submit_time, j.eligible_time, j.priority, j.held, j.attempt, j.array, j.array_position,
                     j.is_array_record, j.waiting, j.array_running, j.array_started, j.array_failed, j.failed_positions,
-                    j.held_positions, j.open, j.requeued, j.last_end, j.promised_start, j.promised_place, j.phase);
+                    j.held_positions, j.open, j.requeued, j.last_end, j.node_faults, j.promised_start, j.promised_place,
+                    j.phase);
   };
   return rest(a) == rest(b) && same_spec(a.spec, b.spec);
 }

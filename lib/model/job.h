@@ -81,8 +81,9 @@ struct Active {
 // A task of an array that has run and waits again.
 struct RequeuedTask {
   std::uint64_t position = 0;
-  Attempt attempt;       // the last one
-  std::string last_end;  // its reason
+  Attempt attempt;                // the last one
+  std::string last_end;           // its reason
+  std::uint32_t node_faults = 0;  // as in Job
   friend bool operator==(const RequeuedTask&, const RequeuedTask&) = default;
 };
 
@@ -109,6 +110,7 @@ struct Job {
   Positions held_positions;                  // array record: waiting positions that are held singly
   std::vector<RequeuedTask> requeued;  // array record: those among the waiting positions that ran before, ascending
   std::string last_end;                // why the last attempt ended without ending the job; empty: none did
+  std::uint32_t node_faults = 0;       // its last attempts, so many in a row, that a node failed before they began
   std::variant<Pending, Active> phase;
 
   [[nodiscard]] bool is_active() const { return std::holds_alternative<Active>(phase); }
@@ -144,6 +146,7 @@ struct Node {
   TopologyHash topology = {};               // of its class; not set: not known
   std::vector<EnforcedBy> enforcement = {};
   NodeHealth health = {};
+  bool has_prolog = false;  // a program that must succeed before anything of an attempt runs there
   // Nothing new starts on one that is drained, by an operator or by itself.
   [[nodiscard]] bool is_drained() const { return drained || !health.is_good(); }
   friend bool operator==(const Node&, const Node&) = default;

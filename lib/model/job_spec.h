@@ -87,6 +87,8 @@ struct JobSpec {
   bool exclusive = false;
   std::vector<std::string> nodelist;  // must include these
   std::vector<std::string> exclude;
+  // Suspect nodes that ended its attempts: it goes there only when no other in service can take it. Never the user's.
+  std::vector<std::string> avoid;
   // Features that its nodes must have, as given (constraint.h); empty: any.
   std::string constraint;
   // At most so many leaf switches; 0: any number. After waiting so long any number will do; infinite: never.

@@ -108,6 +108,7 @@ struct NodeRegistration {
   std::optional<NodeTopology> topology = {};
   std::vector<EnforcedBy> enforcement = {};
   std::vector<HealthProblem> problems = {};  // that its checks found; a release that has none says none
+  bool has_prolog = false;                   // as in Node
   friend bool operator==(const NodeRegistration&, const NodeRegistration&) = default;
 };
 

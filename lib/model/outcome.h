@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "lib/base/time.h"
+#include "lib/model/health.h"
 
 namespace muster {
 
@@ -61,6 +62,10 @@ struct Outcome {
   Duration ran;             // on the node, from launch to end
   Instant ended_at = {};    // by the node's clock; unset: not known (the node went down)
   Usage usage = {};
+  // What the node itself failed at, and how: kProlog says that nothing of the attempt ran there, kEpilog leaves all of the
+  // above as it is.
+  NodeFault fault = NodeFault::kNone;
+  std::string fault_text = {};
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 

@@ -17,6 +17,7 @@ namespace {
 constexpr int kIndexWordsMax = (IndexSet::kIndexMax + 1) / 64;
 constexpr int kCoresMax = IndexSet::kIndexMax + 1;  // of one node; an IndexSet names them
 constexpr int kGpusMax = IndexSet::kIndexMax + 1;
+constexpr int kBlamesAtMost = static_cast<int>(kBlamesMax);
 constexpr int kProblemsMax = static_cast<int>(kHealthProblemsMax);
 constexpr int kNicsMax = 4'096;                            // of one node
 constexpr int kNicNamesMax = 64;                           // of one adapter
@@ -88,6 +89,8 @@ Result<TaskProof> read(const pb::TaskProof& in);
 Result<PositionRange> read(const pb::PositionRange& in);
 Peer read(const pb::Peer& in);
 RequeuedTask read(const pb::RequeuedTask& in);
+Result<Blame> read(const pb::Blame& in);
+Result<Doubt> read(const pb::Doubt& in);
 PlannedShare read(const pb::PlannedShare& in);
 Result<DependencyTerm> read(const pb::DependencyTerm& in);
 Result<LicenseCount> read(const pb::LicenseCount& in);
@@ -203,6 +206,16 @@ void write(const RequeuedTask& in, pb::RequeuedTask& out) {
   out.set_position(in.position);
   out.set_attempt(in.attempt.value);
   out.set_last_end(in.last_end);
+  out.set_node_faults(in.node_faults);
+}
+void write(const Doubt& in, pb::Doubt& out) {
+  to_pb(in.attempt, *out.mutable_attempt());
+  out.set_at_us(in.at.us);
+  out.set_array(in.array.value);
+  out.set_user(in.user);
+  write_digest(in.script, *out.mutable_script());
+  out.set_args(in.args);
+  out.set_text(in.text);
 }
 void write(const TaskProof& in, pb::TaskProof& out) {
   out.set_step(in.step);
@@ -256,8 +269,26 @@ Peer read(const pb::Peer& in) {
 PlannedShare read(const pb::PlannedShare& in) {
   return {NodeIndex(in.node()), in.tasks(), in.cores(), in.gpus(), in.mem_mib()};
 }
+Result<Blame> read(const pb::Blame& in) {
+  Blame out;
+  out.attempt = from_pb(in.attempt());
+  MUSTER_ASSIGN(out.at, read_instant(in.at_us(), "Blame.at_us"));
+  out.text = in.text();
+  return out;
+}
+Result<Doubt> read(const pb::Doubt& in) {
+  Doubt out;
+  out.attempt = from_pb(in.attempt());
+  MUSTER_ASSIGN(out.at, read_instant(in.at_us(), "Doubt.at_us"));
+  out.array = JobId(in.array());
+  out.user = in.user();
+  MUSTER_ASSIGN(out.script, read_digest(in.script(), "Doubt.script"));
+  out.args = in.args();
+  out.text = in.text();
+  return out;
+}
 RequeuedTask read(const pb::RequeuedTask& in) {
-  return {in.position(), Attempt(in.attempt()), in.last_end()};
+  return {in.position(), Attempt(in.attempt()), in.last_end(), in.node_faults()};
 }
 
 Result<StopTerms> read_terms(const pb::StopTerms& in) {
@@ -347,6 +378,9 @@ void write(const NodeHealth& in, pb::NodeHealth& out) {
   out.set_fault(static_cast<std::uint32_t>(in.fault));
   out.set_fault_text(in.fault_text);
   out.set_since_us(in.since.us);
+  write_list(in.blames, *out.mutable_blames());
+  write_list(in.doubts, *out.mutable_doubts());
+  out.set_rests_until_us(in.rests_until.us);
 }
 Result<NodeHealth> read(const pb::NodeHealth& in) {
   NodeHealth out;
@@ -354,6 +388,9 @@ Result<NodeHealth> read(const pb::NodeHealth& in) {
   MUSTER_ASSIGN(out.fault, read_enum(in.fault(), kNodeFaultLast, "NodeHealth.fault"));
   out.fault_text = in.fault_text();
   MUSTER_ASSIGN(out.since, read_instant(in.since_us(), "NodeHealth.since_us"));
+  MUSTER_TRY(read_list(in.blames(), kBlamesAtMost, "NodeHealth.blames", out.blames));
+  MUSTER_TRY(read_list(in.doubts(), kBlamesAtMost, "NodeHealth.doubts", out.doubts));
+  MUSTER_ASSIGN(out.rests_until, read_instant(in.rests_until_us(), "NodeHealth.rests_until_us"));
   return out;
 }
 
@@ -375,6 +412,7 @@ struct FactWriter {
     write_texts(in.features, *to.mutable_features());
     if (in.topology.is_set()) to_pb(in.topology, *to.mutable_topology());
     write_list(in.enforcement, *to.mutable_enforcement());
+    to.set_has_prolog(in.has_prolog);
   }
   void operator()(const NodeClassAdded& in) const { to_pb(in, *out.mutable_node_class_added()); }
   void operator()(const NodeBecameUnreachable& in) const {
@@ -392,6 +430,22 @@ struct FactWriter {
     out.mutable_node_faulted()->set_node(in.node.value);
     out.mutable_node_faulted()->set_fault(static_cast<std::uint32_t>(in.fault));
     out.mutable_node_faulted()->set_text(in.text);
+  }
+  void operator()(const NodeDoubted& in) const {
+    out.mutable_node_doubted()->set_node(in.node.value);
+    write(in.doubt, *out.mutable_node_doubted()->mutable_doubt());
+  }
+  void operator()(const NodeBlamed& in) const {
+    out.mutable_node_blamed()->set_node(in.node.value);
+    to_pb(in.blame, *out.mutable_node_blamed()->mutable_blame());
+    out.mutable_node_blamed()->set_rests_until_us(in.rests_until.us);
+  }
+  void operator()(const NodeTrusted& in) const {
+    pb::NodeTrusted& to = *out.mutable_node_trusted();
+    to.set_node(in.node.value);
+    to.set_rested(in.rested);
+    to.set_blames(in.blames);
+    to.set_doubts(in.doubts);
   }
   void operator()(const NodeResumed& in) const { out.mutable_node_resumed()->set_node(in.node.value); }
   void operator()(const JobSubmitted& in) const {
@@ -447,6 +501,7 @@ struct FactWriter {
     to.set_job(in.job.value);
     to.set_state(static_cast<std::uint32_t>(in.state));
     to.set_reason(in.reason);
+    to.set_by_node(in.by_node);
   }
   void operator()(const AttemptSuspended& in) const {
     to_pb(in.key, *out.mutable_attempt_suspended()->mutable_key());
@@ -581,6 +636,7 @@ Result<FactBody> read_node_registered(const pb::NodeRegistered& in) {
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "NodeRegistered.features"));
   out.topology = from_pb(in.topology());
   MUSTER_TRY(read_list(in.enforcement(), kEnforcedByMax, "NodeRegistered.enforcement", out.enforcement));
+  out.has_prolog = in.has_prolog();
   return FactBody(std::move(out));
 }
 
@@ -621,7 +677,7 @@ Result<FactBody> read_stop_requested(const pb::StopRequested& in) {
 
 Result<FactBody> read_job_requeued(const pb::JobRequeued& in) {
   MUSTER_ASSIGN(const JobState state, read_state(in.state(), "JobRequeued.state"));
-  return FactBody(JobRequeued{JobId(in.job()), state, in.reason()});
+  return FactBody(JobRequeued{JobId(in.job()), state, in.reason(), in.by_node()});
 }
 
 Result<FactBody> read_suspended(const pb::AttemptSuspended& in) {
@@ -786,6 +842,19 @@ Result<FactBody> read_fact_body(const pb::Fact& in) {
       return read_proven(in.attempt_proven());
     case pb::Fact::kNodeHealthChanged:
       return read_health_changed(in.node_health_changed());
+    case pb::Fact::kNodeDoubted: {
+      MUSTER_ASSIGN(Doubt doubt, read(in.node_doubted().doubt()));
+      return FactBody(NodeDoubted{NodeIndex(in.node_doubted().node()), std::move(doubt)});
+    }
+    case pb::Fact::kNodeBlamed: {
+      MUSTER_ASSIGN(Blame blame, read(in.node_blamed().blame()));
+      MUSTER_ASSIGN(const Instant until, read_instant(in.node_blamed().rests_until_us(), "NodeBlamed.rests_until_us"));
+      return FactBody(NodeBlamed{NodeIndex(in.node_blamed().node()), std::move(blame), until});
+    }
+    case pb::Fact::kNodeTrusted: {
+      const pb::NodeTrusted& trusted = in.node_trusted();
+      return FactBody(NodeTrusted{NodeIndex(trusted.node()), trusted.rested(), trusted.blames(), trusted.doubts()});
+    }
     case pb::Fact::kNodeFaulted: {
       MUSTER_ASSIGN(const NodeFault fault, read_enum(in.node_faulted().fault(), kNodeFaultLast, "NodeFaulted.fault"));
       return FactBody(NodeFaulted{NodeIndex(in.node_faulted().node()), fault, in.node_faulted().text()});
@@ -850,6 +919,7 @@ void to_pb(const JobSpec& in, pb::JobSpec& out) {
   out.set_exclusive(in.exclusive);
   write_texts(in.nodelist, *out.mutable_nodelist());
   write_texts(in.exclude, *out.mutable_exclude());
+  write_texts(in.avoid, *out.mutable_avoid());
   out.set_time_limit_us(in.time_limit.us);
   out.set_nice(in.nice);
   out.set_begin_us(in.begin.us);
@@ -916,6 +986,7 @@ Status read_spec_into(const pb::JobSpec& in, JobSpec& out) {
   out.exclusive = in.exclusive();
   MUSTER_ASSIGN(out.nodelist, read_texts(in.nodelist(), kNodesMax, "JobSpec.nodelist"));
   MUSTER_ASSIGN(out.exclude, read_texts(in.exclude(), kNodesMax, "JobSpec.exclude"));
+  MUSTER_ASSIGN(out.avoid, read_texts(in.avoid(), kNodesMax, "JobSpec.avoid"));
   MUSTER_ASSIGN(out.time_limit, read_duration(in.time_limit_us(), "JobSpec.time_limit_us"));
   out.nice = in.nice();
   MUSTER_ASSIGN(out.begin, read_instant(in.begin_us(), "JobSpec.begin_us"));
@@ -1112,6 +1183,8 @@ void to_pb(const Outcome& in, pb::Outcome& out) {
   out.set_ran_us(in.ran.us);
   out.set_ended_at_us(in.ended_at.us);
   if (in.usage != Usage{}) to_pb(in.usage, *out.mutable_usage());
+  out.set_fault(static_cast<std::uint32_t>(in.fault));
+  out.set_fault_text(in.fault_text);
 }
 Result<Outcome> from_pb(const pb::Outcome& in) {
   Outcome out;
@@ -1122,6 +1195,8 @@ Result<Outcome> from_pb(const pb::Outcome& in) {
   MUSTER_ASSIGN(out.ran, read_duration(in.ran_us(), "Outcome.ran_us"));
   MUSTER_ASSIGN(out.ended_at, read_instant(in.ended_at_us(), "Outcome.ended_at_us"));
   MUSTER_ASSIGN(out.usage, from_pb(in.usage()));
+  MUSTER_ASSIGN(out.fault, read_enum(in.fault(), kNodeFaultLast, "Outcome.fault"));
+  out.fault_text = in.fault_text();
   return out;
 }
 
@@ -1271,6 +1346,12 @@ Result<HealthProblem> from_pb(const pb::HealthProblem& in) {
   return HealthProblem{in.check(), in.text()};
 }
 
+void to_pb(const Blame& in, pb::Blame& out) {
+  to_pb(in.attempt, *out.mutable_attempt());
+  out.set_at_us(in.at.us);
+  out.set_text(in.text);
+}
+
 void to_pb(const std::vector<HealthProblem>& in, pb::HealthReport& out) {
   write_list(in, *out.mutable_problems());
 }
@@ -1292,6 +1373,7 @@ void to_pb(const NodeRegistration& in, pb::NodeRegistration& out) {
   if (in.topology) to_pb(*in.topology, *out.mutable_topology());
   write_list(in.enforcement, *out.mutable_enforcement());
   write_list(in.problems, *out.mutable_problems());
+  out.set_has_prolog(in.has_prolog);
 }
 Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   NodeRegistration out;
@@ -1305,6 +1387,7 @@ Result<NodeRegistration> from_pb(const pb::NodeRegistration& in) {
   out.sequence = in.sequence();
   MUSTER_ASSIGN(out.features, read_texts(in.features(), kFeaturesMax, "NodeRegistration.features"));
   MUSTER_TRY(read_list(in.problems(), kProblemsMax, "NodeRegistration.problems", out.problems));
+  out.has_prolog = in.has_prolog();
   if (in.has_topology()) {
     MUSTER_ASSIGN(out.topology, from_pb(in.topology()));
   }
@@ -1371,6 +1454,7 @@ void to_pb(const Node& in, pb::Node& out) {
   if (in.topology.is_set()) to_pb(in.topology, *out.mutable_topology());
   write_list(in.enforcement, *out.mutable_enforcement());
   if (in.health != NodeHealth{}) write(in.health, *out.mutable_health());
+  out.set_has_prolog(in.has_prolog);
 }
 Result<Node> from_pb(const pb::Node& in) {
   Node out;
@@ -1390,6 +1474,7 @@ Result<Node> from_pb(const pb::Node& in) {
   out.topology = from_pb(in.topology());
   MUSTER_TRY(read_list(in.enforcement(), kEnforcedByMax, "Node.enforcement", out.enforcement));
   MUSTER_ASSIGN(out.health, read(in.health()));
+  out.has_prolog = in.has_prolog();
   return out;
 }
 
@@ -1463,6 +1548,7 @@ void to_pb(const Job& in, bool with_spec, pb::Job& out) {
   write_list(in.held_positions, *out.mutable_held_positions());
   write_list(in.requeued, *out.mutable_requeued());
   out.set_last_end(in.last_end);
+  out.set_node_faults(in.node_faults);
   if (const auto* active = std::get_if<Active>(&in.phase)) write_active(*active, *out.mutable_active());
 }
 Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
@@ -1493,6 +1579,7 @@ Result<Job> from_pb(const pb::Job& in, const JobSpecPtr& array_spec) {
   MUSTER_TRY(read_positions(in.held_positions(), "Job.held_positions", out.held_positions));
   MUSTER_TRY(read_list(in.requeued(), static_cast<int>(kArrayTasksMax), "Job.requeued", out.requeued));
   out.last_end = in.last_end();
+  out.node_faults = in.node_faults();
   if (in.has_active()) {
     MUSTER_ASSIGN(Active active, read_active(in.active()));
     if (active.time_limit == Duration{}) active.time_limit = out.spec->time_limit;  // from a release without it

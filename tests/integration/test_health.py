@@ -180,5 +180,129 @@ class Disks(HealthTest):
         self.wait_node("n1", "idle")
 
 
+HOOK = """#!/bin/sh
+# Writes down that it ran; fails on the nodes for which a file fail-HOOK-NODE is there, and waits for one wait-HOOK-NODE to go.
+echo $MUSTER_HOOK $MUSTER_NODE_NAME $MUSTER_JOB_ID.$MUSTER_ATTEMPT $MUSTER_JOB_USER >> %(dir)s/hooks
+while [ -e %(dir)s/wait-$MUSTER_HOOK-$MUSTER_NODE_NAME ]; do sleep 0.05; done
+[ ! -e %(dir)s/fail-$MUSTER_HOOK-$MUSTER_NODE_NAME ] || { cat %(dir)s/fail-$MUSTER_HOOK-$MUSTER_NODE_NAME; exit 1; }
+"""
+
+
+class Hooks(HealthTest):
+    @classmethod
+    def settings(cls):
+        hook = os.path.join(cls.dir, "hook.sh")
+        with open(hook, "w") as script:
+            script.write(HOOK % {"dir": cls.dir})
+        os.chmod(hook, 0o755)
+        return ["node.prolog=" + hook, "node.epilog=" + hook, "node.prolog_timeout=20s"]
+
+    def hooks(self, job):
+        path = os.path.join(self.dir, "hooks")
+        lines = []
+        if os.path.exists(path):
+            with open(path) as hooks:
+                lines = hooks.read().splitlines()
+        return [line.split()[:2] for line in lines if line.split()[2].startswith("%d." % job)]
+
+    def test_they_run_on_every_node_of_a_job(self):
+        job = self.cluster.submit("-N2", "--wrap", "cat %s/hooks" % self.dir, "-o", "seen")
+        self.assertEqual(self.cluster.wait(job)["state"], "completed")
+        self.assertEqual(sorted(self.hooks(job)),
+                         [["epilog", "n1"], ["epilog", "n2"], ["prolog", "n1"], ["prolog", "n2"]])
+        seen = [line for line in self.cluster.read("seen").splitlines() if " %d.1 " % job in line]
+        self.assertEqual(sorted(line.split()[1] for line in seen), ["n1", "n2"], "the script began before a prolog")
+
+    def test_a_failing_prolog_drains_the_node_and_the_job_runs_on_another_one(self):
+        fail = self.file("fail-prolog-n1", "no licence server\n")
+        job = self.cluster.submit("--wrap", "echo ran >> once-%j", "-o", "/dev/null")
+        ended = self.cluster.wait(job)
+        self.assertEqual((ended["state"], ended["nodes"], ended["attempt"]), ("completed", ["n2"], 2))
+        node = self.wait_node("n1", "drained", "no licence server")
+        self.assertEqual(node["drained_by"], "prolog")
+        self.assertIn("job %d" % job, node["reason"])
+        os.unlink(fail)
+        self.cluster.ok("resume", "n1")
+        self.wait_node("n1", "idle")
+
+    def test_a_failing_prolog_of_one_node_of_several_never_lets_the_script_begin(self):
+        fail = self.file("fail-prolog-n2", "bad\n")
+        job = self.cluster.submit("-N2", "--wrap", "echo ran >> begun", "-o", "/dev/null")
+        self.wait_node("n2", "drained", "bad")
+        waits = until(lambda: [j for j in self.cluster.jobs(job) if j["state"] == "pending"], what="the job waits again")
+        self.assertIn("prolog", waits[0]["last_end"])
+        self.assertFalse(self.cluster.exists("begun"))
+        self.assertEqual(self.node("n1")["state"], "idle")
+        os.unlink(fail)
+        self.cluster.ok("resume", "n2")
+        self.assertEqual(self.cluster.wait(job)["state"], "completed")
+        self.assertEqual(self.cluster.read("begun"), "ran\n")
+
+    def test_a_failing_epilog_drains_the_node_and_the_result_stands(self):
+        fail = self.file("fail-epilog-n1", "scratch cannot be cleaned\n")
+        job = self.cluster.wait(self.cluster.submit("-w", "n1", "--wrap", "exit 3"))
+        self.assertEqual((job["state"], job["exit_code"]), ("failed", 3))
+        self.assertEqual(self.wait_node("n1", "drained", "scratch cannot be cleaned")["drained_by"], "epilog")
+        os.unlink(fail)
+        self.cluster.ok("resume", "n1")
+        self.wait_node("n1", "idle")
+
+    def test_a_restart_of_the_daemon_in_the_middle_changes_nothing(self):
+        for hook in ("prolog", "epilog"):
+            wait = self.file("wait-%s-n1" % hook)
+            job = self.cluster.submit("-w", "n1", "--wrap", "true")
+            until(lambda: [hook, "n1"] in self.hooks(job), what="the %s runs" % hook)
+            os.kill(self.cluster.pid("n1"), 9)
+            until(lambda: self.cluster.daemons()["n1"]["state"] != "up", what="n1 is gone")
+            self.cluster.local("restart", "n1")
+            until(lambda: self.node("n1")["state"] != "unreachable", what="n1 is back")
+            state = self.cluster.job(job)["state"]
+            self.assertEqual(state, "starting" if hook == "prolog" else "running", hook)
+            os.unlink(wait)
+            self.assertEqual(self.cluster.wait(job)["state"], "completed")
+            self.assertEqual(self.hooks(job), [["prolog", "n1"], ["epilog", "n1"]])
+
+    def test_a_cancel_ends_a_prolog(self):
+        wait = self.file("wait-prolog-n1")
+        job = self.cluster.submit("-w", "n1", "--wrap", "echo ran > cancelled", "-o", "/dev/null")
+        until(lambda: self.hooks(job), what="the prolog runs")
+        self.cluster.ok("cancel", str(job))
+        self.assertEqual(self.cluster.wait(job)["state"], "cancelled")
+        os.unlink(wait)
+        self.assertEqual(self.node("n1")["state"], "idle")
+        self.assertFalse(self.cluster.exists("cancelled"))
+
+    def test_a_job_of_run_waits_for_its_prolog(self):
+        self.assertEqual(self.cluster.ok("run", "-N2", "-n2", "--", "sh", "-c", "echo here"), "here\nhere\n")
+
+
+class Ledger(HealthTest):
+    @classmethod
+    def settings(cls):
+        return ["controller.node_rest=1s"]
+
+    def test_a_node_that_fails_what_others_run_well_is_drained_and_named(self):
+        script = self.cluster.script("job.sh", "#!/bin/sh\n[ $MUSTER_NODE_NAME != n1 ] || exit 7\n")
+        failed = []
+        for _ in range(3):
+            until(lambda: self.node("n1")["state"] == "idle", what="n1 has rested")
+            bad = self.cluster.submit("-w", "n1", script)
+            self.assertEqual(self.cluster.wait(bad)["state"], "failed")
+            failed.append(bad)
+            self.assertEqual(self.cluster.wait(self.cluster.submit("-w", "n2", script))["state"], "completed")
+            until(lambda: len(self.node("n1")["failures"]) == len(failed), what="n1 is blamed")
+            if len(failed) == 1:
+                self.assertTrue(self.node("n1")["suspect"])
+                job = self.cluster.wait(self.cluster.submit("--wrap", "true"))
+                self.assertEqual(job["nodes"], ["n2"], "a suspect is taken last")
+        node = self.wait_node("n1", "drained", "failures")
+        self.assertEqual(node["drained_by"], "failures")
+        for job in failed:
+            self.assertIn("job %d (exit code 7)" % job, node["reason"])
+        self.cluster.ok("resume", "n1")
+        node = self.wait_node("n1", "idle")
+        self.assertEqual((node["suspect"], node["failures"]), (False, []))
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

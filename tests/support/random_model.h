@@ -120,6 +120,7 @@ class RandomModel {
       *member = coin();
     s.nodelist = texts();
     s.exclude = texts();
+    s.avoid = texts();
     s.constraint = text();
     s.switches = u32();
     s.switches_wait = duration();
@@ -178,7 +179,8 @@ class RandomModel {
   }
   Usage attempt_usage() { return coin() ? Usage{} : Usage{duration(), u64(), u64(), u64(), u64(), u64()}; }
   Outcome outcome() {
-    return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration(), instant(), attempt_usage()};
+    return {enumerator(EndCause::kShepherdDied), i32(), i32(), text(), duration(), instant(), attempt_usage(),
+            enumerator(kNodeFaultLast),          text()};
   }
   std::vector<EnforcedBy> enforcement() {
     return list(3, [this] { return EnforcedBy{text(), text()}; });
@@ -214,7 +216,8 @@ class RandomModel {
             texts(),
             coin() ? std::optional(topology()) : std::nullopt,
             enforcement(),
-            health_problems()};
+            health_problems(),
+            coin()};
   }
   JobSelector::Item selector_item() {
     JobSelector::Item item{JobId(u64()), coin(), {}};
@@ -278,25 +281,32 @@ class RandomModel {
     j.array_started = instant();
     j.failed_positions = some_positions();
     j.held_positions = some_positions();
-    j.requeued = list(3, [this] { return RequeuedTask{u64(), Attempt(u32()), text()}; });
+    j.requeued = list(3, [this] { return RequeuedTask{u64(), Attempt(u32()), text(), u32()}; });
     j.last_end = text();
+    j.node_faults = u32();
     if (coin()) j.phase = active();
     return j;
   }
   std::vector<HealthProblem> health_problems() {
     return list(3, [this] { return HealthProblem{text(), text()}; });
   }
+  Blame blame() { return {key(), instant(), text()}; }
+  Doubt doubt() { return {key(), instant(), JobId(u64()), text(), digest(), u64(), text()}; }
   NodeHealth node_health() {
     NodeHealth health;
     health.problems = health_problems();
     health.fault = enumerator(kNodeFaultLast);
     health.fault_text = text();
     health.since = instant();
+    health.blames = list(3, [this] { return blame(); });
+    health.doubts = list(3, [this] { return doubt(); });
+    health.rests_until = instant();
     return health;
   }
   Node node() {
     return {NodeIndex(u32()), text(), hardware(), text(), text(),  text(),          enumerator(Contact::kUnreachable),
-            coin(),           text(), instant(),  u64(),  texts(), topology_hash(), enforcement(), node_health()};
+            coin(),           text(), instant(),  u64(),  texts(), topology_hash(), enforcement(),
+            node_health(),    coin()};
   }
   Reservation reservation() {
     return {text(), instant(), duration(), duration(), texts(), texts(), texts(), coin(), coin(), text(), instant()};
@@ -362,8 +372,8 @@ class RandomModel {
       case 0:
         return TermStarted{Term(u64())};
       case 1:
-        return NodeRegistered{NodeIndex(u32()), text(), hardware(), text(),          text(),
-                              text(),           u64(),  texts(),    topology_hash(), enforcement()};
+        return NodeRegistered{NodeIndex(u32()), text(),          hardware(),    text(), text(), text(), u64(),
+                              texts(),          topology_hash(), enforcement(), coin()};
       case 2:
         return NodeBecameUnreachable{NodeIndex(u32())};
       case 3:
@@ -421,7 +431,7 @@ class RandomModel {
       case 29:
         return ReservationRemoved{text()};
       case 30:
-        return JobRequeued{JobId(u64()), state(), text()};
+        return JobRequeued{JobId(u64()), state(), text(), coin()};
       case 31:
         return AttemptSuspended{key(), text(), JobId(u64())};
       case 32:
@@ -436,6 +446,12 @@ class RandomModel {
         return NodeHealthChanged{NodeIndex(u32()), health_problems()};
       case 37:
         return NodeFaulted{NodeIndex(u32()), enumerator(kNodeFaultLast), text()};
+      case 38:
+        return NodeDoubted{NodeIndex(u32()), doubt()};
+      case 39:
+        return NodeBlamed{NodeIndex(u32()), blame(), instant()};
+      case 40:
+        return NodeTrusted{NodeIndex(u32()), coin(), u32(), u32()};
       default:
         return ArrayTasksEnded{JobId(u64()), positions(), state(), text()};
     }

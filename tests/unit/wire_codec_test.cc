@@ -234,6 +234,10 @@ std::vector<std::pair<std::string, FactBody>> golden_facts() {
       {"AttemptProven", AttemptProven{key, NodeIndex(7), golden_proof()}},
       {"NodeHealthChanged", NodeHealthChanged{NodeIndex(1), {{"disk", "full"}, {"gpu", "gone"}}}},
       {"NodeFaulted", NodeFaulted{NodeIndex(1), NodeFault::kProlog, "exit code 3"}},
+      {"NodeDoubted",
+       NodeDoubted{NodeIndex(1), {key, Instant::from_s(1'700'000'000), JobId(40), "ann", {}, 5, "exit code 1"}}},
+      {"NodeBlamed", NodeBlamed{NodeIndex(1), {key, Instant::from_s(1'700'000'000), "exit code 1"}, {}}},
+      {"NodeTrusted", NodeTrusted{NodeIndex(1), true, 2, 3}},
   };
 }
 
