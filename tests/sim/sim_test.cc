@@ -69,6 +69,15 @@ TEST(SimWorld, OneSeedGivesOneRun) {
   EXPECT_NE(run_seed(7).fingerprint, run_seed(8).fingerprint);
 }
 
+// A task that had run, was put back and was cancelled while it waited has no start in history: `after:N+1` for such an
+// array is met at once.
+TEST(SimWorld, AfterATaskThatWasPutBackAndCancelled) {
+  WorldOptions options;
+  options.seed = 120;
+  options.steps = 1000;
+  EXPECT_EQ(run_world(options).problem, "");
+}
+
 TEST(SimWorld, TheSeedsShowWhatTheyAreFor) {
   std::string log;
   std::uint64_t jobs = 0;
