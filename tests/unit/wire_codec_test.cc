@@ -298,7 +298,7 @@ auto changed(Message message, Change change) {
 TEST(Codec, SpecsWithImpossiblePartsAreRefusedByName) {
   using M = pb::JobSpec;
   EXPECT_TRUE(from_pb(spec_message()).ok());
-  expect_corrupt(changed(spec_message(), [](M& m) { m.set_kind(2); }), "JobSpec.kind");
+  expect_corrupt(changed(spec_message(), [](M& m) { m.set_kind(4); }), "JobSpec.kind");
   expect_corrupt(changed(spec_message(), [](M& m) { m.set_open_mode(2); }), "JobSpec.open_mode");
   expect_corrupt(changed(spec_message(), [](M& m) { m.set_time_limit_us(-1); }), "JobSpec.time_limit_us");
   expect_corrupt(changed(spec_message(), [](M& m) { m.set_time_limit_us(INT64_MAX); }), "JobSpec.time_limit_us");
