@@ -397,12 +397,13 @@ void Requests::look_up(const std::shared_ptr<Lookup>& lookup, const DependencyTa
         bad_ends.states.push_back(static_cast<JobState>(state));
       }
     }
+    filter.with_requeued = true;  // a start counts, whatever became of it
     read_history(lookup->call, std::move(filter), [this, lookup, target, bad_ends](HistoryRows rows) mutable {
       EndedJob ended{.target = target, .completed = true, .start = {}};
       bool found = false;
       for (const JobSummary& row : rows->jobs) {
         if (is_meant(row, target)) {
-          found = true;
+          found = found || !row.requeued;
           ended.start = std::max(ended.start, row.start_time);
           if (row.array == target.job && row.spec->array) {
             ended.array = row.spec->array;

@@ -417,14 +417,10 @@ void Checks::fact_comes(const engine::State& before, const Fact& fact) {
     if (alive_.contains(over->job)) fail(name_of(over->job) + " is over for the controller while it still runs");
     if (!is_terminal(over->state)) fail(name_of(over->job) + " ends in a state that is no end");
     ends_[over->job] = over->state;
-    const Job* job = engine::find_job(before, over->job);
-    if (job != nullptr && !job->is_active()) started_.erase(over->job);  // as in history: it did not run when it ended
   } else if (const auto* tasks = std::get_if<ArrayTasksEnded>(&fact.body)) {
     for (std::uint64_t i = tasks->positions.begin; i < tasks->positions.end; ++i) {
       const JobId id{tasks->array.value + i};
-      if (engine::find_array_of(before, id) == nullptr) continue;
-      ends_[id] = tasks->state;
-      started_.erase(id);
+      if (engine::find_array_of(before, id) != nullptr) ends_[id] = tasks->state;
     }
   } else if (const auto* submitted = std::get_if<JobSubmitted>(&fact.body)) {
     forget(submitted->id, submitted->spec->array ? submitted->spec->array->size() : 1);

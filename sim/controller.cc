@@ -123,10 +123,11 @@ std::vector<EndedJob> Controller::look_up_ended(const Dependency& dependency) co
         const auto position = array ? row.spec->array->position_of(target.task) : std::nullopt;
         meant = position && *position >= row.array_position && *position < row.array_position + row.count;
       }
-      if (!meant || row.requeued) continue;
+      if (!meant) continue;
+      ended.start = std::max(ended.start, row.start_time);  // a start counts, whatever became of it
+      if (row.requeued) continue;
       found = true;
       ended.completed = ended.completed && row.state == JobState::kCompleted;
-      ended.start = std::max(ended.start, row.start_time);
       if (array) ended.array = row.spec->array;
       if (row.state != JobState::kCompleted) {
         add(ended.failed, {row.array_position, row.array_position + row.count});

@@ -74,6 +74,21 @@ class Dependencies(ClusterTest):
             self.assertEqual(self.reason(never), "DependencyNeverSatisfied", on)
             self.cluster.ok("cancel", str(never))
 
+    def test_minutes_count_from_a_start_after_which_the_job_was_requeued_and_cancelled(self):
+        job = self.waiter("again.end")
+        self.cluster.wait_state(job, "running")
+        self.cluster.ok("drain", "n1", "--reason", "so that it does not start again")
+        self.addCleanup(self.cluster.run, "resume", "n1")
+        self.cluster.ok("requeue", str(job))
+        self.cluster.wait_state(job, "pending")
+        self.cluster.ok("cancel", str(job))
+        self.cluster.ok("resume", "n1")
+        self.assertEqual(self.cluster.wait(job)["state"], "cancelled")
+        self.assertEqual(self.cluster.wait(self.submit("true", "-d", "after:%d" % job))["state"], "completed")
+        later = self.submit("true", "-d", "after:%d+60" % job)
+        self.assertEqual(self.reason(later), "BeginTime")
+        self.cluster.ok("cancel", str(later))
+
     def test_it_outlives_a_restart_of_the_controller(self):
         first = self.waiter("restart.end")
         second = self.submit("true", "-d", "afterok:%d" % first)

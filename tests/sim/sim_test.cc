@@ -69,8 +69,8 @@ TEST(SimWorld, OneSeedGivesOneRun) {
   EXPECT_NE(run_seed(7).fingerprint, run_seed(8).fingerprint);
 }
 
-// A task that had run, was put back and was cancelled while it waited has no start in history: `after:N+1` for such an
-// array is met at once.
+// A task that had run, was put back and was cancelled while it waited: `after:N+1` still counts from the start that it had,
+// though the last of its rows in the history has none.
 TEST(SimWorld, AfterATaskThatWasPutBackAndCancelled) {
   WorldOptions options;
   options.seed = 120;
