@@ -330,7 +330,8 @@ Limits AttemptTable::limits_for(const LaunchOrder& order, const LaunchFrame& fra
     const std::uint64_t threads = IndexSet::from_words(frame.cpus).count();
     limits.processes = std::max(options_.pids_max, kProcessesPerThread * threads);
   }
-  limits.denied_devices = denied_devices(options_.gpu_devices, order.share.gpus);
+  limits.denied_devices =
+      denied_devices(gpu_devices_now(hardware, options_.gpu_device_setting, options_.gpu_devices), order.share.gpus);
   const NodeTopology* topology = options_.identity.topology.get();
   if (!hardware.pretended && topology != nullptr && topology->numa.size() > 1) {
     IndexSet nodes;

@@ -33,6 +33,7 @@ struct AttemptTableOptions {
   std::uint64_t pids_max = 0;  // 0: none
   bool isolate = false;
   std::vector<std::vector<DeviceNumber>> gpu_devices;
+  std::string gpu_device_setting;          // [node] gpu_devices
   std::vector<std::string> group_parents;  // of attempts, also those that an earlier life used
   Duration kill_grace;
   NodeIdentity identity;

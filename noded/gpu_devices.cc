@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -84,7 +85,11 @@ Result<std::vector<std::vector<DeviceNumber>>> gpu_devices(const NodeHardware& h
   }
   for (std::size_t i = 0; i < gpus.size(); ++i) {
     for (const std::string_view path : split(gpus[i], '+')) {
-      const auto number = device_at(std::string(trim(path)));
+      const std::string name(trim(path));
+      const auto number = device_at(name);
+      if (!number && !name.empty() && ::access(name.c_str(), F_OK) != 0 && errno == ENOENT) {
+        continue;  // the check of the node's health says so
+      }
       if (!number) {
         return invalid_argument("[node] gpu_devices: " + printable(path) +
                                 " is no character device: correct it, or leave the key out");
@@ -93,6 +98,20 @@ Result<std::vector<std::vector<DeviceNumber>>> gpu_devices(const NodeHardware& h
     }
   }
   return out;
+}
+
+std::vector<std::vector<DeviceNumber>> gpu_devices_now(const NodeHardware& hardware, const std::string& setting,
+                                                       const std::vector<std::vector<DeviceNumber>>& known) {
+  auto now = gpu_devices(hardware, setting);
+  if (setting.empty() || !now.ok()) {
+    return known;
+  }
+  for (std::size_t i = 0; i < now->size() && i < known.size(); ++i) {
+    if ((*now)[i].empty()) {
+      (*now)[i] = known[i];
+    }
+  }
+  return std::move(now).value();
 }
 
 std::vector<std::string> gpu_device_paths(const std::string& setting) {

@@ -285,6 +285,7 @@ Status run(const CommandLine& options) {
   MUSTER_ASSIGN(std::vector<std::vector<DeviceNumber>> devices,
                 gpu_devices(identity.hardware, config.node.gpu_devices));
   const bool has_devices =
+      !config.node.gpu_devices.empty() ||
       std::any_of(devices.begin(), devices.end(), [](const auto& of_one) { return !of_one.empty(); });
   MUSTER_ASSIGN(const NodeGroups groups, choose_groups(config, spool_dir, identity.hardware.pretended, has_devices));
   const std::string& cgroup = groups.enforcement.tree;
@@ -332,6 +333,7 @@ Status run(const CommandLine& options) {
   table_options.pids_max = config.node.pids_max;
   table_options.isolate = groups.enforcement.isolate;
   table_options.gpu_devices = std::move(devices);
+  table_options.gpu_device_setting = config.node.gpu_devices;
   table_options.group_parents = groups.parents;
   table_options.kill_grace = config.node.kill_grace;
   table_options.prolog = config.node.prolog;

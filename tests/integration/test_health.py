@@ -146,6 +146,16 @@ class Gpus(HealthTest):
             os.symlink("/dev/full", path)
             self.wait_node("n1", "idle")
 
+    def test_a_device_that_is_missing_when_the_daemon_starts_drains_the_node(self):
+        path = os.path.join(self.dir, "gpu1")
+        os.unlink(path)
+        os.kill(self.cluster.pid("n1"), 9)
+        until(lambda: self.cluster.daemons()["n1"]["state"] != "up", what="the daemon is gone")
+        self.cluster.local("restart", "n1")
+        self.assertEqual(self.wait_node("n1", "drained", path)["failed_checks"][0]["check"], "gpu")
+        os.symlink("/dev/full", path)
+        self.wait_node("n1", "idle")
+
 
 @unittest.skipUnless(os.geteuid() == 0, "mounting needs root")
 class Disks(HealthTest):

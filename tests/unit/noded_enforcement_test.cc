@@ -511,11 +511,27 @@ TEST(GpuDevices, TheConfigurationNamesThem) {
   EXPECT_EQ(gpu_device_paths("/dev/zero + /dev/null, /dev/full"),
             (std::vector<std::string>{"/dev/zero", "/dev/null", "/dev/full"}));
   EXPECT_TRUE(gpu_device_paths("").empty());
-  for (const char* bad : {"/dev/zero", "/dev/zero,/no/such", "/dev/zero,/tmp", "a,b,c"}) {
+  for (const char* bad : {"/dev/zero", "/dev/zero,", "/dev/zero,/tmp", "a,b,c"}) {
     const auto refused = gpu_devices(hardware, bad);
     ASSERT_FALSE(refused.ok()) << bad;
     EXPECT_NE(refused.error().message.find("[node] gpu_devices"), std::string::npos);
   }
+}
+
+TEST(GpuDevices, AFileThatComesLaterIsDeniedFromThenOn) {
+  NodeHardware hardware;
+  hardware.pretended = true;
+  hardware.gpus.resize(2);
+  const std::string path = testing::TempDir() + "gpu_device_" + std::to_string(::getpid());
+  const std::string setting = "/dev/zero," + path;
+  const auto at_start = gpu_devices(hardware, setting);
+  ASSERT_TRUE(at_start.ok()) << at_start.error().message;
+  EXPECT_EQ(*at_start, (std::vector<std::vector<DeviceNumber>>{{{1, 5}}, {}}));
+  ASSERT_EQ(::symlink("/dev/full", path.c_str()), 0);
+  const auto there = gpu_devices_now(hardware, setting, *at_start);
+  EXPECT_EQ(there, (std::vector<std::vector<DeviceNumber>>{{{1, 5}}, {{1, 7}}}));
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  EXPECT_EQ(gpu_devices_now(hardware, setting, there), there);
 }
 
 }  // namespace
