@@ -47,6 +47,7 @@ std::vector<std::string> batch_environment(const LaunchOrder& order, const JobEn
 // For the command of `muster alloc`, on the machine of its user: what describes the job, as its batch script would have
 // it, and nothing that describes the node or the user there.
 std::vector<std::string> login_environment(const LaunchOrder& order, const JobEnvironmentContext& context);
+
 // For prolog and epilog on any node of the job: what its script would have, without what is the user's, and whose it is.
 std::vector<std::string> hook_environment(const LaunchOrder& order, const JobEnvironmentContext& context);
 

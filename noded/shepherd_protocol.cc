@@ -149,7 +149,7 @@ void limits_fields(A& a, auto& l) {
   words(a, l.memory_nodes);
 }
 
-// The last of whatever it is in: releases before kProtocolVersion 5 end it without the usage, before 6 without the fault.
+// The last of whatever it is in: releases before kProtocolVersion 5 end it without the usage, before 9 without the fault.
 template <typename A>
 void outcome_fields(A& a, auto& o) {
   enumerator(a, o.cause, static_cast<std::uint8_t>(EndCause::kShepherdDied));

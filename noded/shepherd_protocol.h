@@ -26,14 +26,14 @@ namespace muster::noded {
 
 // 2: LimitFrame, SuspendFrame, NoticeFrame, and the warning of LaunchFrame. An unknown frame would end the connection.
 // 3: StandStillFrame, StoodStillFrame. 4: StepTaskBoundFrame. 5: the controls of LaunchFrame; an outcome may end with its
-// usage. 6: prolog and epilog; an outcome may end with what the node failed at. 8: StepProgramsFrame.
-inline constexpr std::uint32_t kProtocolVersion = 8;
+// usage. 8: StepProgramsFrame. 9: prolog and epilog; an outcome may end with what the node failed at.
+inline constexpr std::uint32_t kProtocolVersion = 9;
 // The first ones that know these.
 inline constexpr std::uint32_t kOrdersProtocolVersion = 2;
 inline constexpr std::uint32_t kStandStillProtocolVersion = 3;
 inline constexpr std::uint32_t kBoundProtocolVersion = 4;
-inline constexpr std::uint32_t kHooksProtocolVersion = 6;
 inline constexpr std::uint32_t kProgramsProtocolVersion = 8;
+inline constexpr std::uint32_t kHooksProtocolVersion = 9;
 
 // Names inside an attempt's directory, spool_dir/attempts/<job>.<attempt>/.
 inline constexpr const char* kLaunchRecordName = "launch";      // pb::Launch, made with O_EXCL by noded
