@@ -1,6 +1,9 @@
 // `muster alloc`: nodes for a shell or a command on the user's machine.
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
+
+#include <cstring>
 
 #include <memory>
 #include <string>
@@ -37,10 +40,19 @@ Status wait_for_nodes(Client& client, const AllocOptions& options, std::uint64_t
 
 // --no-shell: the nodes are there, and nobody holds them.
 int tell_detached(Client& client, const AllocOptions& options, std::uint64_t job) {
+  // One that came before anybody looked for signals.
+  const sigset_t signals = handled_signals();
+  const timespec at_once{};
+  if (const int number = ::sigtimedwait(&signals, nullptr, &at_once); number > 0) {
+    cancel_job(options.connect, job);
+    note("job " + std::to_string(job) + " was cancelled by " + std::string(::strsignal(number)));
+    return 128 + number;
+  }
   pb::Request request;
   request.mutable_wait()->set_job(job);
   const auto reply = client.call(request);
   if (!reply) {
+    note("Job " + std::to_string(job) + " has begun and goes on: muster cancel " + std::to_string(job) + " ends it");
     return report_error(reply.error());
   }
   std::vector<std::string> nodes;
@@ -78,6 +90,11 @@ int allocate(const AllocOptions& options) {
     note("Submitted job " + std::to_string(job) + "; waiting for nodes");
   }
   if (const Status status = wait_for_nodes(**client, options, job); !status) {
+    if (status.error().code != ErrorCode::kUnavailable) {
+      cancel_job(options.connect, job);  // nobody would hold it
+    } else if (options.no_shell) {
+      note("Job " + std::to_string(job) + " may begin all the same: muster cancel " + std::to_string(job) + " ends it");
+    }
     return report_error(status.error());
   }
   if (options.no_shell) {

@@ -154,7 +154,9 @@ void Allocation::release(const Outcome& outcome) {
 void Allocation::send_hold() {
   hold_at_.reset();
   if (access_.renew && io::boottime_now() - access_.obtained > kTicketFresh) {
-    if (auto ticket = access_.renew()) {
+    auto ticket = access_.renew();
+    ticket_is_old_ = !ticket.ok();
+    if (ticket) {
       access_.ticket = std::move(*ticket);
       access_.obtained = io::boottime_now();
     }
@@ -219,6 +221,11 @@ void Allocation::on_refused(const pb::ErrorInfo& error) {
                         : static_cast<ErrorCode>(error.code());
   if (code == ErrorCode::kUnavailable) {  // the node's daemon was restarted, or the job is being stopped
     hold_at_ = io::boottime_now() + kAskNodeAgain;
+    return;
+  }
+  if (code == ErrorCode::kPermissionDenied && ticket_is_old_ && started_) {
+    // The controller, which gives new ones, is away. The node waits for us no longer than for any client.
+    hold_at_ = io::boottime_now() + kAskEvery;
     return;
   }
   if (code == ErrorCode::kNotFound) {

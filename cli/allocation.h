@@ -59,7 +59,8 @@ class Allocation {
   io::Fd signals_;
   io::Fd ticket_;  // a file without a name, which is gone with us
   bool started_ = false;
-  bool over_ = false;  // nothing of the job is left to be held
+  bool ticket_is_old_ = false;  // and the controller gave no new one
+  bool over_ = false;           // nothing of the job is left to be held
   std::optional<Outcome> release_;
   Duration release_since_;
   std::optional<Duration> lost_since_;  // the connection

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "lib/base/text.h"
 #include "lib/io/log.h"
 #include "lib/wire/codec.h"
 #include "lib/wire/muster.pb.h"
@@ -22,6 +23,25 @@ Outcome lost(std::string why) {
   outcome.cause = EndCause::kCancelled;
   outcome.detail = std::move(why);
   return outcome;
+}
+
+// What a client may say of its command. All else of an outcome is for the node to tell: it would be blamed for it.
+Outcome of_command(const Outcome& said) {
+  constexpr std::int32_t kExitCodeMax = 255;
+  constexpr std::int32_t kSignalMax = 64;
+  constexpr std::size_t kDetailMax = 200;
+  Outcome out;
+  if (said.cause == EndCause::kExited && said.exit_code >= 0 && said.exit_code <= kExitCodeMax) {
+    out.exit_code = said.exit_code;
+  } else if (said.cause == EndCause::kSignalled && said.signal > 0 && said.signal <= kSignalMax) {
+    out.cause = EndCause::kSignalled;
+    out.signal = said.signal;
+  } else if (said.cause == EndCause::kCancelled) {
+    return lost(printable(std::string_view(said.detail).substr(0, kDetailMax)));
+  } else {
+    return lost("its client sent an outcome that no command has");
+  }
+  return out;
 }
 
 }  // namespace
@@ -88,17 +108,20 @@ bool AllocationHolder::on_client(const ClientAddress& client, const pb::NodeRequ
     (void)options_.to_client(client, reply);
   } else if (request.has_release_allocation()) {
     const Result<Outcome> outcome = wire::from_pb(request.release_allocation().outcome());
-    end(it->first, outcome ? *outcome : lost("its client sent a damaged outcome"));
+    end(it->first, outcome ? of_command(*outcome) : lost("its client sent a damaged outcome"));
   }
   return true;
 }
 
 void AllocationHolder::end(AttemptKey key, const Outcome& outcome) {
+  if (const Status status = options_.attempts->finish(key, outcome); !status) {
+    // Its client, or the next look at who is lost, asks again.
+    io::log_warning("cannot end an allocation", {{"job", key.job.value}, {"error", status.error().message}});
+    return;
+  }
+  awaited_.erase(key);
   if (const auto it = holds_.find(key); it != holds_.end()) {
     it->second.over = true;
-  }
-  if (const Status status = options_.attempts->finish(key, outcome); !status) {
-    io::log_warning("cannot end an allocation", {{"job", key.job.value}, {"error", status.error().message}});
   }
 }
 
@@ -137,7 +160,6 @@ std::optional<Duration> AllocationHolder::tick() {
     }
   }
   for (const auto& [key, outcome] : ends) {
-    awaited_.erase(key);
     io::log_warning("an allocation is held by nobody", {{"job", key.job.value}, {"why", outcome.detail}});
     end(key, outcome);
   }

@@ -831,7 +831,15 @@ Status AttemptTable::send(AttemptKey key, const Frame& frame) {
     return make_error(ErrorCode::kLimitReached,
                       "the supervisor of job " + std::to_string(key.job.value) + " does not read: try again");
   }
-  write_frame(it->second, frame);
+  std::string encoded = encode_frame(frame);
+  if (encoded.size() > kFrameBytesMax) {  // the supervisor would take the connection for damaged
+    return make_error(ErrorCode::kRefused, "the arguments and variables of all tasks on a node have " +
+                                               std::to_string(encoded.size() >> 20U) + " MiB, at most " +
+                                               std::to_string((kFrameBytesMax >> 20U) - 1) +
+                                               " can be given: shorten them, or start fewer tasks in a step");
+  }
+  it->second.out += encoded;
+  flush(it->second);
   return ok_status();
 }
 

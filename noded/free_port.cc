@@ -22,10 +22,11 @@ bool can_bind(std::uint32_t port) {
 
 }  // namespace
 
-std::uint32_t free_port(std::uint32_t wanted, std::uint32_t first, std::uint32_t count) {
+std::uint32_t free_port(std::uint32_t wanted, std::uint32_t first, std::uint32_t count,
+                        const std::set<std::uint32_t>& taken) {
   for (std::uint32_t i = 0; i < kTriesMax && i < count; ++i) {
     const std::uint32_t port = first + (wanted - first + i) % count;
-    if (can_bind(port)) {
+    if (!taken.contains(port) && can_bind(port)) {
       return port;
     }
   }

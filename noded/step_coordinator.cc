@@ -117,8 +117,7 @@ void StepCoordinator::run(const ClientAddress& client, const Ticket& ticket, con
     return;
   }
   if (Waiting* known = find_waiting(client); known != nullptr) {
-    known->client = client;
-    known->heard = options_.now();
+    client_is_back(*known, client);
     return tell_waiting(*known);
   }
   const auto reject = [&](ErrorCode code, const std::string& message) { refuse(client, make_error(code, message)); };

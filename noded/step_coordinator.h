@@ -120,6 +120,7 @@ class StepCoordinator {
     std::unique_ptr<pb::RunStep> request;
     std::size_t bytes = 0;  // of the request
     Duration heard;         // of its client
+    bool away = false;      // its client's connection is gone; it may come back
     std::string reason;     // as its client was told
     IndexSet nodes;         // of the job, on which it may run
     StepSharing sharing = StepSharing::kWhole;
@@ -160,6 +161,7 @@ class StepCoordinator {
   void start_granted(const AttemptInfo& info, const Waiting& waiting, const StepGrant& grant);
   void start_waiting();
   void start_waiting_of(AttemptKey key);
+  void client_is_back(Waiting& waiting, const ClientAddress& client);
   void tell_waiting(const Waiting& waiting);
   void on_waiting_client(const ClientAddress& client, const pb::NodeRequest& request);
   void end_waiting(const Waiting& waiting, const std::string& why);

@@ -1,5 +1,6 @@
 // The coordinator's side towards the parts of a step: what they are asked, and what they say.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "lib/wire/codec.h"
@@ -26,11 +27,11 @@ std::string host_of(const std::string& endpoint) {
 
 // A port for the step's own use (MASTER_PORT) on its first node: below the ephemeral ports, and different for steps at the
 // same time. That it is free is known of this node alone.
-std::uint32_t port_of(const StepId& id, bool here) {
+std::uint32_t port_of(const StepId& id, bool here, const std::set<std::uint32_t>& taken) {
   constexpr std::uint32_t kFirst = 15'000;
   constexpr std::uint32_t kCount = 15'000;
   const auto port = static_cast<std::uint32_t>(kFirst + (id.key.job.value * 131 + id.step) % kCount);
-  return here ? free_port(port, kFirst, kCount) : port;
+  return here ? free_port(port, kFirst, kCount, taken) : port;
 }
 
 Outcome lost_outcome(const std::string& why) {
@@ -89,7 +90,11 @@ void StepCoordinator::ask_part(Step& step, std::size_t i) {
     }
     start.set_master_address(host_of(step.node(0).endpoint));
     if (step.master_port == 0) {
-      step.master_port = port_of(step.id, step.here(0));
+      std::set<std::uint32_t> taken;
+      for (const auto& [id, other] : steps_) {
+        taken.insert(other->master_port);
+      }
+      step.master_port = port_of(step.id, step.here(0), taken);
     }
     start.set_master_port(step.master_port);
   }

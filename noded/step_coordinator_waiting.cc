@@ -48,7 +48,9 @@ void StepCoordinator::enter(const ClientAddress& client, const AttemptInfo& info
   if (const auto queue = waiting_.find(key); queue != waiting_.end()) {
     before = queue->second.size();
     for (const Waiting& waiting : queue->second) {
-      wait_before(waiting.nodes, waiting.sharing, ahead);
+      if (!waiting.away) {
+        wait_before(waiting.nodes, waiting.sharing, ahead);
+      }
     }
   }
   Waiting entry{.client = client,
@@ -107,6 +109,12 @@ bool StepCoordinator::try_start(const AttemptInfo& info, Waiting& waiting, const
                                                ": name one of them, a file, all or none"));
     return true;
   }
+  if (has_too_many_ranges(waiting.request->spec(), grant.plan.ntasks)) {
+    refuse(waiting.client, make_error(ErrorCode::kLimitReached,
+                                      "--multi-prog: the file names too many ranges of tasks for " +
+                                          std::to_string(grant.plan.ntasks) + " tasks: use ranges, or * for the rest"));
+    return true;
+  }
   if (const auto rank = rank_without_program(waiting.request->spec(), grant.plan.ntasks)) {
     refuse(waiting.client,
            make_error(ErrorCode::kRefused, "--multi-prog: no line of the file names task " + std::to_string(*rank) +
@@ -147,6 +155,15 @@ void StepCoordinator::start_granted(const AttemptInfo& info, const Waiting& wait
   begin(std::move(owned), waiting.client, info, *waiting.request);
 }
 
+void StepCoordinator::client_is_back(Waiting& waiting, const ClientAddress& client) {
+  waiting.client = client;
+  waiting.heard = options_.now();
+  if (waiting.away) {
+    waiting.away = false;
+    due_.insert(waits_in_[{client.key, client.stream}]);
+  }
+}
+
 void StepCoordinator::tell_waiting(const Waiting& waiting) {
   pb::NodeReply reply;
   reply.mutable_step_waits()->set_reason(waiting.reason);
@@ -163,8 +180,7 @@ void StepCoordinator::end_waiting(const Waiting& waiting, const std::string& why
 
 void StepCoordinator::on_waiting_client(const ClientAddress& client, const pb::NodeRequest& request) {
   Waiting& waiting = *find_waiting(client);
-  waiting.client = client;
-  waiting.heard = options_.now();
+  client_is_back(waiting, client);
   if (request.has_keepalive()) {
     pb::NodeReply reply;
     reply.mutable_keepalive();
@@ -198,6 +214,14 @@ void StepCoordinator::start_waiting_of(AttemptKey key) {
     if (info->stopping) {
       end_waiting(*it, "job " + std::to_string(key.job.value) + " is being stopped");
       it = left.erase(it);
+      continue;
+    }
+    // Nobody would know of a step that starts now and whose client is gone. Until that comes back, the step is in no one's way.
+    pb::NodeReply still_there;
+    still_there.mutable_keepalive();
+    it->away = !options_.to_client(it->client, still_there);
+    if (it->away) {
+      ++it;
       continue;
     }
     const std::string told = it->reason;

@@ -1,11 +1,15 @@
 #include "noded/step_programs.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/wire/muster.pb.h"
 
 namespace muster::noded {
 namespace {
+
+// Each task looks through the ranges of ranks. Some tenths of a second of the daemon's loop.
+constexpr std::uint64_t kLookupsMax = 50'000'000;
 
 // The rank's place among those of the line.
 std::optional<std::uint64_t> place_of(const pb::StepProgram& program, std::uint32_t rank) {
@@ -56,14 +60,38 @@ std::optional<std::vector<std::string>> program_of(const pb::StepSpec& spec, std
 }
 
 std::optional<std::uint32_t> rank_without_program(const pb::StepSpec& spec, std::uint32_t ntasks) {
-  for (std::uint32_t rank = 0; spec.programs_size() > 0 && rank < ntasks; ++rank) {
-    if (std::none_of(spec.programs().begin(), spec.programs().end(), [&](const pb::StepProgram& program) {
-          return program.argv_size() > 0 && !program.argv(0).empty() && place_of(program, rank);
-        })) {
-      return rank;
+  if (spec.programs_size() == 0) {
+    return std::nullopt;
+  }
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> ranges;
+  for (const pb::StepProgram& program : spec.programs()) {
+    if (program.argv_size() == 0 || program.argv(0).empty()) {
+      continue;
+    }
+    if (program.first_size() == 0) {
+      return std::nullopt;  // it is for all that are left
+    }
+    for (int i = 0; i < std::min(program.first_size(), program.last_size()); ++i) {
+      ranges.emplace_back(program.first(i), program.last(i));
     }
   }
-  return std::nullopt;
+  std::sort(ranges.begin(), ranges.end());
+  std::uint64_t next = 0;
+  for (const auto& [first, last] : ranges) {
+    if (first > next) {
+      break;
+    }
+    next = std::max(next, std::uint64_t{last} + 1);
+  }
+  return next < ntasks ? std::optional(static_cast<std::uint32_t>(next)) : std::nullopt;
+}
+
+bool has_too_many_ranges(const pb::StepSpec& spec, std::uint32_t ntasks) {
+  std::uint64_t ranges = 0;
+  for (const pb::StepProgram& program : spec.programs()) {
+    ranges += static_cast<std::uint64_t>(std::max(program.first_size(), 1));
+  }
+  return ranges * ntasks > kLookupsMax;
 }
 
 }  // namespace muster::noded

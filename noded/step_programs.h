@@ -18,5 +18,7 @@ std::optional<std::vector<std::string>> program_of(const pb::StepSpec& spec, std
 
 // The first of 0..ntasks-1 that has no program.
 std::optional<std::uint32_t> rank_without_program(const pb::StepSpec& spec, std::uint32_t ntasks);
+// More ranges of ranks than can be looked through for that many tasks.
+bool has_too_many_ranges(const pb::StepSpec& spec, std::uint32_t ntasks);
 
 }  // namespace muster::noded

@@ -158,8 +158,8 @@ std::optional<std::vector<std::uint32_t>> gpus_of(const std::vector<Free>& free,
   return out;
 }
 
-std::optional<StepGrant> grant(const std::vector<JobNode>& job, const std::vector<Free>& free,
-                               const StepShareWish& wish) {
+std::optional<StepGrant> grant_by_cores(const std::vector<JobNode>& job, const std::vector<Free>& free,
+                                        const StepShareWish& wish) {
   std::optional<StepPlan> plan = plan_exact(job, free, wish);
   if (!plan) {
     return std::nullopt;
@@ -177,6 +177,27 @@ std::optional<StepGrant> grant(const std::vector<JobNode>& job, const std::vecto
                          .gpus = free[entry.job_node].gpus.lowest((*gpus)[k])});
   }
   out.plan = std::move(*plan);
+  return out;
+}
+
+std::optional<StepGrant> grant(const std::vector<JobNode>& job, const std::vector<Free>& free,
+                               const StepShareWish& wish) {
+  std::optional<StepGrant> out = grant_by_cores(job, free, wish);
+  if (out || wish.gpus == 0) {
+    return out;
+  }
+  // GPUs in total are not where the cores led: the nodes with most free GPUs alone, twice as many each time.
+  std::vector<std::size_t> order(job.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return free[a].gpus.count() > free[b].gpus.count(); });
+  for (std::size_t few = 1; few < job.size() && !out; few *= 2) {
+    std::vector<Free> here(job.size());
+    for (std::size_t i = 0; i < few; ++i) {
+      here[order[i]] = free[order[i]];
+    }
+    out = grant_by_cores(job, here, wish);
+  }
   return out;
 }
 

@@ -43,6 +43,29 @@ class StepSharing(ClusterTest):
         process = self.step(job, *(args + ("sh", "-c", "echo $SLURM_STEP_ID $SLURM_CPUS_ON_NODE gpus=$CUDA_VISIBLE_DEVICES; cat")))
         return process, process.stdout.readline().split()
 
+    def test_a_step_whose_client_was_killed_while_it_waited_does_not_start(self):
+        job = self.alloc("-N", 1, "-n", 4)
+        first, _ = self.holder(job, "--exact", "-n", 4, "--input", 0)
+        dead = self.step(job, "--exact", "-n", 4, "sh", "-c", "echo > ran.$MUSTER_PROCID; sleep 1000")
+        self.assertIn("waits", dead.stderr.readline())
+        behind = self.step(job, "--exact", "-n", 1, "echo", "behind")
+        self.assertIn("waits", behind.stderr.readline())
+        dead.kill()
+        dead.wait()
+        first.stdin.close()
+        first.stdin = None
+        self.assertEqual(self.finish(behind)[:2], (0, "behind\n"))
+        self.assertFalse([name for name in os.listdir(self.cluster.work) if name.startswith("ran.")])
+
+    def test_gpus_in_total_are_taken_where_they_are(self):
+        job = self.alloc("-N", 2, "-n", 8, "--gpus-per-node", 2)
+        holders = [self.holder(job, "--exact", "-n", 1, "-c", 1, "--gpus", 1) for _ in range(4)]
+        self.assertEqual(len(holders), 4)
+        for process, _ in holders:
+            process.stdin.close()
+            process.stdin = None
+            self.assertEqual(self.finish(process)[0], 0)
+
     def test_exact_steps_wait_for_each_other_and_start_by_themselves(self):
         job = self.alloc("-N", 1, "-n", 4)
         first, said = self.holder(job, "--exact", "-n", 3, "--input", 0)
@@ -176,6 +199,22 @@ class StepSharing(ClusterTest):
                 self.assertEqual((result.code, text.read()), (0, ""))
         with open(os.path.join(self.cluster.work, "done")) as done:
             self.assertEqual(sorted(int(line) for line in done), list(range(1, 501)))
+
+
+class ManyTasks(ClusterTest):
+    topology = "pack:1 core:40 pu:1"
+
+    def test_programs_with_more_arguments_than_can_be_given_are_refused(self):
+        with open(os.path.join(self.cluster.work, "large.conf"), "w") as file:
+            file.write("* true %s\n" % " ".join(["x" * 1000] * 940))
+        job = self.cluster.submit("-n", 40, "-o", "out", "--wrap",
+                                  "muster run -n 20 --multi-prog large.conf && echo twenty; muster run --multi-prog large.conf; "
+                                  "echo ended with $?; muster run -n 1 echo well")
+        self.assertEqual(self.cluster.wait(job)["state"], "completed")
+        out = self.cluster.read("out").splitlines()
+        self.assertEqual(out[0], "twenty", out)
+        self.assertRegex(out[1], r"have \d+ MiB, at most 31 can be given: shorten them, or start fewer tasks in a step")
+        self.assertEqual(out[2:], ["ended with 1", "well"])
 
 
 if __name__ == "__main__":

@@ -43,6 +43,20 @@ TEST(StepPrograms, ARankWithoutAProgramIsFound) {
   EXPECT_EQ(program_of(spec, 4), std::nullopt);
 }
 
+TEST(StepPrograms, AMillionRangesAreLookedThroughOnce) {
+  pb::StepSpec spec;
+  auto& program = *spec.add_programs();
+  program.add_argv("a");
+  for (std::uint32_t rank = 0; rank < 1'000'000; ++rank) {
+    program.add_first(999'999 - rank);
+    program.add_last(999'999 - rank);
+  }
+  EXPECT_EQ(rank_without_program(spec, 1'000'000), std::nullopt);
+  EXPECT_EQ(rank_without_program(spec, 1'000'001), 1'000'000U);
+  EXPECT_TRUE(has_too_many_ranges(spec, 1'000'000));
+  EXPECT_FALSE(has_too_many_ranges(spec, 10));
+}
+
 TEST(StepPrograms, OneProgramIsForAll) {
   pb::StepSpec spec;
   spec.add_argv("echo");

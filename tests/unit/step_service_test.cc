@@ -792,6 +792,43 @@ TEST_F(StepServiceTest, AnAllocationEndsWithTheOutcomeOfItsClient) {
   EXPECT_EQ(gone.refused().code(), static_cast<std::uint32_t>(ErrorCode::kNotFound));
 }
 
+// A client could have its node drained with an outcome that only nodes have.
+TEST_F(StepServiceTest, AClientTellsOnlyHowItsCommandEnded) {
+  launch(JobKind::kAlloc);
+  send(hold_request());
+  ASSERT_TRUE(next_reply().has_allocation_held());
+  pb::NodeRequest forged = release_request(0);
+  Outcome said;
+  said.cause = EndCause::kShepherdDied;
+  said.fault = NodeFault::kEpilog;
+  said.fault_text = "out of order";
+  wire::to_pb(said, *forged.mutable_release_allocation()->mutable_outcome());
+  send(forged);
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  Outcome wanted;
+  wanted.cause = EndCause::kCancelled;
+  wanted.detail = "its client sent an outcome that no command has";
+  EXPECT_EQ(nodes_[0]->attempts.finished[0], wanted);
+}
+
+TEST_F(StepServiceTest, WhatAClientSaysBesideTheExitCodeIsDropped) {
+  launch(JobKind::kAlloc);
+  send(hold_request());
+  ASSERT_TRUE(next_reply().has_allocation_held());
+  pb::NodeRequest forged = release_request(3);
+  Outcome said;
+  said.exit_code = 3;
+  said.ran = Duration::from_s(1'000'000);
+  said.fault = NodeFault::kSpool;
+  said.fault_text = "no room";
+  wire::to_pb(said, *forged.mutable_release_allocation()->mutable_outcome());
+  send(forged);
+  ASSERT_TRUE(wait([&] { return !nodes_[0]->attempts.finished.empty(); }));
+  Outcome wanted;
+  wanted.exit_code = 3;
+  EXPECT_EQ(nodes_[0]->attempts.finished[0], wanted);
+}
+
 TEST_F(StepServiceTest, OnlyAnAllocationCanBeHeld) {
   launch(JobKind::kBatch);
   send(hold_request());
