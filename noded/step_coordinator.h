@@ -157,7 +157,9 @@ class StepCoordinator {
   Waiting* find_waiting(const ClientAddress& client);
   void enter(const ClientAddress& client, const AttemptInfo& info, const pb::RunStep& request);
   // False: the step still waits; else it was started or refused.
-  bool try_start(const AttemptInfo& info, Waiting& waiting, const StepsAhead& ahead);
+  // `has_waited`: its client may be gone meanwhile.
+  bool try_start(const AttemptInfo& info, Waiting& waiting, const StepsAhead& ahead, bool has_waited);
+  bool is_there(Waiting& waiting);
   void start_granted(const AttemptInfo& info, const Waiting& waiting, const StepGrant& grant);
   void start_waiting();
   void start_waiting_of(AttemptKey key);

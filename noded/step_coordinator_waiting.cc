@@ -10,6 +10,13 @@
 
 namespace muster::noded {
 
+namespace {
+
+// More than two keepalives of a client that waits.
+constexpr Duration kQuietMax = Duration::from_s(5);
+
+}  // namespace
+
 StepCoordinator::Waiting* StepCoordinator::find_waiting(const ClientAddress& client) {
   const auto in = waits_in_.find({client.key, client.stream});
   const auto queue = in == waits_in_.end() ? waiting_.end() : waiting_.find(in->second);
@@ -60,7 +67,7 @@ void StepCoordinator::enter(const ClientAddress& client, const AttemptInfo& info
                 .reason = {},
                 .nodes = {},
                 .sharing = share_wish(*info.order, request.spec()).sharing};
-  if (try_start(info, entry, ahead)) {
+  if (try_start(info, entry, ahead, false)) {
     return;
   }
   if (before >= kStepsWaitingMax) {
@@ -83,7 +90,7 @@ void StepCoordinator::enter(const ClientAddress& client, const AttemptInfo& info
   waiting_[key].push_back(std::move(entry));
 }
 
-bool StepCoordinator::try_start(const AttemptInfo& info, Waiting& waiting, const StepsAhead& ahead) {
+bool StepCoordinator::try_start(const AttemptInfo& info, Waiting& waiting, const StepsAhead& ahead, bool has_waited) {
   const AttemptKey key = info.order->key;
   if (steps_of(key) >= kStepsPerJobMax) {
     waiting.reason = "the job runs " + std::to_string(kStepsPerJobMax) + " steps, as many as it may at the same time";
@@ -121,6 +128,9 @@ bool StepCoordinator::try_start(const AttemptInfo& info, Waiting& waiting, const
                                                " of " + std::to_string(grant.plan.ntasks) + ": add one, or one for *"));
     return true;
   }
+  if (has_waited && !is_there(waiting)) {
+    return false;
+  }
   start_granted(info, waiting, grant);
   return true;
 }
@@ -153,6 +163,14 @@ void StepCoordinator::start_granted(const AttemptInfo& info, const Waiting& wait
   owned->id = {.key = key, .step = *number};
   owned->deal(share_wish(*info.order, waiting.request->spec()).layout.plane);
   begin(std::move(owned), waiting.client, info, *waiting.request);
+}
+
+// Nobody would know of a step that starts and whose client is gone. A connection that is gone takes no message.
+bool StepCoordinator::is_there(Waiting& waiting) {
+  pb::NodeReply still_there;
+  still_there.mutable_keepalive();
+  waiting.away = !options_.to_client(waiting.client, still_there);
+  return !waiting.away;
 }
 
 void StepCoordinator::client_is_back(Waiting& waiting, const ClientAddress& client) {
@@ -209,6 +227,7 @@ void StepCoordinator::start_waiting_of(AttemptKey key) {
   }
   std::list<Waiting> left = std::move(queue->second);
   waiting_.erase(queue);
+  const Duration now = options_.now();
   StepsAhead ahead;
   for (auto it = left.begin(); it != left.end();) {
     if (info->stopping) {
@@ -216,20 +235,21 @@ void StepCoordinator::start_waiting_of(AttemptKey key) {
       it = left.erase(it);
       continue;
     }
-    // Nobody would know of a step that starts now and whose client is gone. Until that comes back, the step is in no one's way.
-    pb::NodeReply still_there;
-    still_there.mutable_keepalive();
-    it->away = !options_.to_client(it->client, still_there);
-    if (it->away) {
+    // Until its client comes back, such a step is in no one's way.
+    if (it->away || (now - it->heard > kQuietMax && !is_there(*it))) {
       ++it;
       continue;
     }
     const std::string told = it->reason;
     // That somebody before waits for all its nodes is known without a decision.
     const bool behind = !it->nodes.empty() && it->sharing != StepSharing::kWhole && (it->nodes - ahead.wanted).empty();
-    if (!behind && try_start(*info, *it, ahead)) {
+    if (!behind && try_start(*info, *it, ahead, true)) {
       waits_in_.erase({it->client.key, it->client.stream});
       it = left.erase(it);
+      continue;
+    }
+    if (it->away) {
+      ++it;
       continue;
     }
     if (it->reason != told) {
