@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <iterator>
 #include <string_view>
 
@@ -65,10 +66,10 @@ HealthProblem write_problem(const std::string& dir, int error_number) {
   return {"disk", io::errno_text("write a file in", dir, error_number)};
 }
 
-// 0, or the errno.
+// 0, or the errno. In a folder of all users nobody can know the name before and put a pipe there, or a file of their own.
 int write_probe(const std::string& dir) {
-  const std::string path = dir + "/.muster-health." + std::to_string(::getpid());
-  io::Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
+  std::string path = dir + "/.muster-health.XXXXXX";
+  const io::Fd fd(::mkostemp(path.data(), O_CLOEXEC));
   if (!fd.valid()) {
     return errno;
   }

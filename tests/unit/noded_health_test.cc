@@ -33,6 +33,15 @@ TEST(HealthChecks, AFolderWithRoomIsFineAndOneWithTooLittleIsNot) {
   EXPECT_NE(missing[0].text.find("nowhere"), std::string::npos) << missing[0].text;
 }
 
+// /tmp is looked at by default: a user who knew the name could have the check wait at a pipe, and the node drained.
+TEST(HealthChecks, WhatOthersPutIntoAFolderDoesNotMatter) {
+  const test::TempDir dir;
+  const std::string guessed = dir / (".muster-health." + std::to_string(getpid()));
+  ASSERT_EQ(mkfifo(guessed.c_str(), 0600), 0);
+  EXPECT_TRUE(check_folder(dir.path(), 1, 1).empty());
+  EXPECT_EQ(dir.entries().size(), 1U) << "the check left something";
+}
+
 TEST(HealthChecks, AFileSystemThatCannotBeWrittenIsTold) {
   // /proc takes no files, whoever asks.
   const auto problems = check_folder("/proc/self", 0, 0);
