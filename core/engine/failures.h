@@ -30,7 +30,7 @@ class Failures {
 
   // The attempt has ended on the node.
   void ended_on_node(NodeIndex node, AttemptKey key, const Outcome& outcome);
-  // The attempt has ended everywhere and its job in this state; or, requeued, the attempt alone.
+  // The attempt has ended everywhere, and its job in this state. Not for one that goes back to its queue.
   void ended(const Job& job, const Active& active, JobState state);
 
  private:

@@ -711,6 +711,7 @@ class Pass {
     if (plain && last_filter_ != nullptr && last_filter_queue_ == c.queue()) {
       return *last_filter_;
     }
+    // What a job avoids depends on its size, too; so it has a filter of its own, found by the spec that it shares with its like.
     const auto key = std::tuple(c.queue(), spec.exclude, only_named(spec) ? spec.nodelist : std::vector<std::string>{},
                                 spec.constraint, spec.reservation, spec.avoid.empty() ? nullptr : &spec);
     auto it = filters_.find(key);
