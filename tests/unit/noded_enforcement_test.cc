@@ -1,10 +1,8 @@
 // Limits of jobs, by the real muster-shepherd with the control groups that a node of this machine would choose.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -101,19 +99,8 @@ class EnforcementTest : public testing::TestWithParam<const char*> {
     launch_.script = launch_.directory + "/script";
     std::ofstream(launch_.script) << "#!/bin/sh\n" << text;
     ASSERT_EQ(chmod(launch_.script.c_str(), 0755), 0);
-    int ends[2];
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    const int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 100);
-    posix_spawn_file_actions_adddup2(&actions, high, kShepherdFd);
-    const std::string path = test::shepherd_program();
-    char* const argv[] = {const_cast<char*>("muster-shepherd"), nullptr};
-    ASSERT_EQ(posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv, environ), 0) << path;
-    posix_spawn_file_actions_destroy(&actions);
-    close(high);
-    close(ends[1]);
-    connection_ = ends[0];
+    pid_ = test::start_shepherd(connection_);
+    ASSERT_GT(pid_, 0) << test::shepherd_program();
     send(launch_);
   }
 

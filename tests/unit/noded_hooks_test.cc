@@ -1,9 +1,7 @@
 // Prolog and epilog, with the real muster-shepherd driven through its protocol.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,6 +19,7 @@
 #include <sstream>
 
 #include "noded/shepherd_protocol.h"
+#include "tests/support/shepherd_program.h"
 #include "tests/support/slowness.h"
 #include "tests/support/temp_dir.h"
 
@@ -31,14 +30,6 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kPatience{20'000 * test::kSlowness};
-
-std::string program() {
-  const char* build = std::getenv("MUSTER_BUILD_DIR");
-  const std::filesystem::path root = build != nullptr
-                                         ? std::filesystem::path(build)
-                                         : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
-  return root / "bin/muster-shepherd";
-}
 
 bool wait_for(const std::function<bool()>& condition) {
   const auto until = steady_clock::now() + kPatience;
@@ -67,19 +58,8 @@ class HooksTest : public testing::Test {
     launch_.prolog_timeout_us = launch_.epilog_timeout_us = 20'000'000 * std::int64_t{test::kSlowness};
     launch_.has_script = true;
     launch_.script = executable("attempt/script", "#!/bin/sh\necho script >> order\n");
-    int ends[2];
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    const int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 100);
-    posix_spawn_file_actions_adddup2(&actions, high, kShepherdFd);
-    const std::string path = program();
-    char* const argv[] = {const_cast<char*>("muster-shepherd"), nullptr};
-    ASSERT_EQ(posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv, environ), 0) << path;
-    posix_spawn_file_actions_destroy(&actions);
-    close(high);
-    close(ends[1]);
-    connection_ = ends[0];
+    pid_ = test::start_shepherd(connection_);
+    ASSERT_GT(pid_, 0) << test::shepherd_program();
   }
   void TearDown() override {
     close(connection_);
@@ -98,12 +78,7 @@ class HooksTest : public testing::Test {
   }
   void prolog(const std::string& text) { launch_.prolog = executable("prolog", "cd $DIR\n" + text); }
   void epilog(const std::string& text) { launch_.epilog = executable("epilog", "cd $DIR\n" + text); }
-  std::string read(const std::string& name) {
-    std::ifstream in(directory_ / name);
-    std::stringstream text;
-    text << in.rdbuf();
-    return text.str();
-  }
+  std::string read(const std::string& name) { return test::read_all(directory_ / name); }
   bool alive(const std::string& pid_file) {
     const std::string pid = read(pid_file);
     std::ifstream in("/proc/" + pid.substr(0, pid.find('\n')) + "/stat");

@@ -6,7 +6,6 @@
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -121,20 +120,8 @@ class ShepherdTest : public testing::TestWithParam<bool> {
   }
 
   void start() {
-    int ends[2];
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    // The child's end gets its number without close-on-exec; a same-number dup2 would keep the flag.
-    const int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 100);
-    posix_spawn_file_actions_adddup2(&actions, high, kShepherdFd);
-    const std::string path = test::shepherd_program();
-    char* const argv[] = {const_cast<char*>("muster-shepherd"), nullptr};
-    ASSERT_EQ(posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv, environ), 0) << path;
-    posix_spawn_file_actions_destroy(&actions);
-    close(high);
-    close(ends[1]);
-    connection_ = ends[0];
+    pid_ = test::start_shepherd(connection_);
+    ASSERT_GT(pid_, 0) << test::shepherd_program();
   }
 
   void script(const std::string& text) {
