@@ -194,7 +194,6 @@ class Alloc(ClusterTest):
         out = json.loads(self.cluster.ok("alloc", "-N", 2, "--no-shell", "--json"))
         self.assertEqual(sorted(out["nodes"]), ["n1", "n2"])
         self.assertEqual(self.cluster.ok("run", "--jobid", out["id"], "-N", 2, "-n", 2, "echo", "x"), "x\nx\n")
-        # It has no client to lose: also after the time in which one would have to come.
         self.assertEqual(self.cluster.json("show", "job", out["id"])["jobs"][0]["state"], "running")
         self.cluster.ok("cancel", out["id"])
         until(lambda: self.ended(out["id"]), what="the end of the job")

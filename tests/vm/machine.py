@@ -13,11 +13,11 @@ import subprocess
 import sys
 import threading
 
-# What scripts and tests call, by Debian's packages; the machine that runs the tests has them.
+# What scripts and tests call, by Debian's packages; the machine that runs the tests has them. PYTHON: the version of Debian's.
 PACKAGES = ("base-files", "bash", "coreutils", "dash", "findutils", "grep", "hostname", "iproute2", "libc-bin", "mount", "procps",
-            "python3-minimal", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "sed", "util-linux")
+            "python3-minimal", "PYTHON-minimal", "libPYTHON-minimal", "libPYTHON-stdlib", "sed", "util-linux")
 # What no program of a test reads.
-LEFT_OUT = ("/usr/share/", "/usr/lib/python3.11/test", "/usr/lib/python3.11/idlelib", "/usr/lib/python3.11/lib2to3", "/etc/")
+LEFT_OUT = ("/usr/share/", "/etc/")
 
 INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
@@ -124,8 +124,15 @@ class Root:
                     self.add(library)
 
     def add_packages(self):
-        text = subprocess.run(["dpkg", "-L", *PACKAGES], check=True, stdout=subprocess.PIPE, text=True).stdout
-        for path in text.splitlines():
+        python = os.path.basename(os.path.realpath("/usr/bin/python3"))
+        packages = [name.replace("PYTHON", python) for name in PACKAGES]
+        try:
+            done = subprocess.run(["dpkg", "-L", *packages], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        except FileNotFoundError:
+            raise Missing("this is no Debian: there is no dpkg to say which files the machine is made of") from None
+        if done.returncode != 0:
+            raise Missing("not all of Debian's packages for the machine are installed: " + done.stderr.splitlines()[0])
+        for path in done.stdout.splitlines():
             if path.startswith("/") and not path.startswith(LEFT_OUT) and (os.path.isfile(path) or os.path.islink(path)):
                 self.add(path)
         for path in ("/usr/bin/awk", "/etc/alternatives/awk"):

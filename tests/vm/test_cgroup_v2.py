@@ -49,11 +49,13 @@ def main():
                 raise machine.Missing("this is no x86-64 machine: " + os.uname().machine)
             machine.emulator()
             kernel = machine.kernel(sys.argv[1])
+            if shutil.which("cpio") is None or shutil.which("strip") is None:
+                raise machine.Missing("cpio or strip is not installed (Debian: cpio, binutils)")
+            root = machine.Root(os.path.join(folder, "root"))
+            root.add_packages()
         except machine.Missing as missing:
             print("SKIPPED: %s" % missing)
             return SKIPPED
-        root = machine.Root(os.path.join(folder, "root"))
-        root.add_packages()
         for name in PROGRAMS + (UNIT,):
             root.add(os.path.join(BUILD, name), strip=True)
         for name in ("tests/support/cluster.py", "tests/integration/test_enforcement.py"):
