@@ -539,8 +539,8 @@ Result<JobChange> build_change(const Parsed& command_line, const Surroundings& a
 
 namespace {
 
-// As StepSpec.sharing has it. A variable is for jobs, not for the steps in them.
-Result<std::uint32_t> step_sharing(const Parsed& command_line) {
+// A variable is for jobs, not for the steps in them.
+Result<StepSharing> step_sharing(const Parsed& command_line) {
   const Given* exclusive = command_line.last(OptionId::kExclusive);
   const bool exclusively = exclusive != nullptr && exclusive->value.value_or("yes") != "no";
   const bool overlap = command_line.has(OptionId::kOverlap);
@@ -548,9 +548,9 @@ Result<std::uint32_t> step_sharing(const Parsed& command_line) {
     return invalid_argument(
         "--overlap beside --exclusive: a step shares its nodes with others or does not: give one of them");
   }
-  if (overlap) return 3U;  // also beside --exact: what others share is not the step's own
-  if (exclusively) return 2U;
-  return command_line.has(OptionId::kExact) ? 1U : 0U;
+  if (overlap) return StepSharing::kOverlap;  // also beside --exact: what others share is not the step's own
+  if (exclusively) return StepSharing::kExclusive;
+  return command_line.has(OptionId::kExact) ? StepSharing::kExact : StepSharing::kWhole;
 }
 
 }  // namespace
@@ -638,14 +638,14 @@ Result<RunOptions> build_run(Command command, const Parsed& command_line, const 
   options.work_dir = spec.work_dir;
 
   const std::string& input = builder.input_text();
-  options.input = srun ? InputMode::kAll : InputMode::kRankZero;
+  options.input = srun ? InputMode::kAll : InputMode::kOneRank;
   if (input == "none") {
     options.input = InputMode::kNone;
   } else if (input == "all") {
     options.input = InputMode::kAll;
   } else if (!input.empty() && input.find_first_not_of("0123456789") == std::string::npos) {
     MUSTER_ASSIGN(const std::uint64_t rank, parse_count(input, "--input", {0, UINT32_MAX}));
-    options.input = InputMode::kRankZero;
+    options.input = InputMode::kOneRank;
     options.input_rank = static_cast<std::uint32_t>(rank);
   } else if (!input.empty()) {
     options.input_path = resolve_path(around.work_dir, input);

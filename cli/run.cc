@@ -94,7 +94,8 @@ int run_outside(const RunOptions& options) {
   RunOptions step = options;
   step.nodelist.clear();
   step.exclude.clear();
-  step.sharing = step.gpus = step.gpus_per_node = step.gpus_per_task = step.relative = 0;
+  step.sharing = StepSharing::kWhole;
+  step.gpus = step.gpus_per_node = step.gpus_per_task = step.relative = 0;
   step.nodes = step.nodes_max = step.ntasks = step.ntasks_per_node = 0;
   return run_in(step, std::move(*access));
 }

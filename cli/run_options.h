@@ -10,6 +10,7 @@
 #include "cli/multi_prog.h"
 #include "lib/base/time.h"
 #include "lib/model/job_spec.h"
+#include "lib/model/step_sharing.h"
 
 namespace muster::cli {
 
@@ -22,9 +23,9 @@ struct ConnectOptions {
 };
 
 enum class InputMode : std::uint8_t {
-  kRankZero,  // the caller's standard input goes to one rank, by default 0 (with a path: the file does)
-  kAll,       // to every rank (--input all)
-  kNone,      // nobody: /dev/null (--input none)
+  kOneRank,  // the caller's standard input goes to one rank, by default 0 (with a path: the file does)
+  kAll,      // to every rank (--input all)
+  kNone,     // nobody: /dev/null (--input none)
 };
 
 struct RunOptions {
@@ -44,9 +45,8 @@ struct RunOptions {
   std::uint32_t ntasks_per_node = 0;
   std::uint32_t cpus_per_task = 0;
   std::uint32_t threads_per_core = 0;
-  // --exact, --exclusive, --overlap of a step, as StepSpec.sharing has it; 0: all of the job's, beside others.
-  std::uint32_t sharing = 0;
-  std::uint32_t gpus = 0;  // in total; of steps with --exact or --exclusive
+  StepSharing sharing = StepSharing::kWhole;  // --exact, --exclusive, --overlap of a step
+  std::uint32_t gpus = 0;                     // in total; of steps with --exact or --exclusive
   std::uint32_t gpus_per_node = 0;
   std::uint32_t gpus_per_task = 0;
   std::uint32_t relative = 0;
@@ -56,14 +56,14 @@ struct RunOptions {
   std::vector<std::string> nodelist;
   std::vector<std::string> exclude;
 
-  InputMode input = InputMode::kRankZero;
+  InputMode input = InputMode::kOneRank;
   std::string input_path;   // a file in place of the caller's standard input; empty: none
   std::string output_path;  // patterns of cli.md (%j %t %n %N ...); empty: the caller's standard output
   std::string error_path;   // empty: the caller's standard error, or with output_path
   bool append = false;      // --open-mode=append for the two
   bool label = false;
   bool unbuffered = false;       // parts of lines go out as they come
-  std::uint32_t input_rank = 0;  // with kRankZero: the rank that gets the input
+  std::uint32_t input_rank = 0;  // with kOneRank: the rank that gets the input
   Duration wait;                 // --wait: end the step so long after its first task; 0: never
   bool pty = false;
   bool kill_on_bad_exit = false;

@@ -75,7 +75,7 @@ Status StepRun::start() {
   spec.set_ntasks_per_node(options_.ntasks_per_node);
   spec.set_cpus_per_task(options_.cpus_per_task);
   spec.set_threads_per_core(options_.threads_per_core);
-  spec.set_sharing(options_.sharing);
+  spec.set_sharing(static_cast<std::uint32_t>(options_.sharing));
   spec.set_relative(options_.relative);
   spec.set_gpus(options_.gpus);
   spec.set_gpus_per_node(options_.gpus_per_node);

@@ -70,7 +70,7 @@ void StepRun::report_write_failures() {
 }
 
 Status StepRun::open_input() {
-  input_mode_ = options_.input == InputMode::kRankZero ? 0 : options_.input == InputMode::kAll ? 1 : 2;
+  input_mode_ = options_.input == InputMode::kOneRank ? 0 : options_.input == InputMode::kAll ? 1 : 2;
   if (options_.input == InputMode::kNone) {
     input_over_ = true;
     return ok_status();

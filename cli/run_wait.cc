@@ -78,7 +78,7 @@ Status wait_until_started(Client& client, const StartWait& start) {
     const auto state = static_cast<JobState>(view.state());
     if (is_terminal(state)) {
       const std::string why = view.reason_detail().empty() ? view.reason() : view.reason_detail();
-      return make_error(ErrorCode::kRefused, "job " + std::to_string(job) + " ended before its step started: " +
+      return make_error(ErrorCode::kRefused, "job " + std::to_string(job) + " ended before it began: " +
                                                  std::string(to_string(state)) + (why.empty() ? "" : ", " + why));
     }
     if (state == JobState::kRunning || state == JobState::kSuspended) {

@@ -20,7 +20,7 @@ StepShareWish share_wish(const LaunchOrder& order, const pb::StepSpec& spec) {
   const auto distribution =
       parse_distribution(spec.distribution().empty() ? order.spec->distribution : spec.distribution());
   StepShareWish wish;
-  wish.sharing = static_cast<StepSharing>(std::min(spec.sharing(), 3U));
+  wish.sharing = static_cast<StepSharing>(std::min(spec.sharing(), static_cast<std::uint32_t>(kStepSharingLast)));
   wish.layout = {.nodes = spec.nodes(),
                  .nodes_max = spec.nodes_max(),
                  .ntasks = spec.ntasks(),

@@ -106,7 +106,8 @@ Result<StepRecord> decode_step_record(std::string_view text) {
       }
       record.nodes.push_back(std::move(node));
     } else if (words[0] == "sharing" && words.size() == 2) {
-      MUSTER_ASSIGN(const std::uint64_t sharing, parse_count(words[1], "sharing", {.min = 0, .max = 3}));
+      MUSTER_ASSIGN(const std::uint64_t sharing,
+                    parse_count(words[1], "sharing", {.min = 0, .max = static_cast<std::uint64_t>(kStepSharingLast)}));
       record.sharing = static_cast<StepSharing>(sharing);
     } else if (words[0] == "ended" && words.size() == 2) {
       MUSTER_ASSIGN(const std::int64_t code, parse_integer(words[1], "exit code", INT32_MIN, INT32_MAX));

@@ -17,11 +17,10 @@
 
 #include "lib/base/index_set.h"
 #include "lib/base/result.h"
+#include "lib/model/step_sharing.h"
 #include "noded/step_layout.h"
 
 namespace muster::noded {
-
-enum class StepSharing : std::uint8_t { kWhole, kExact, kExclusive, kOverlap };
 
 // What a step has on one node.
 struct StepNodeUse {

@@ -526,7 +526,7 @@ TEST(Run, InputAndOutput) {
     const auto parsed = parse_command_line(command, words);
     return build_run(command, *parsed, {}, 1, surroundings()).value();
   };
-  EXPECT_EQ(run(kRun, {}).input, InputMode::kRankZero);
+  EXPECT_EQ(run(kRun, {}).input, InputMode::kOneRank);
   EXPECT_EQ(run(kSrun, {}).input, InputMode::kAll);
   EXPECT_EQ(run(kRun, {"--input", "none"}).input, InputMode::kNone);
   EXPECT_EQ(run(kRun, {"-i", "data"}).input_path, "/home/ann/work/data");
